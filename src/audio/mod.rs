@@ -1,0 +1,79 @@
+//! Sound comes in here. Out: mono f32 samples in [-1, 1] at 16 kHz, and gaps where samples were lost.
+//!
+//! A source is read by one thread, the listener. Time is counted in samples, so a gap is told with
+//! its length: what was lost still moves the clock.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod file;
+pub mod resample;
+
+/// Samples per second of everything behind the sources.
+pub const SAMPLE_RATE: u32 = 16_000;
+
+/// What one read of a source gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// Samples were appended.
+    Samples,
+    /// This many samples (at the source's rate) were lost at this point; nothing was appended.
+    Gap(u64),
+    /// Nothing came before the timeout.
+    Idle,
+    /// The source has ended for good.
+    End,
+}
+
+/// Where sound comes from: a microphone, a file, a generator.
+pub trait AudioSource {
+    /// Samples per second that [`read`](Self::read) delivers.
+    fn sample_rate(&self) -> u32;
+
+    /// Appends the next mono samples to `out`, waiting no longer than `timeout`.
+    ///
+    /// # Errors
+    /// When the source broke and must be opened again.
+    fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError>;
+}
+
+/// Why sound cannot be had. Each says what failed and what would mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum AudioError {
+    /// The file is missing or unreadable.
+    #[error("cannot open {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file holds no audio that can be decoded.
+    #[error("{path} is not audio that undertone reads ({reason}); give it WAV, FLAC, Ogg Vorbis or MP3")]
+    NotAudio {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// The file decodes to nothing.
+    #[error("{path} holds no samples; is it truncated or empty?")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A sample rate outside what can be converted.
+    #[error("a sample rate of {rate} Hz cannot be converted to 16000 Hz; use 4000 to 768000 Hz")]
+    Rate {
+        /// Samples per second.
+        rate: u32,
+    },
+    /// The microphone is absent, or broke.
+    #[error("microphone {device}: {reason}; `undertone devices` lists what there is")]
+    Device {
+        /// The configured device.
+        device: String,
+        /// The sound system's reason.
+        reason: String,
+    },
+}

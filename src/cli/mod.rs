@@ -1,0 +1,6 @@
+//! One file a subcommand.
+use std::process::ExitCode;
+/// Entry.
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,31 @@
+//! undertone: an always-listening, privacy-first voice sensor for the home.
+//!
+//! # Layout, in the order the data flows
+//!
+//! Each module imports only from those above it; [`service`] and [`cli`] see everything.
+//!
+//! | module | in | out |
+//! | --- | --- | --- |
+//! | [`config`] | TOML | a validated [`config::Config`] |
+//! | [`audio`] | a microphone or a file | 16 kHz mono samples, and gaps where samples were lost |
+//! | [`features`] | samples | log-mel + delta, 80 x 360 |
+//! | [`model`] | features | a [`model::Verdict`]: class logits, speech by frame, what ran |
+//! | [`cascade`] | samples | segments of speech with their emotion |
+//! | [`events`] | segments | the JSON that MQTT, `analyze --json` and logs share |
+//! | [`asr`] | a segment | a transcript, from a program of the user's choice |
+//! | [`home`] | events | MQTT |
+//! | [`service`] | all of the above | the daemon |
+//! | [`corpus`] | labelled audio | training features, evaluation tables |
+//! | [`cli`] | the command line | one file a subcommand |
+
+pub mod asr;
+pub mod audio;
+pub mod cascade;
+pub mod cli;
+pub mod config;
+pub mod corpus;
+pub mod events;
+pub mod features;
+pub mod home;
+pub mod model;
+pub mod service;
