@@ -54,7 +54,8 @@ impl FileSource {
         let format = symphonia::default::get_probe()
             .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
             .map_err(|e| not_audio(e.to_string()))?;
-        let track = format.default_track(TrackType::Audio).ok_or_else(|| not_audio("no audio track".into()))?;
+        let track =
+            format.default_track(TrackType::Audio).ok_or_else(|| not_audio("no audio track".into()))?;
         let id = track.id;
         let parameters = track
             .codec_params
@@ -123,7 +124,9 @@ impl FileSource {
                     buffer.copy_to_slice_interleaved(&mut self.interleaved);
                     let scale = 1.0 / channels as f32;
                     out.extend(
-                        self.interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * scale),
+                        self.interleaved
+                            .chunks_exact(channels)
+                            .map(|frame| frame.iter().sum::<f32>() * scale),
                     );
                     self.decoded_any = true;
                     return Ok(Read::Samples);

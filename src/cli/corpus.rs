@@ -1,12 +1,12 @@
 //! `undertone corpus mix|features`: training data.
 
 use super::{Failure, progress};
+use crate::audio::SAMPLE_RATE;
+use crate::audio::file::read_16k;
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::mix::{self, Clip, Recipe};
 use crate::corpus::noise::Noise;
 use crate::corpus::{CorpusError, export, layout};
-use crate::audio::SAMPLE_RATE;
-use crate::audio::file::read_16k;
 use crate::events::Label;
 use clap::{Args, Subcommand};
 use rayon::prelude::*;
@@ -105,14 +105,23 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         (None, None) => Vec::new(),
     };
     let wanted = |row: &&Row| row.split == args.split;
-    let speech: Vec<Row> =
-        rows.iter().filter(wanted).filter(|r| r.emotion.is_some_and(|e| e != Label::Background)).cloned().collect();
+    let speech: Vec<Row> = rows
+        .iter()
+        .filter(wanted)
+        .filter(|r| r.emotion.is_some_and(|e| e != Label::Background))
+        .cloned()
+        .collect();
     if speech.is_empty() {
-        return Err(CorpusError::Nothing(format!("no labelled speech in split `{}`; --split names another", args.split)));
+        return Err(CorpusError::Nothing(format!(
+            "no labelled speech in split `{}`; --split names another",
+            args.split
+        )));
     }
     let noise_rows = match &args.noise {
         Some(folder) => noise_folder(folder)?,
-        None => rows.iter().filter(wanted).filter(|r| r.emotion == Some(Label::Background)).cloned().collect(),
+        None => {
+            rows.iter().filter(wanted).filter(|r| r.emotion == Some(Label::Background)).cloned().collect()
+        }
     };
     let noise = Noise::read(&noise_rows)?;
     let recipe = Recipe {
@@ -148,14 +157,20 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
     let alone = (rows.len() as f32 * recipe.background / (1.0 - recipe.background)) as usize;
     let background: Result<Vec<Row>, CorpusError> = (0..alone)
         .into_par_iter()
-        .map(|i| write_clip(mix::background(&noise, recipe.seed, i), &clips.join(format!("background-{i}.wav"))))
+        .map(|i| {
+            write_clip(mix::background(&noise, recipe.seed, i), &clips.join(format!("background-{i}.wav")))
+        })
         .collect();
     rows.extend(background?);
     bar.finish_and_clear();
     let path = args.out.join("manifest.csv");
     manifest::write(&path, &rows)?;
     let (seconds, n) = (total_seconds(&rows), rows.len());
-    println!("{n} clips ({alone} of background), {:.1} MB of WAV, listed in {}", seconds / 1e6, path.display());
+    println!(
+        "{n} clips ({alone} of background), {:.1} MB of WAV, listed in {}",
+        seconds / 1e6,
+        path.display()
+    );
     Ok(())
 }
 

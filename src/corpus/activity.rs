@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_tone_between_quiet_is_found() {
-        let mut samples: Vec<f32> = (0..48_000).map(|i| 1e-4 * ((i * 7919 % 1000) as f32 / 500.0 - 1.0)).collect();
+        let mut samples: Vec<f32> =
+            (0..48_000).map(|i| 1e-4 * ((i * 7919 % 1000) as f32 / 500.0 - 1.0)).collect();
         for (i, s) in samples[16_000..32_000].iter_mut().enumerate() {
             *s += 0.3 * (i as f32 * 0.1).sin();
         }

@@ -67,7 +67,16 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
         let snr_db = row.snr_db.map_or(String::new(), |db| format!("{db:.1}"));
         let emotion = row.emotion.map_or("", Label::name);
         index
-            .write_record([&i.to_string(), name.as_ref(), &row.corpus, &row.speaker, emotion, &row.split, &snr_db, kind])
+            .write_record([
+                &i.to_string(),
+                name.as_ref(),
+                &row.corpus,
+                &row.speaker,
+                emotion,
+                &row.split,
+                &snr_db,
+                kind,
+            ])
             .map_err(csv_error)?;
     }
     index.flush().map_err(CorpusError::io("write", &path))?;

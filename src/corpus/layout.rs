@@ -130,7 +130,10 @@ mod tests {
         assert_eq!(told("wav/03a01Fa.wav"), is("emodb", "emodb-03", Some(Label::Happy)));
         assert_eq!(told("16b10Wb.flac"), is("emodb", "emodb-16", Some(Label::Anger)));
         assert_eq!(told("09a07La.wav"), is("emodb", "emodb-09", None));
-        assert_eq!(told("Actor_12/03-01-07-02-01-02-12.wav"), is("ravdess", "ravdess-12", Some(Label::Disgust)));
+        assert_eq!(
+            told("Actor_12/03-01-07-02-01-02-12.wav"),
+            is("ravdess", "ravdess-12", Some(Label::Disgust))
+        );
         assert_eq!(told("03-01-08-01-01-01-01.wav"), is("ravdess", "ravdess-01", None));
         assert_eq!(told("AudioWAV/1001_DFA_ANG_XX.wav"), is("cremad", "cremad-1001", Some(Label::Anger)));
         assert_eq!(told("1091_WSI_NEU_XX.wav"), is("cremad", "cremad-1091", Some(Label::Neutral)));
@@ -141,7 +144,14 @@ mod tests {
 
     #[test]
     fn other_names_are_no_corpus() {
-        for name in ["", "hello.wav", "03a01Xa.wav", "1001_DFA_BAD_XX.wav", "EB0_joy_3.wav", "03-01-09-01-01-01-01.wav"] {
+        for name in [
+            "",
+            "hello.wav",
+            "03a01Xa.wav",
+            "1001_DFA_BAD_XX.wav",
+            "EB0_joy_3.wav",
+            "03-01-09-01-01-01-01.wav",
+        ] {
             assert_eq!(told(name), None, "{name}");
         }
     }

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn further_columns_are_ignored_and_blanks_allowed() {
-        let rows = read_text("path,corpus,speaker,emotion,split,note\na.wav,x,s1,happy,train,hm\nb.wav,x,s1,,,\n");
+        let rows =
+            read_text("path,corpus,speaker,emotion,split,note\na.wav,x,s1,happy,train,hm\nb.wav,x,s1,,,\n");
         let rows = rows.unwrap();
         assert_eq!(rows[0].emotion, Some(Label::Happy));
         assert_eq!((rows[1].emotion, rows[1].split.as_str(), rows[1].kind), (None, "", Kind::Utterance));

@@ -90,7 +90,13 @@ pub fn overlay(speech: &[f32], mut noise: Vec<f32>, at: isize, snr_db: f32) -> V
 }
 
 /// The paper's clip: the utterance with `surround` seconds of background before and after it.
-pub fn surrounded(speech: &[f32], noise: &Noise, surround: f32, snr_db: f32, rng: &mut ChaCha8Rng) -> Vec<f32> {
+pub fn surrounded(
+    speech: &[f32],
+    noise: &Noise,
+    surround: f32,
+    snr_db: f32,
+    rng: &mut ChaCha8Rng,
+) -> Vec<f32> {
     let side = (surround * SAMPLE_RATE as f32) as usize;
     let background = noise.cut(speech.len() + 2 * side, rng).1;
     overlay(speech, background, side as isize, snr_db)

@@ -48,7 +48,8 @@ impl Noise {
     pub fn cut(&self, length: usize, rng: &mut ChaCha8Rng) -> (&Row, Vec<f32>) {
         let (row, samples) = &self.clips[rng.random_range(0..self.clips.len())];
         let start = if samples.len() > length { rng.random_range(0..samples.len() - length) } else { 0 };
-        let piece: Vec<f32> = samples[start..].iter().chain(samples.iter().cycle()).copied().take(length).collect();
+        let piece: Vec<f32> =
+            samples[start..].iter().chain(samples.iter().cycle()).copied().take(length).collect();
         if rms(&piece) > 1e-6 {
             return (row, piece);
         }
