@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub mod file;
 pub mod resample;
+pub mod ring;
 
 /// Samples per second of everything behind the sources.
 pub const SAMPLE_RATE: u32 = 16_000;
