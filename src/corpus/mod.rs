@@ -1,1 +1,64 @@
-//! Placeholder.
+//! Labelled audio: reading corpora, mixing them with background, writing training features, and
+//! measuring the model. Nothing here runs in the daemon.
+//!
+//! In: manifests and audio. Out: mixed clips ([`mix`]), feature folders for PyTorch ([`export`]), and
+//! the tables of `undertone evaluate` ([`evaluate`]).
+
+pub mod activity;
+pub mod export;
+pub mod layout;
+pub mod manifest;
+pub mod mix;
+pub mod noise;
+
+use std::path::PathBuf;
+
+/// Why corpus work fails.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// A file or folder cannot be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A manifest is not as DESIGN has it.
+    #[error("{path}, line {line}: {reason}")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: u64,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// There is nothing to work on.
+    #[error("{0}")]
+    Nothing(String),
+    /// Audio that cannot be read.
+    #[error(transparent)]
+    Audio(#[from] crate::audio::AudioError),
+    /// A WAV file that cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Wav {
+        /// The file.
+        path: PathBuf,
+        /// The writer's reason.
+        source: hound::Error,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+}
+
+impl CorpusError {
+    /// Wraps an I/O error with what was tried on which file.
+    pub fn io(doing: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> CorpusError {
+        let path = path.to_path_buf();
+        move |source| CorpusError::Io { doing, path, source }
+    }
+}

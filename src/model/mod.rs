@@ -1,1 +1,205 @@
-//! Placeholder.
+//! The gated Conformer in ONNX Runtime: features in, [`Verdict`] out.
+//!
+//! The network decides, module by module, what to compute: before each of its 64 modules a gate looks
+//! at the window, and a module whose gate stays shut is never run. [`Model`] refuses a file whose
+//! contract or feature configuration is not the one this program computes.
+
+mod contract;
+mod library;
+mod search;
+
+pub use search::{LIBRARY_VARIABLE, MODEL_VARIABLE};
+
+use crate::config;
+use crate::events::Label;
+use crate::features::{CHANNELS, FRAMES, INPUT};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use std::path::{Path, PathBuf};
+
+/// Gated modules: 16 blocks of feed-forward, attention, convolution, feed-forward.
+pub const MODULES: usize = 64;
+/// Speech logits of one verdict: one for each four windows (40 ms at the streaming hop).
+pub const SPEECH_FRAMES: usize = 90;
+
+/// Why the model cannot be used. Each says what failed and what would mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file was found nowhere.
+    #[error("{what} was found neither at {}; {mend}", .searched.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", nor at "))]
+    Missing {
+        /// The model file or the library.
+        what: &'static str,
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+        /// How to get it.
+        mend: &'static str,
+    },
+    /// The library cannot be loaded, or is too old.
+    #[error(
+        "ONNX Runtime at {path} cannot be used: {reason}; undertone needs version 1.24 or newer (`make runtime` fetches one)"
+    )]
+    Library {
+        /// The library.
+        path: PathBuf,
+        /// The loader's reason.
+        reason: String,
+    },
+    /// The file is no model.
+    #[error("{path} is not a model that ONNX Runtime can load: {reason}")]
+    NotAModel {
+        /// The model file.
+        path: PathBuf,
+        /// ONNX Runtime's reason.
+        reason: String,
+    },
+    /// The file is a model, but not one of ours.
+    #[error(
+        "{path} does not fit this version of undertone: its {field} is {found}, where {expected} is needed"
+    )]
+    Contract {
+        /// The model file.
+        path: PathBuf,
+        /// Name of the input, output or metadata field.
+        field: String,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// Inference failed.
+    #[error("the model failed on a window: {0}")]
+    Run(String),
+}
+
+/// The model's answer for one window or one segment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// One logit for each [`Label`], in its order.
+    pub logits: [f32; Label::COUNT],
+    /// Speech logit of each four windows.
+    pub speech: [f32; SPEECH_FRAMES],
+    /// P(execute) of each module, block-major.
+    pub p_execute: [f32; MODULES],
+    /// Which modules ran.
+    pub executed: [bool; MODULES],
+}
+
+impl Verdict {
+    /// Posterior of each label: the softmax of the logits.
+    pub fn posterior(&self) -> [f64; Label::COUNT] {
+        let top = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let raised = self.logits.map(|l| f64::from(l - top).exp());
+        let sum: f64 = raised.iter().sum();
+        raised.map(|r| r / sum)
+    }
+
+    /// Modules that ran.
+    pub fn modules_run(&self) -> u64 {
+        self.executed.iter().filter(|ran| **ran).count() as u64
+    }
+}
+
+/// A loaded model. One thread at a time uses it, and it uses one thread.
+pub struct Model {
+    session: Session,
+    path: PathBuf,
+    version: String,
+    macs_modules: [u64; MODULES],
+    macs_stem: u64,
+}
+
+impl Model {
+    /// Finds and loads ONNX Runtime and the model, and checks the model's contract.
+    ///
+    /// # Errors
+    /// See [`ModelError`]; all but [`ModelError::Run`].
+    pub fn load(config: &config::Model) -> Result<Model, ModelError> {
+        let environment = library::environment(&search::library(&config.library)?)?;
+        let path = search::model(&config.path)?;
+        let not_a_model = |e: String| ModelError::NotAModel { path: path.clone(), reason: first_line(&e) };
+        // One thread, and no spinning: a pool that waits busily burns a core for nothing.
+        let session = Session::builder(&environment)
+            .and_then(|b| Ok(b.with_intra_threads(1)?))
+            .and_then(|b| Ok(b.with_inter_threads(1)?))
+            .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
+            .and_then(|b| Ok(b.with_inter_op_spinning(false)?))
+            .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
+            .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Error)?))
+            .and_then(|mut b| b.commit_from_file(&path))
+            .map_err(|e| not_a_model(e.to_string()))?;
+        let card = contract::check(&session, &path)?;
+        Ok(Model {
+            session,
+            version: card.version,
+            macs_modules: card.macs_modules,
+            macs_stem: card.macs_stem,
+            path,
+        })
+    }
+
+    /// Judges 80 x 360 features; a module runs if its P(execute) is above `gate_threshold`.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`].
+    pub fn infer(&mut self, features: &[f32; INPUT], gate_threshold: f32) -> Result<Verdict, ModelError> {
+        let run = |e: ort::Error| ModelError::Run(first_line(&e.to_string()));
+        let shape = [1i64, CHANNELS as i64, FRAMES as i64];
+        let threshold = [gate_threshold];
+        let inputs = ort::inputs![
+            "features" => TensorRef::from_array_view((shape, features.as_slice())).map_err(run)?,
+            "gate_threshold" => TensorRef::from_array_view(([0i64; 0], threshold.as_slice())).map_err(run)?,
+        ];
+        let outputs = self.session.run(inputs).map_err(run)?;
+        let mut verdict = Verdict {
+            logits: [0.0; Label::COUNT],
+            speech: [0.0; SPEECH_FRAMES],
+            p_execute: [0.0; MODULES],
+            executed: [false; MODULES],
+        };
+        copy(&mut verdict.logits, outputs["logits"].try_extract_tensor().map_err(run)?.1)?;
+        copy(&mut verdict.speech, outputs["speech"].try_extract_tensor().map_err(run)?.1)?;
+        copy(&mut verdict.p_execute, outputs["p_execute"].try_extract_tensor().map_err(run)?.1)?;
+        let (_, executed) = outputs["executed"].try_extract_tensor::<u8>().map_err(run)?;
+        for (ran, &byte) in verdict.executed.iter_mut().zip(executed) {
+            *ran = byte != 0;
+        }
+        if verdict.logits.iter().chain(&verdict.speech).any(|x| !x.is_finite()) {
+            return Err(ModelError::Run("it answered with a number that is not finite".into()));
+        }
+        Ok(verdict)
+    }
+
+    /// Version from the file's metadata.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The file it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Multiply-accumulates that this verdict cost, stem included.
+    pub fn macs(&self, verdict: &Verdict) -> u64 {
+        let modules = self.macs_modules.iter().zip(&verdict.executed);
+        self.macs_stem + modules.filter(|(_, ran)| **ran).map(|(macs, _)| macs).sum::<u64>()
+    }
+
+    /// Multiply-accumulates of a verdict for which every module runs.
+    pub fn macs_ungated(&self) -> u64 {
+        self.macs_stem + self.macs_modules.iter().sum::<u64>()
+    }
+}
+
+fn copy<const N: usize>(to: &mut [f32; N], from: &[f32]) -> Result<(), ModelError> {
+    let wrong = |_| ModelError::Run(format!("it answered with {} values where {N} are due", from.len()));
+    *to = from.try_into().map_err(wrong)?;
+    Ok(())
+}
+
+/// ONNX Runtime's messages run over many lines; the first says what happened.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim().to_owned()
+}

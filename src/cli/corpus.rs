@@ -1,0 +1,241 @@
+//! `undertone corpus mix|features`: training data.
+
+use super::{Failure, progress};
+use crate::audio::SAMPLE_RATE;
+use crate::audio::file::read_16k;
+use crate::corpus::manifest::{self, Row};
+use crate::corpus::mix::{self, Clip, Recipe};
+use crate::corpus::noise::Noise;
+use crate::corpus::{CorpusError, export, layout};
+use crate::events::Label;
+use clap::{Args, Subcommand};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Training data from labelled audio.
+#[derive(Debug, Subcommand)]
+pub enum Corpus {
+    /// Lay utterances into background noise at known places and signal-to-noise ratios
+    Mix(MixArgs),
+    /// Turn the clips of a manifest into a feature folder for PyTorch
+    Features(FeaturesArgs),
+}
+
+/// What to mix.
+#[derive(Debug, Args)]
+pub struct MixArgs {
+    /// CSV with path,corpus,speaker,emotion,split; rows with emotion `background` are the noise
+    #[arg(long, required_unless_present = "audio", conflicts_with = "audio")]
+    manifest: Option<PathBuf>,
+    /// Folder of EMO-DB, RAVDESS, CREMA-D or nEMO files, told apart by their names
+    #[arg(long)]
+    audio: Option<PathBuf>,
+    /// Folder of background recordings (with --audio, or instead of the manifest's own)
+    #[arg(long, required_unless_present = "manifest")]
+    noise: Option<PathBuf>,
+    /// Where the mixed WAV files and their manifest go
+    #[arg(long)]
+    out: PathBuf,
+    /// Only rows of this split (with --audio: all files get it)
+    #[arg(long, default_value = "train")]
+    split: String,
+    /// Signal-to-noise ratios of the whole-utterance clips, in dB
+    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true)]
+    snr: Vec<f32>,
+    /// Seconds of background before and after each utterance
+    #[arg(long, default_value_t = 0.5)]
+    surround: f32,
+    /// Further clips of each utterance, cut close around the speech as the daemon cuts segments
+    #[arg(long, default_value_t = 0)]
+    segments: usize,
+    /// Further 3.6 s windows of each utterance at a random place, as the daemon hears them
+    #[arg(long, default_value_t = 0)]
+    windows: usize,
+    /// Share of all clips that is background alone
+    #[arg(long, default_value_t = 0.2)]
+    background: f32,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What to compute features of.
+#[derive(Debug, Args)]
+pub struct FeaturesArgs {
+    /// CSV as `corpus mix` writes it, or any manifest
+    #[arg(long)]
+    manifest: PathBuf,
+    /// Where features.npy, frames.npy, index.csv and features.json go
+    #[arg(long)]
+    out: PathBuf,
+    /// Only rows of these splits; default: all rows that have a label or known speech
+    #[arg(long, value_delimiter = ',')]
+    split: Vec<String>,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// When audio or manifests cannot be read, or the output cannot be written.
+pub fn run(command: Corpus) -> Result<(), Failure> {
+    match command {
+        Corpus::Mix(args) => mix_corpus(&args)?,
+        Corpus::Features(args) => {
+            let mut rows = manifest::read(&args.manifest)?;
+            rows.retain(|row| {
+                (row.emotion.is_some() || row.speech.is_some())
+                    && (args.split.is_empty() || args.split.contains(&row.split))
+            });
+            let bar = progress(rows.len() as u64, "features");
+            export::features(&rows, &args.out, |n| bar.inc(n))?;
+            bar.finish_and_clear();
+            println!("{} rows of features in {}", rows.len(), args.out.display());
+        }
+    }
+    Ok(())
+}
+
+fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
+    if !(0.0..0.95).contains(&args.background) {
+        return Err(CorpusError::Nothing(format!("--background {}: allowed are 0 to 0.95", args.background)));
+    }
+    let rows = match (&args.manifest, &args.audio) {
+        (Some(path), _) => manifest::read(path)?,
+        (None, Some(folder)) => by_name(folder, &args.split)?,
+        (None, None) => Vec::new(),
+    };
+    let wanted = |row: &&Row| row.split == args.split;
+    let speech: Vec<Row> = rows
+        .iter()
+        .filter(wanted)
+        .filter(|r| r.emotion.is_some_and(|e| e != Label::Background))
+        .cloned()
+        .collect();
+    if speech.is_empty() {
+        return Err(CorpusError::Nothing(format!(
+            "no labelled speech in split `{}`; --split names another",
+            args.split
+        )));
+    }
+    let noise_rows = match &args.noise {
+        Some(folder) => noise_folder(folder)?,
+        None => {
+            rows.iter().filter(wanted).filter(|r| r.emotion == Some(Label::Background)).cloned().collect()
+        }
+    };
+    let noise = Noise::read(&noise_rows)?;
+    let recipe = Recipe {
+        surround: args.surround.clamp(0.0, 10.0),
+        snr_db: args.snr.clone(),
+        segments: args.segments,
+        windows: args.windows,
+        background: args.background,
+        seed: args.seed,
+        ..Recipe::default()
+    };
+    let clips = args.out.join("clips");
+    std::fs::create_dir_all(&clips).map_err(CorpusError::io("create", &clips))?;
+
+    let bar = progress(speech.len() as u64, "mixing");
+    let mixed: Result<Vec<Vec<Row>>, CorpusError> = speech
+        .par_iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let mut samples = read_16k(&row.path)?;
+            mix::crop(&row.corpus, &mut samples);
+            let made = mix::utterance(row, &samples, &noise, &recipe, i);
+            let rows = made.into_iter().enumerate().map(|(n, clip)| {
+                let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();
+                write_clip(clip, &clips.join(format!("{}-{stem}-{n}.wav", row.corpus)))
+            });
+            let rows = rows.collect();
+            bar.inc(1);
+            rows
+        })
+        .collect();
+    let mut rows: Vec<Row> = mixed?.into_iter().flatten().collect();
+    let alone = (rows.len() as f32 * recipe.background / (1.0 - recipe.background)) as usize;
+    let background: Result<Vec<Row>, CorpusError> = (0..alone)
+        .into_par_iter()
+        .map(|i| {
+            write_clip(mix::background(&noise, recipe.seed, i), &clips.join(format!("background-{i}.wav")))
+        })
+        .collect();
+    rows.extend(background?);
+    bar.finish_and_clear();
+    let path = args.out.join("manifest.csv");
+    manifest::write(&path, &rows)?;
+    let (seconds, n) = (total_seconds(&rows), rows.len());
+    println!(
+        "{n} clips ({alone} of background), {:.1} MB of WAV, listed in {}",
+        seconds / 1e6,
+        path.display()
+    );
+    Ok(())
+}
+
+fn total_seconds(rows: &[Row]) -> f64 {
+    rows.iter().filter_map(|row| std::fs::metadata(&row.path).ok()).map(|m| m.len() as f64).sum()
+}
+
+fn write_clip(clip: Clip, path: &Path) -> Result<Row, CorpusError> {
+    let wav = |source| CorpusError::Wav { path: path.into(), source };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: SAMPLE_RATE,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).map_err(wav)?;
+    for x in &clip.samples {
+        writer.write_sample((x.clamp(-1.0, 1.0) * 32767.0).round() as i16).map_err(wav)?;
+    }
+    writer.finalize().map_err(wav)?;
+    Ok(Row { path: path.into(), ..clip.row })
+}
+
+/// Files under a folder, in order of their names.
+pub fn files_under(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
+    let (mut folders, mut files) = (vec![folder.to_path_buf()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(CorpusError::io("read the folder", &folder))? {
+            let path = entry.map_err(CorpusError::io("read the folder", &folder))?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn by_name(folder: &Path, split: &str) -> Result<Vec<Row>, CorpusError> {
+    let rows = files_under(folder)?;
+    Ok(rows.iter().filter_map(|f| layout::by_name(f)).map(|row| Row { split: split.into(), ..row }).collect())
+}
+
+/// Every audio file under a folder, as background.
+pub fn noise_folder(folder: &Path) -> Result<Vec<Row>, CorpusError> {
+    let audio = |path: &PathBuf| {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["wav", "flac", "ogg", "oga", "mp3"].contains(&extension.as_str())
+    };
+    let files = files_under(folder)?;
+    let rows: Vec<Row> = files
+        .into_iter()
+        .filter(audio)
+        .map(|path| Row {
+            corpus: "noise".into(),
+            speaker: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            path,
+            emotion: Some(Label::Background),
+            split: String::new(),
+            snr_db: None,
+            kind: Default::default(),
+            speech: None,
+        })
+        .collect();
+    if rows.is_empty() {
+        let reason = format!("{} holds no WAV, FLAC, Ogg or MP3 file", folder.display());
+        return Err(CorpusError::Nothing(reason));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,133 @@
+//! Feature folders for PyTorch: `features.npy`, `frames.npy`, `index.csv`, `features.json`.
+//!
+//! | file | type, shape | meaning |
+//! | --- | --- | --- |
+//! | `features.npy` | f16 [N, 80, 360] | the model's input |
+//! | `frames.npy` | i8 [N, 90] | 1 speech, 0 none, -1 unknown, for each 4 windows |
+//! | `index.csv` | N rows | where each came from |
+//! | `features.json` | | [`FeatureConfig`] |
+
+use super::CorpusError;
+use super::manifest::{Kind, Row};
+use super::mix::{STREAM_WINDOW, crop};
+use crate::audio::file::read_16k;
+use crate::events::Label;
+use crate::features::stream::FrameStream;
+use crate::features::utterance::{Utterance, hop};
+use crate::features::{CHANNELS, FFT, FRAMES, FeatureConfig, Frame, HOP, INPUT, WINDOW, normalise};
+use crate::model::SPEECH_FRAMES;
+use half::f16;
+use rayon::prelude::*;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Rows that are worked on before they are written.
+const BATCH: usize = 256;
+
+/// Computes the features of every row into `folder`, telling `progress` how many rows are done.
+///
+/// # Errors
+/// When audio cannot be read or the folder cannot be written.
+pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(), CorpusError> {
+    std::fs::create_dir_all(folder).map_err(CorpusError::io("create", folder))?;
+    let create = |name: &str| {
+        let path = folder.join(name);
+        File::create(&path).map(BufWriter::new).map_err(CorpusError::io("create", &path))
+    };
+    let write = |file: &mut BufWriter<File>, bytes: &[u8]| {
+        file.write_all(bytes).map_err(CorpusError::io("write to", folder))
+    };
+    let (mut values, mut labels) = (create("features.npy")?, create("frames.npy")?);
+    write(&mut values, &npy_header("<f2", &[rows.len(), CHANNELS, FRAMES]))?;
+    write(&mut labels, &npy_header("|i1", &[rows.len(), SPEECH_FRAMES]))?;
+    for batch in rows.chunks(BATCH) {
+        let done: Result<Vec<_>, CorpusError> = batch.par_iter().map(row_features).collect();
+        for (input, frames) in done? {
+            write(&mut values, &input)?;
+            write(&mut labels, &frames)?;
+        }
+        progress(batch.len() as u64);
+    }
+    values.flush().and_then(|()| labels.flush()).map_err(CorpusError::io("write to", folder))?;
+
+    let path = folder.join("index.csv");
+    let csv_error = |e: csv::Error| CorpusError::io("write", &path)(e.into());
+    let mut index = csv::Writer::from_path(&path).map_err(csv_error)?;
+    index
+        .write_record(["row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind"])
+        .map_err(csv_error)?;
+    for (i, row) in rows.iter().enumerate() {
+        let kind = match row.kind {
+            Kind::Utterance => "utterance",
+            Kind::Window => "window",
+            Kind::Background => "background",
+        };
+        let name = row.path.file_name().unwrap_or_default().to_string_lossy();
+        let snr_db = row.snr_db.map_or(String::new(), |db| format!("{db:.1}"));
+        let emotion = row.emotion.map_or("", Label::name);
+        index
+            .write_record([
+                &i.to_string(),
+                name.as_ref(),
+                &row.corpus,
+                &row.speaker,
+                emotion,
+                &row.split,
+                &snr_db,
+                kind,
+            ])
+            .map_err(csv_error)?;
+    }
+    index.flush().map_err(CorpusError::io("write", &path))?;
+    let path = folder.join("features.json");
+    let json = serde_json::to_string_pretty(&FeatureConfig::default()).unwrap_or_default();
+    std::fs::write(&path, json + "\n").map_err(CorpusError::io("write", &path))
+}
+
+/// Features (f16, little-endian) and frame labels of one clip.
+fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
+    let mut samples = read_16k(&row.path)?;
+    if row.speech.is_none() {
+        crop(&row.corpus, &mut samples); // mixed clips were cut when they were made
+    }
+    let mut input = [0.0; INPUT];
+    // Middle of the four windows under speech frame j, in samples.
+    let middle: Box<dyn Fn(usize) -> f32> = match row.kind {
+        Kind::Utterance => {
+            Utterance::new().features(&samples, &mut input);
+            let hop = hop(samples.len()) as f32;
+            Box::new(move |j| (4.0 * j as f32 + 1.5) * hop + (FFT / 2) as f32)
+        }
+        Kind::Window | Kind::Background => {
+            samples.resize(STREAM_WINDOW, 0.0);
+            let mut frames: Vec<Frame> = Vec::with_capacity(FRAMES);
+            FrameStream::new().push(&samples, |frame| frames.push(*frame));
+            normalise(frames.iter(), &mut input);
+            Box::new(|j| (4.0 * j as f32 + 1.5) * HOP as f32 + (WINDOW / 2) as f32)
+        }
+    };
+    let frames = (0..SPEECH_FRAMES).map(|j| match &row.speech {
+        None => -1i8 as u8,
+        Some(runs) => {
+            let t = middle(j) / crate::audio::SAMPLE_RATE as f32;
+            u8::from(runs.iter().any(|(a, b)| (*a..*b).contains(&t)))
+        }
+    });
+    let values = input.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+    Ok((values, frames.collect()))
+}
+
+/// Header of a NumPy array file, version 1.0, C order.
+fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
+    while (10 + text.len() + 1) % 64 != 0 {
+        text.push(' ');
+    }
+    text.push('\n');
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((text.len() as u16).to_le_bytes());
+    header.extend(text.bytes());
+    header
+}

@@ -1,0 +1,119 @@
+//! Background: recordings of the corpus, and noise made here.
+//!
+//! A few recordings are soon known by heart, so clips are cut at random places, tilted in spectrum at
+//! random, sometimes laid over one another, and sometimes made from nothing.
+
+use super::CorpusError;
+use super::manifest::Row;
+use crate::audio::file::read_16k;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use std::f32::consts::PI;
+
+/// Noise recordings in memory, at 16 kHz, each with its row's corpus and source.
+pub struct Noise {
+    clips: Vec<(Row, Vec<f32>)>,
+}
+
+impl Noise {
+    /// Reads the recordings.
+    ///
+    /// # Errors
+    /// When there are none, or one cannot be read.
+    pub fn read(rows: &[Row]) -> Result<Noise, CorpusError> {
+        if rows.is_empty() {
+            return Err(CorpusError::Nothing(
+                "there is no background audio; add rows with emotion `background` to the manifest, or name \
+                 a folder with --noise"
+                    .into(),
+            ));
+        }
+        let clips: Result<Vec<_>, CorpusError> =
+            rows.par_iter().map(|row| Ok((row.clone(), read_16k(&row.path)?))).collect();
+        let mut clips = clips?;
+        clips.retain(|(_, samples)| rms(samples) > 1e-6);
+        if clips.is_empty() {
+            return Err(CorpusError::Nothing("every background recording is silent".into()));
+        }
+        Ok(Noise { clips })
+    }
+
+    /// The recordings.
+    pub fn clips(&self) -> &[(Row, Vec<f32>)] {
+        &self.clips
+    }
+
+    /// A piece of one recording, cut at a random place and repeated if it is too short.
+    pub fn cut(&self, length: usize, rng: &mut ChaCha8Rng) -> (&Row, Vec<f32>) {
+        let (row, samples) = &self.clips[rng.random_range(0..self.clips.len())];
+        let start = if samples.len() > length { rng.random_range(0..samples.len() - length) } else { 0 };
+        let piece: Vec<f32> =
+            samples[start..].iter().chain(samples.iter().cycle()).copied().take(length).collect();
+        if rms(&piece) > 1e-6 {
+            return (row, piece);
+        }
+        // A silent stretch of a recording cannot be scaled to a level.
+        (row, samples.iter().cycle().copied().take(length).collect())
+    }
+
+    /// The same, varied: tilted spectrum, or two recordings at once, or noise made from nothing.
+    pub fn varied(&self, length: usize, rng: &mut ChaCha8Rng) -> (&Row, Vec<f32>) {
+        let (row, mut piece) = self.cut(length, rng);
+        match rng.random_range(0..10) {
+            0 | 1 => piece = made(length, rng),
+            2 | 3 => {
+                let other = self.cut(length, rng).1;
+                let scale = rms(&piece) / rms(&other).max(1e-9) * db_to_gain(rng.random_range(-15.0..0.0));
+                piece.iter_mut().zip(&other).for_each(|(a, b)| *a += b * scale);
+            }
+            _ => {}
+        }
+        if rng.random_bool(0.5) {
+            tilt(&mut piece, rng.random_range(-0.6..0.6));
+        }
+        (row, piece)
+    }
+}
+
+/// Shaped noise: white to brown, with a slow swell and sometimes mains hum; about -20 dBFS.
+pub fn made(length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let pole: f32 = [0.0, 0.5, 0.8, 0.95, 0.99][rng.random_range(0..5)];
+    let (swell_hz, swell) = (rng.random_range(0.05..1.0f32), rng.random_range(0.0..0.4f32));
+    let hum = if rng.random_bool(0.4) { rng.random_range(0.0..1.5f32) } else { 0.0 };
+    let mains: f32 = if rng.random_bool(0.5) { 50.0 } else { 60.0 };
+    let mut state = 0.0f32;
+    let mut out: Vec<f32> = (0..length)
+        .map(|i| {
+            let t = i as f32 / 16_000.0;
+            let white: f32 = rng.random_range(-1.0..1.0);
+            state = pole * state + (1.0 - pole * pole).sqrt() * white;
+            let harmonics: f32 = (1..5).map(|k| (2.0 * PI * mains * k as f32 * t).sin() / k as f32).sum();
+            state * (1.0 + swell * (2.0 * PI * swell_hz * t).sin()) + hum * harmonics
+        })
+        .collect();
+    let scale = 0.1 / rms(&out).max(1e-9);
+    out.iter_mut().for_each(|x| *x *= scale);
+    out
+}
+
+/// Tilts the spectrum by a first-order filter: `amount` > 0 darkens, < 0 brightens.
+fn tilt(samples: &mut [f32], amount: f32) {
+    let mut last = 0.0;
+    for x in samples {
+        let input = *x;
+        *x = if amount >= 0.0 { (1.0 - amount) * input + amount * last } else { input + amount * last };
+        last = if amount >= 0.0 { *x } else { input };
+    }
+}
+
+/// Root of the mean square; 0 for nothing.
+pub fn rms(samples: &[f32]) -> f32 {
+    let sum: f64 = samples.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    (sum / samples.len().max(1) as f64).sqrt() as f32
+}
+
+/// Decibels to an amplitude factor.
+pub fn db_to_gain(db: f32) -> f32 {
+    10f32.powf(db / 20.0)
+}

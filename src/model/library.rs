@@ -1,0 +1,28 @@
+//! Loading ONNX Runtime, once for the process.
+
+use super::{ModelError, first_line};
+use ort::environment::Environment;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// ort allows one environment in a process; models that are loaded later share it.
+static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// Loads the library at `path`, unless one is loaded already, and gives its environment.
+///
+/// # Errors
+/// [`ModelError::Library`] when it is no library, or older than 1.24.
+pub fn environment(path: &Path) -> Result<Environment, ModelError> {
+    let bad = |reason: String| ModelError::Library { path: path.into(), reason: first_line(&reason) };
+    let mut slot = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(environment) = slot.as_ref() {
+        return Ok(environment.clone());
+    }
+    let builder = ort::init_from(path).map_err(|e| match e {
+        ort::LoadDynamicError::BadVersion { version_str, .. } => bad(format!("it is version {version_str}")),
+        other => bad(other.to_string()),
+    })?;
+    let environment =
+        builder.with_name("undertone").with_telemetry(false).build().map_err(|e| bad(e.to_string()))?;
+    Ok(slot.insert(environment).clone())
+}

@@ -1,0 +1,90 @@
+//! Where the model and ONNX Runtime are looked for: the first that exists is taken.
+//!
+//! 1. the path in the configuration (then nowhere else),
+//! 2. the path in `UNDERTONE_MODEL` or `UNDERTONE_ONNXRUNTIME` (then nowhere else),
+//! 3. beside the program, and the project's own folders above the program or the working directory,
+//! 4. where packages put them: `/usr/lib/undertone`, `/usr/share/undertone`, the system's libraries.
+
+use super::ModelError;
+use std::path::{Path, PathBuf};
+
+/// Environment variable that names the model file.
+pub const MODEL_VARIABLE: &str = "UNDERTONE_MODEL";
+/// Environment variable that names the ONNX Runtime library.
+pub const LIBRARY_VARIABLE: &str = "UNDERTONE_ONNXRUNTIME";
+
+const MODEL: &str = "undertone.onnx";
+const LIBRARY: &str = "libonnxruntime.so";
+
+/// The model file.
+pub fn model(configured: &Path) -> Result<PathBuf, ModelError> {
+    let mut searched = Vec::new();
+    if let Some(path) = told(configured, MODEL_VARIABLE) {
+        searched.push(path);
+    } else {
+        searched.extend(beside_program().map(|dir| dir.join(MODEL)));
+        searched.extend(project_folders().map(|dir| dir.join("models").join(MODEL)));
+        searched.extend(["/usr/share/undertone", "/usr/lib/undertone"].map(|dir| Path::new(dir).join(MODEL)));
+    }
+    let found = searched.iter().find(|path| path.is_file()).cloned();
+    found.ok_or(ModelError::Missing {
+        what: "the model",
+        searched,
+        mend: "name it as model.path in the configuration",
+    })
+}
+
+/// The ONNX Runtime library.
+pub fn library(configured: &Path) -> Result<PathBuf, ModelError> {
+    let mut searched = Vec::new();
+    if let Some(path) = told(configured, LIBRARY_VARIABLE) {
+        searched.push(path);
+    } else {
+        searched.extend(beside_program());
+        searched.extend(project_folders().map(|dir| dir.join(".runtime")));
+        let system = [
+            "/usr/lib/undertone",
+            "/usr/local/lib",
+            "/usr/lib",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib/aarch64-linux-gnu",
+        ];
+        searched.extend(system.map(PathBuf::from));
+    }
+    let found = searched
+        .iter()
+        .find_map(|place| if place.is_file() { Some(place.clone()) } else { in_folder(place) });
+    found.ok_or(ModelError::Missing {
+        what: "ONNX Runtime (libonnxruntime.so)",
+        searched,
+        mend: "`make runtime` fetches it into the project, or name it as model.library in the configuration",
+    })
+}
+
+/// What the configuration or the environment names.
+fn told(configured: &Path, variable: &str) -> Option<PathBuf> {
+    let configured = (!configured.as_os_str().is_empty()).then(|| configured.to_path_buf());
+    configured.or_else(|| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from))
+}
+
+fn beside_program() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.parent()?.to_path_buf())
+}
+
+/// Folders that look like a checkout: they hold our Cargo.toml, above the program or above here.
+fn project_folders() -> impl Iterator<Item = PathBuf> {
+    let starts = [std::env::current_exe().ok(), std::env::current_dir().ok()];
+    let folder = |start: PathBuf| {
+        let is_project = |dir: &&Path| dir.join("Cargo.toml").is_file() && dir.join("models").is_dir();
+        start.ancestors().find(is_project).map(Path::to_path_buf)
+    };
+    starts.into_iter().flatten().filter_map(folder)
+}
+
+/// The library under its versioned or plain name; the newest if there are several.
+fn in_folder(folder: &Path) -> Option<PathBuf> {
+    let ours = |path: &PathBuf| {
+        path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(LIBRARY)) && path.is_file()
+    };
+    std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path())).filter(ours).max()
+}
