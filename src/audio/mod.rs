@@ -6,7 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod capture;
 pub mod file;
+mod held;
+pub mod microphone;
 pub mod resample;
 pub mod ring;
 
@@ -77,4 +80,10 @@ pub enum AudioError {
         /// The sound system's reason.
         reason: String,
     },
+    /// No device records at all.
+    #[error(
+        "no microphone was found: plug one in, and see that this user may use it (group `audio`) and that its \
+         driver is loaded (`arecord -l` lists the cards)"
+    )]
+    NoMicrophone,
 }
