@@ -6,8 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod capture;
 pub mod file;
+mod held;
+pub mod microphone;
 pub mod resample;
+pub mod ring;
 
 /// Samples per second of everything behind the sources.
 pub const SAMPLE_RATE: u32 = 16_000;
@@ -76,4 +80,10 @@ pub enum AudioError {
         /// The sound system's reason.
         reason: String,
     },
+    /// No device records at all.
+    #[error(
+        "no microphone was found: plug one in, and see that this user may use it (group `audio`) and that its \
+         driver is loaded (`arecord -l` lists the cards)"
+    )]
+    NoMicrophone,
 }

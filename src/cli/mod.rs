@@ -4,6 +4,7 @@
 //! work failed, 2 the command line or the configuration is wrong.
 
 mod corpus;
+mod devices;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ enum Command {
     /// Make training data from labelled audio
     #[command(subcommand)]
     Corpus(corpus::Corpus),
+    Devices(devices::DevicesArgs),
 }
 
 /// Why a command failed, and with which exit status.
@@ -53,6 +55,7 @@ impl Failure {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Corpus(command) => corpus::run(command),
+        Command::Devices(args) => devices::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

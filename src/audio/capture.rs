@@ -1,0 +1,358 @@
+//! The cpal side of the microphone: which device, which format, and the callback.
+//!
+//! In: a device's name. Out: a running stream whose callback averages the channels into the ring,
+//! whatever the sample format.
+
+use super::resample::RATES;
+use super::ring::{Consumer, Producer, ring};
+use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
+use cpal::{
+    BufferSize, Data, Device, DeviceId, Error, ErrorKind, FrameCount, Host, InputCallbackInfo, Sample as _,
+    SampleFormat, StreamConfig, StreamInstant, SupportedBufferSize, SupportedStreamConfigRange,
+};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The name that stands for the system's choice.
+pub const DEFAULT: &str = "default";
+
+/// Frames that are averaged at a time, on the stack.
+const BLOCK: usize = 256;
+
+/// A pause of the device longer than this moves the clock. Shorter ones may be late callbacks.
+const OUTAGE: Duration = Duration::from_secs(1);
+
+const UNREADABLE: &str = "it offers no format that undertone can read";
+
+/// How a device is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// Frames per second.
+    pub rate: u32,
+    /// Channels; all are averaged.
+    pub channels: u16,
+    /// Samples on the wire.
+    pub sample: SampleFormat,
+    period: FrameCount,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.channels == 1 { "" } else { "s" };
+        write!(f, "{} Hz, {} channel{plural}, {}", self.rate, self.channels, self.sample)
+    }
+}
+
+/// What a device offers.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// Ranges of sample rates.
+    pub rates: Vec<(u32, u32)>,
+    /// Numbers of channels, rising.
+    pub channels: Vec<u16>,
+    /// Sample formats.
+    pub samples: Vec<String>,
+    /// How undertone would open it.
+    pub chosen: Format,
+}
+
+/// What the callbacks tell the listener, besides samples.
+#[derive(Default)]
+pub struct Faults {
+    callbacks: AtomicU64,
+    /// The device lost samples; the next callback says how many.
+    overrun: AtomicBool,
+    gone: AtomicBool,
+    last: Mutex<Option<String>>,
+}
+
+impl Faults {
+    /// Whether the device has gone for good.
+    pub fn gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// The last error of the device.
+    pub fn last(&self) -> Option<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A running stream, as the listener sees it.
+pub struct Capture {
+    pub format: Format,
+    pub samples: Consumer,
+    pub faults: Arc<Faults>,
+}
+
+/// The sound system.
+pub fn host() -> Result<Host, String> {
+    let id = cpal::available_hosts().into_iter().next().ok_or("this system has no sound system")?;
+    cpal::host_from_id(id).map_err(|e| reason(&e))
+}
+
+/// Finds a device by the name that `undertone devices` prints, or by its description.
+pub fn find(host: &Host, name: &str) -> Result<Device, String> {
+    if name == DEFAULT {
+        return host.default_input_device().ok_or_else(|| "no sound card records".into());
+    }
+    if let Some(device) = host.device_by_id(&DeviceId::new(host.id(), name)) {
+        return Ok(device);
+    }
+    let described = |device: &Device| device.description().is_ok_and(|d| d.name() == name);
+    let mut devices = host.input_devices().map_err(|e| reason(&e))?;
+    devices.find(described).ok_or_else(|| "there is no such device".into())
+}
+
+/// Names and descriptions of what claims to record. Left out are ALSA's converters, which are other
+/// devices once more or silence, and JACK, which talks to the terminal when it is not running.
+pub fn names(host: &Host) -> Vec<(String, String)> {
+    const HIDDEN: [&str; 8] =
+        ["null", "lavrate", "samplerate", "speexrate", "speex", "upmix", "vdownmix", "jack"];
+    let named = |device: Device| {
+        let name = device.id().ok()?.id().to_owned();
+        let description = device.description().map(|d| d.name().to_owned()).unwrap_or_default();
+        (!HIDDEN.contains(&name.as_str())).then_some((name, description))
+    };
+    host.input_devices().map(|devices| devices.filter_map(named).collect()).unwrap_or_default()
+}
+
+/// What a device offers.
+pub fn offer(device: &Device) -> Result<Offer, String> {
+    let ranges: Vec<_> = device.supported_input_configs().map_err(|e| reason(&e))?.collect();
+    let mut rates: Vec<_> = ranges.iter().map(|r| (r.min_sample_rate(), r.max_sample_rate())).collect();
+    let mut channels: Vec<_> = ranges.iter().map(|r| r.channels()).collect();
+    let mut samples: Vec<_> = ranges.iter().map(|r| r.sample_format().to_string()).collect();
+    rates.sort_unstable();
+    rates.dedup();
+    channels.sort_unstable();
+    channels.dedup();
+    samples.dedup();
+    Ok(Offer { rates, channels, samples, chosen: choose(&ranges).ok_or(UNREADABLE)? })
+}
+
+/// Opens a device and starts it. The stream ends when it is dropped, which may hang.
+pub fn open(device: &Device, ring_seconds: f64) -> Result<(Capture, cpal::Stream), String> {
+    let ranges: Vec<_> = device.supported_input_configs().map_err(|e| reason(&e))?.collect();
+    let format = choose(&ranges).ok_or(UNREADABLE)?;
+    // Without a fixed size some ALSA plugins call back for each single frame.
+    let fixed = start(device, format, BufferSize::Fixed(format.period), ring_seconds);
+    let (capture, stream) = match fixed {
+        Err(e) if e.kind() == ErrorKind::UnsupportedConfig => {
+            start(device, format, BufferSize::Default, ring_seconds)
+        }
+        other => other,
+    }
+    .map_err(|e| reason(&e))?;
+    Ok((capture, stream))
+}
+
+fn start(
+    device: &Device,
+    format: Format,
+    buffer_size: BufferSize,
+    ring_seconds: f64,
+) -> Result<(Capture, cpal::Stream), Error> {
+    let (producer, samples) = ring((f64::from(format.rate) * ring_seconds) as usize);
+    let faults = Arc::new(Faults::default());
+    let config = StreamConfig { channels: format.channels, sample_rate: format.rate, buffer_size };
+    let data = on_data(format, producer, faults.clone());
+    let stream =
+        device.build_input_stream_raw(config, format.sample, data, on_error(faults.clone()), None)?;
+    stream.play()?;
+    Ok((Capture { format, samples, faults }, stream))
+}
+
+/// The callback: runs on the sound system's thread, where it must not allocate, lock, log or wait.
+fn on_data(
+    format: Format,
+    mut producer: Producer,
+    faults: Arc<Faults>,
+) -> impl FnMut(&Data, &InputCallbackInfo) + Send + 'static {
+    let channels = usize::from(format.channels);
+    let mut end: Option<StreamInstant> = None;
+    move |data, info| {
+        faults.callbacks.fetch_add(1, Ordering::Relaxed);
+        let allowed = if faults.overrun.swap(false, Ordering::Relaxed) { Duration::ZERO } else { OUTAGE };
+        let begin = info.timestamp().capture;
+        let pause = end.map_or(Duration::ZERO, |end| begin.saturating_duration_since(end));
+        if pause > allowed {
+            producer.lose((pause.as_secs_f64() * f64::from(format.rate)).round() as u64);
+        }
+        let length = (data.len() / channels) as f64 / f64::from(format.rate);
+        end = begin.checked_add(Duration::from_secs_f64(length));
+        average(data, channels, |mono| producer.write(mono));
+    }
+}
+
+/// The error callback. Some dead devices call it without end, so it sleeps unless sound flows.
+fn on_error(faults: Arc<Faults>) -> impl FnMut(Error) + Send + 'static {
+    let mut before = None;
+    move |error| {
+        match error.kind() {
+            ErrorKind::RealtimeDenied | ErrorKind::DeviceChanged => return,
+            ErrorKind::Xrun => faults.overrun.store(true, Ordering::Relaxed),
+            ErrorKind::DeviceNotAvailable | ErrorKind::StreamInvalidated => {
+                faults.gone.store(true, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        *faults.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason(&error));
+        let callbacks = Some(faults.callbacks.load(Ordering::Relaxed));
+        if before == callbacks {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        before = callbacks;
+    }
+}
+
+/// Hands the mean of all channels to `sink`, up to [`BLOCK`] frames at a time.
+fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) {
+    let sink = &mut sink;
+    match data.sample_format() {
+        SampleFormat::I8 => mix(data.as_slice::<i8>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::I16 => mix(data.as_slice::<i16>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::I24 => mix(data.as_slice::<cpal::I24>(), channels, |s| three_bytes(s.inner()), sink),
+        SampleFormat::I32 => mix(data.as_slice::<i32>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::I64 => mix(data.as_slice::<i64>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::U8 => mix(data.as_slice::<u8>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::U16 => mix(data.as_slice::<u16>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::U24 => {
+            mix(data.as_slice::<cpal::U24>(), channels, |s| three_bytes(s.inner() ^ 0x80_0000), sink)
+        }
+        SampleFormat::U32 => mix(data.as_slice::<u32>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::U64 => mix(data.as_slice::<u64>(), channels, |s| s.to_sample(), sink),
+        SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, |s| s, sink),
+        SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| s as f32, sink),
+        // `choose` takes nothing else.
+        _ => {}
+    }
+}
+
+/// The mean of the channels of each frame, as levels from -1 to 1.
+fn mix<T: Copy>(
+    data: Option<&[T]>,
+    channels: usize,
+    level: impl Fn(T) -> f32,
+    sink: &mut impl FnMut(&[f32]),
+) {
+    let mut mono = [0.0; BLOCK];
+    for block in data.unwrap_or_default().chunks(BLOCK * channels) {
+        let frames = block.chunks_exact(channels);
+        let count = frames.len();
+        for (frame, mean) in frames.zip(&mut mono) {
+            *mean = frame.iter().map(|&sample| level(sample)).sum::<f32>() / channels as f32;
+        }
+        sink(&mono[..count]);
+    }
+}
+
+/// 24 bits in four bytes, of which the highest may hold anything.
+fn three_bytes(sample: i32) -> f32 {
+    (sample << 8).to_sample()
+}
+
+/// Where a sample format stands: finer ones first, because a quiet voice across a room uses few of
+/// the bits. None: not to be read.
+fn rank(format: SampleFormat) -> Option<usize> {
+    use SampleFormat::{F32, F64, I8, I16, I24, I32, I64, U8, U16, U24, U32, U64};
+    [F32, I32, I24, I16, F64, I64, U32, U24, U16, U64, I8, U8].iter().position(|&f| f == format)
+}
+
+/// The best of what a device offers: 16 or 48 kHz, then few channels, then fine samples.
+pub fn choose(ranges: &[SupportedStreamConfigRange]) -> Option<Format> {
+    let usable = ranges.iter().filter_map(|range| {
+        let (low, high) = (range.min_sample_rate(), range.max_sample_rate());
+        let (low, high) = (low.max(*RATES.start()), high.min(*RATES.end()));
+        if low > high || range.channels() == 0 {
+            return None;
+        }
+        // Devices with any rate convert in software, often badly: take what the card runs at.
+        let rate = 48_000.clamp(low, high);
+        let preference = match rate {
+            16_000 => 0,
+            48_000 => 1,
+            above if above > 16_000 => 2,
+            _ => 3,
+        };
+        let sample = range.sample_format();
+        let key = (preference, rate.abs_diff(48_000), range.channels(), rank(sample)?);
+        let wanted = rate / 16;
+        let period = match *range.buffer_size() {
+            SupportedBufferSize::Range { min, max } => wanted.clamp(min.min(max), max),
+            SupportedBufferSize::Unknown => wanted,
+        };
+        Some((key, Format { rate, channels: range.channels(), sample, period }))
+    });
+    usable.min_by_key(|(key, _)| *key).map(|(_, format)| format)
+}
+
+/// cpal's errors as the end of a sentence, with the mend where one is known.
+pub fn reason(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::DeviceNotAvailable => "it is not there, or was unplugged".into(),
+        ErrorKind::DeviceBusy => "another program uses it".into(),
+        ErrorKind::PermissionDenied => "access is denied; add this user to the group `audio`".into(),
+        ErrorKind::UnsupportedOperation => "it does not record".into(),
+        ErrorKind::Xrun => "it lost samples".into(),
+        _ => error.to_string().trim_end_matches('.').into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(channels: u16, low: u32, high: u32, sample: SampleFormat) -> SupportedStreamConfigRange {
+        let size = SupportedBufferSize::Range { min: 64, max: 2_048 };
+        SupportedStreamConfigRange::new(channels, low, high, size, sample)
+    }
+
+    fn chosen(ranges: &[SupportedStreamConfigRange]) -> Option<String> {
+        choose(ranges).map(|format| format.to_string())
+    }
+
+    #[test]
+    fn the_best_format_is_chosen() {
+        use SampleFormat::{DsdU8, F32, I16, I32};
+        let card =
+            [range(2, 44_100, 44_100, I16), range(2, 48_000, 48_000, I16), range(1, 44_100, 44_100, I16)];
+        assert_eq!(chosen(&card).unwrap(), "48000 Hz, 2 channels, i16");
+        let native = [range(1, 16_000, 16_000, I16), range(1, 48_000, 48_000, I16)];
+        assert_eq!(chosen(&native).unwrap(), "16000 Hz, 1 channel, i16");
+        let server = [range(2, 1, u32::MAX, F32), range(1, 1, u32::MAX, I16), range(1, 1, u32::MAX, F32)];
+        assert_eq!(chosen(&server).unwrap(), "48000 Hz, 1 channel, f32");
+        let odd = [range(8, 8_000, 8_000, I32), range(8, 96_000, 96_000, I32)];
+        assert_eq!(chosen(&odd).unwrap(), "96000 Hz, 8 channels, i32");
+        assert_eq!(chosen(&[range(1, 8_000, 11_025, I16)]).unwrap(), "11025 Hz, 1 channel, i16");
+        assert_eq!(chosen(&[range(2, 2_822_400, 2_822_400, DsdU8), range(1, 1_000, 2_000, I16)]), None);
+        assert_eq!(choose(&card).unwrap().period, 2_048, "no more than the device can");
+    }
+
+    fn mono<T: Copy>(samples: &[T], channels: usize, level: impl Fn(T) -> f32) -> Vec<f32> {
+        let mut out = Vec::new();
+        mix(Some(samples), channels, level, &mut |block| out.extend_from_slice(block));
+        out
+    }
+
+    #[test]
+    fn channels_are_averaged() {
+        let samples: Vec<f32> = (0..3 * 1_000).map(|i| i as f32).collect();
+        let expected: Vec<f32> = (0..1_000).map(|i| (3 * i + 1) as f32).collect();
+        assert_eq!(mono(&samples, 3, |s| s), expected);
+        assert_eq!(mono(&[i16::MIN, i16::MAX, i16::MIN, i16::MIN], 2, |s| s.to_sample())[1], -1.0);
+        assert!(mono::<f32>(&[], 2, |s| s).is_empty());
+    }
+
+    #[test]
+    fn three_bytes_ignore_the_fourth() {
+        for high in [0, 0x7f << 24, 0xff << 24] {
+            assert_eq!(three_bytes(0x40_0000 | high), 0.5);
+            assert_eq!(three_bytes(0xc0_0000 | high), -0.5);
+        }
+        // Unsigned: the middle is silence.
+        assert_eq!(three_bytes(0x80_0000 ^ 0x80_0000), 0.0);
+    }
+}

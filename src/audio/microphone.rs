@@ -1,0 +1,174 @@
+//! The microphone. Out: mono samples at the device's rate, and gaps where samples were lost.
+//!
+//! The sound system's thread writes into the [`ring`](super::ring); [`Microphone::read`] takes from
+//! it. A device can die without a word: it is judged by the samples that come, not by its errors.
+
+use super::capture::{self, Capture};
+pub use super::capture::{Format, Offer};
+use super::held::{Held, HoldError, hold};
+use super::ring::Run;
+use super::{AudioError, AudioSource, Read};
+use crate::config;
+use std::time::{Duration, Instant};
+
+/// How long a device may take to open. Sound servers take a second or two to start.
+const OPEN: Duration = Duration::from_secs(5);
+
+/// How long a device may take to tell its formats, when all are listed.
+const LIST: Duration = Duration::from_secs(3);
+
+/// How often the ring is looked at; half of what the device delivers at a time.
+const POLL: Duration = Duration::from_millis(30);
+
+/// An open microphone.
+///
+/// # The contract for opening again
+/// [`open`](Self::open) takes 5 s at most and [`read`](AudioSource::read) little more than its
+/// timeout, whatever the sound system does. Once `read` fails, the device is lost: all that it
+/// heard was delivered before, and every further read fails too. Drop the microphone (1 s at most),
+/// wait, open another, and count what lies between by the wall clock: no gap is told for it. What
+/// hangs in a dead sound system is left behind on a thread; when eight of those exist, `open`
+/// fails at once until one ends.
+pub struct Microphone {
+    device: String,
+    capture: Capture,
+    stall: Duration,
+    /// How many samples had been produced when that last changed.
+    seen: (u64, Instant),
+    _stream: Held,
+}
+
+impl Microphone {
+    /// Opens `settings.device` and starts to record: at 16 or 48 kHz if it can, with the fewest
+    /// channels it has; all are averaged.
+    ///
+    /// # Errors
+    /// [`AudioError::Device`] if the device is absent, busy, not allowed, or does not answer.
+    pub fn open(settings: &config::Audio) -> Result<Microphone, AudioError> {
+        let (device, ring_seconds) = (settings.device.clone(), settings.ring_seconds);
+        let open = move || {
+            quiet();
+            let host = capture::host()?;
+            capture::open(&capture::find(&host, &device)?, ring_seconds)
+        };
+        let (capture, stream) = hold(OPEN, open).map_err(|e: HoldError<String>| AudioError::Device {
+            device: settings.device.clone(),
+            reason: e.to_string(),
+        })?;
+        Ok(Microphone {
+            device: settings.device.clone(),
+            capture,
+            stall: Duration::from_secs_f64(settings.stall_seconds),
+            seen: (0, Instant::now()),
+            _stream: stream,
+        })
+    }
+
+    /// How the device was opened.
+    pub fn format(&self) -> Format {
+        self.capture.format
+    }
+
+    /// Samples lost so far because the listener was late or the device overran. This may be ahead
+    /// of the gaps read: a gap is told when the first sample behind it is there.
+    pub fn lost(&self) -> u64 {
+        self.capture.samples.lost()
+    }
+
+    /// Fails if the device has gone or has delivered nothing for too long.
+    fn check(&mut self) -> Result<(), AudioError> {
+        let produced = self.capture.samples.produced();
+        if produced != self.seen.0 {
+            self.seen = (produced, Instant::now());
+        }
+        let gone = self.capture.faults.gone();
+        if !gone && self.seen.1.elapsed() <= self.stall {
+            return Ok(());
+        }
+        let last = self.capture.faults.last();
+        let stalled = || format!("no sound for {:.1} s", self.stall.as_secs_f64());
+        let reason = match (gone, last) {
+            (true, Some(last)) => last,
+            (true, None) => "it has gone".into(),
+            (false, Some(last)) => format!("{} ({last})", stalled()),
+            (false, None) => stalled(),
+        };
+        Err(AudioError::Device { device: self.device.clone(), reason })
+    }
+}
+
+impl AudioSource for Microphone {
+    fn sample_rate(&self) -> u32 {
+        self.capture.format.rate
+    }
+
+    fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError> {
+        let begin = Instant::now();
+        loop {
+            match self.capture.samples.read(out) {
+                Run::Samples => return Ok(Read::Samples),
+                Run::Gap(lost) => return Ok(Read::Gap(lost)),
+                Run::Empty => self.check()?,
+            }
+            let left = timeout.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return Ok(Read::Idle);
+            }
+            std::thread::sleep(left.min(POLL));
+        }
+    }
+}
+
+/// A device that can record.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// What `[audio] device` calls it.
+    pub name: String,
+    /// What its maker calls it.
+    pub description: String,
+    /// What it offers, and what undertone would choose; or why it cannot be opened.
+    pub offer: Result<Offer, String>,
+}
+
+/// All devices that can record now, and `wanted` in any case, which comes first if it is the default.
+///
+/// # Errors
+/// [`AudioError::NoMicrophone`] if there is none but `wanted`, and that cannot be opened.
+pub fn list(wanted: &str) -> Result<Vec<Listed>, AudioError> {
+    let names = hold(LIST, || {
+        quiet();
+        Ok::<_, String>((capture::names(&capture::host()?), ()))
+    });
+    let mut names = names.map(|(names, _)| names).unwrap_or_default();
+    for name in [wanted, capture::DEFAULT] {
+        if !names.iter().any(|(known, _)| known == name) {
+            names.insert(0, (name.into(), String::new()));
+        }
+    }
+    let offer = |name: String| {
+        let asked = hold(LIST, move || {
+            quiet();
+            let host = capture::host()?;
+            Ok((capture::offer(&capture::find(&host, &name)?)?, ()))
+        });
+        asked.map(|(offer, _)| offer).map_err(|e: HoldError<String>| e.to_string())
+    };
+    let all = names.into_iter().map(|(name, description)| {
+        let offer = offer(name.clone());
+        Listed { name, description, offer }
+    });
+    let all: Vec<Listed> = all.filter(|device| device.offer.is_ok() || device.name == wanted).collect();
+    if all.iter().all(|device| device.offer.is_err()) {
+        return Err(AudioError::NoMicrophone);
+    }
+    Ok(all)
+}
+
+/// Keeps ALSA's own lines (half a dozen for a missing card) off the standard error output, on this
+/// thread. What matters in them comes back as an error.
+fn quiet() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = alsa::Output::local_error_handler() {
+        tracing::debug!("ALSA stays loud: {error}");
+    }
+}
