@@ -3,8 +3,10 @@
 //! Errors become one sentence on standard error here, and nowhere else. Exit status: 0 done, 1 the
 //! work failed, 2 the command line or the configuration is wrong.
 
+mod analyze;
 mod corpus;
 mod devices;
+mod evaluate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +21,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Listen to audio files, offline: who speaks when, and how they sound
+    Analyze(analyze::AnalyzeArgs),
+    /// Measure the model on labelled audio: accuracy, skipped modules, cost
+    Evaluate(evaluate::EvaluateArgs),
     /// Make training data from labelled audio
     #[command(subcommand)]
     Corpus(corpus::Corpus),
@@ -40,12 +46,30 @@ pub enum Failure {
     /// The model or ONNX Runtime cannot be used.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A file is damaged; what could be heard was told.
+    #[error("{path} is damaged ({reason}); what could be decoded is above")]
+    Damaged {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+    /// The sentences were printed already.
+    #[error("not all of it worked")]
+    Told {
+        /// Exit status.
+        status: u8,
+    },
 }
 
 impl Failure {
     fn status(&self) -> u8 {
         match self {
             Failure::Config(_) => 2,
+            Failure::Told { status } => *status,
             _ => 1,
         }
     }
@@ -54,13 +78,19 @@ impl Failure {
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Corpus(command) => corpus::run(command),
         Command::Devices(args) => devices::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has heard enough (`undertone … | head`).
+        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("undertone: {failure}");
+            if !matches!(failure, Failure::Told { .. }) {
+                eprintln!("undertone: {failure}");
+            }
             ExitCode::from(failure.status())
         }
     }
@@ -74,4 +104,28 @@ fn progress(length: u64, doing: &'static str) -> indicatif::ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
+}
+
+/// CPU time of this process so far, in seconds.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// What a run came to, in words.
+fn sentence(summary: &crate::events::Summary) -> String {
+    let skipped = 100.0 * (1.0 - summary.modules_run as f64 / summary.modules_total.max(1) as f64);
+    format!(
+        "{:.1} s of audio, {} segments of speech; {} of {} modules ran ({skipped:.1} % skipped), {:.2} of {:.2} GMACs; \
+         {} windows judged, {} quiet ones for nothing; {:.2} s of CPU",
+        summary.audio_seconds,
+        summary.segments,
+        summary.modules_run,
+        summary.modules_total,
+        summary.gmacs,
+        summary.gmacs_ungated,
+        summary.windows,
+        summary.windows_quiet,
+        summary.cpu_seconds,
+    )
 }
