@@ -49,7 +49,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
 }
 
 fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failure> {
-    let cpu_before = super::cpu_seconds();
+    let cpu_before = crate::service::cpu_seconds();
     let mut source = FileSource::open(path)?;
     let mut listener = Listener::new(source.sample_rate())?;
     let mut cascade = Cascade::new(config, Model::load(&config.model)?);
@@ -91,7 +91,7 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
     let effort = cascade.effort();
     let summary = Summary {
         audio_seconds: seconds(cascade.clock()),
-        cpu_seconds: round(super::cpu_seconds() - cpu_before, 3),
+        cpu_seconds: round(crate::service::cpu_seconds() - cpu_before, 3),
         windows: effort.windows,
         windows_quiet: effort.windows_quiet,
         modules_run: effort.modules_run,
