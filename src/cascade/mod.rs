@@ -207,7 +207,7 @@ impl Cascade {
                 floor.look(frame);
                 *epoch_frames += 1;
             });
-            let whole = self.frames.len() == FRAMES && self.epoch_frames % GROUP == 0;
+            let whole = self.frames.len() == FRAMES && self.epoch_frames.is_multiple_of(GROUP);
             if whole && (self.judged == 0 || self.epoch_frames >= self.judged + self.stride) {
                 failure = failure.and(self.window(tell));
             }
@@ -238,7 +238,7 @@ impl Cascade {
     /// # Errors
     /// When the model fails.
     pub fn finish(&mut self, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
-        while self.epoch_frames % GROUP != 0 {
+        while !self.epoch_frames.is_multiple_of(GROUP) {
             self.frames.pop_back();
             self.epoch_frames -= 1;
         }
