@@ -118,6 +118,21 @@ async fn each_event_arrives_although_the_embedded_broker_is_stopped() {
 }
 
 #[tokio::test]
+async fn what_was_on_its_way_when_the_broker_died_is_sent_again() {
+    let mut broker = Mosquitto::start();
+    let (client, _task) = start(&config(&broker.url()));
+    connected(&client).await;
+    broker.freeze();
+    (0..30).for_each(|n| client.event(&event(n)));
+    // The first ones go into the socket of a broker that will never read them.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    broker.restart();
+    let witness = Witness::watch(broker.port);
+    let all = witness.until("event 29", |all| all.iter().any(|s| number(&s.payload) == Some(29))).await;
+    assert_eq!(first_arrivals(&all), (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_full_outbox_drops_the_oldest_and_tells_it() {
     let mut broker = Mosquitto::start();
     let (client, _task) = start(&Mqtt { outbox: 5, ..config(&broker.url()) });
@@ -137,6 +152,8 @@ async fn a_full_outbox_drops_the_oldest_and_tells_it() {
     assert!(message.starts_with("7 MQTT messages were lost") && message.contains("mqtt.outbox"), "{message}");
     let told = all.iter().filter(|seen| seen.payload.contains("\"problem\"")).count();
     assert_eq!(told, 1, "told once");
+    let late = Witness::watch(broker.port);
+    late.until("only what is retained", |all| all.len() == 1 && all[0].payload == "online").await;
 }
 
 #[tokio::test]
