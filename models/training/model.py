@@ -46,6 +46,11 @@ class Output(NamedTuple):
     executed: Tensor  # [B, M] 1 where the module's update was added, else 0
 
 
+def statistics(x: Tensor) -> Tensor:
+    """Mean and spread over time, [B, T, d] -> [B, 2d] (Snyder et al. 2018, x-vectors)."""
+    return torch.cat([x.mean(1), x.var(1, correction=0).add(1e-5).sqrt()], 1)
+
+
 class Stem(nn.Module):
     """Raw features [B, 80, 360] -> [B, T, d], at a quarter of the rate; never skipped."""
 
@@ -104,14 +109,16 @@ class Block(nn.Module):
 
 
 class GatedConformer(nn.Module):
-    """Stem, gated blocks, a class head on the mean over time, a speech head on each frame."""
+    """Stem, gated blocks, a class head on statistics over time, a speech head on each frame."""
 
     def __init__(self, shape: Shape = Shape()):
         super().__init__()
         self.shape = shape
         self.stem = Stem(shape)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
-        self.classes = nn.Linear(shape.width, len(LABELS))
+        self.classes = nn.Sequential(
+            nn.Linear(4 * shape.width, shape.width), nn.SiLU(), nn.Dropout(shape.dropout), nn.Linear(shape.width, len(LABELS))
+        )
         self.speech = nn.Linear(shape.width, 1)
 
     def gated_modules(self) -> list[Gated]:
@@ -141,6 +148,7 @@ class GatedConformer(nn.Module):
 
     def run(self, features: Tensor, step) -> Output:
         x = self.stem(features).float()
+        stem = statistics(x)
         probabilities, executed = [], []
         for block in self.blocks:
             for module in block.modules_:
@@ -148,7 +156,7 @@ class GatedConformer(nn.Module):
                 probabilities.append(p)
                 executed.append(ran)
             x = block.norm(x)
-        logits = self.classes(x.mean(1))
+        logits = self.classes(torch.cat([statistics(x), stem], 1))
         speech = self.speech(x)[..., 0]
         return Output(
             logits.float(), speech.float(), torch.stack(probabilities, 1), torch.stack(executed, 1)

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from model import Shape
 
 
+def silent(layer: nn.Linear) -> nn.Linear:
+    """The last layer of a body starts at zero, so that a deep stack starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class ClipDropout(nn.Module):
     """Dropout of whole channels of a clip, [B, T, d]; one random number serves all frames.
 
@@ -39,7 +46,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(shape.width)
         self.up = nn.Linear(shape.width, shape.expansion * shape.width)
-        self.down = nn.Linear(shape.expansion * shape.width, shape.width)
+        self.down = silent(nn.Linear(shape.expansion * shape.width, shape.width))
         self.dropout = ClipDropout(shape.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +92,7 @@ class Attention(nn.Module):
         self.position = nn.Linear(shape.width, shape.width, bias=False)
         self.content_bias = nn.Parameter(torch.zeros(shape.heads, 1, self.head_width))
         self.position_bias = nn.Parameter(torch.zeros(shape.heads, 1, self.head_width))
-        self.out = nn.Linear(shape.width, shape.width)
+        self.out = silent(nn.Linear(shape.width, shape.width))
         self.dropout = ClipDropout(shape.dropout)
         self.register_buffer("sinusoids", sinusoids(shape.frames, shape.width), persistent=False)
 
@@ -123,7 +130,7 @@ class Convolution(nn.Module):
         self.depthwise = nn.Parameter(torch.empty(shape.width, shape.kernel))
         nn.init.uniform_(self.depthwise, -(shape.kernel**-0.5), shape.kernel**-0.5)
         self.batch_norm = nn.BatchNorm1d(shape.width)
-        self.project = nn.Linear(shape.width, shape.width)
+        self.project = silent(nn.Linear(shape.width, shape.width))
         self.dropout = ClipDropout(shape.dropout)
         frames = torch.arange(shape.frames)
         tap = frames[:, None] - frames + shape.kernel // 2  # [from, to]

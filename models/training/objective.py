@@ -48,7 +48,7 @@ def speech_loss(speech: Tensor, frames: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(speech[known], frames[known].float())
 
 
-def learning_rate(step: int, steps: int, peak: float, warm_up: float = 0.2) -> float:
+def learning_rate(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float:
     """One cycle: a cosine from peak / 25 up to the peak, and another down to almost nothing."""
     rising = max(1.0, warm_up * steps)
     if step < rising:

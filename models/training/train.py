@@ -206,7 +206,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
 SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
     "epochs": (14, "how often about every utterance is seen"),
     "batch": (32, "clips in a step"),
-    "rate": (1e-3, "peak learning rate of the one cycle"),
+    "rate": (7e-4, "peak learning rate of the one cycle"),
     "weight_decay": (0.05, "AdamW's, on matrices only"),
     "clip": (1.0, "norm to which gradients are cut"),
     "smoothing": (0.1, "label smoothing"),
