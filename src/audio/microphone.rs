@@ -130,16 +130,25 @@ pub struct Listed {
     pub offer: Result<Offer, String>,
 }
 
-/// All devices that can record now, and `wanted` in any case, which comes first if it is the default.
+/// The devices, as found at one time.
+pub struct Devices {
+    /// All that can record, and the one wanted in any case.
+    pub all: Vec<Listed>,
+    /// While it is there, the sound system's configuration need not be loaded for every device.
+    _host: Option<Held>,
+}
+
+/// Asks all devices that can record, and `wanted` in any case, what they offer.
 ///
 /// # Errors
-/// [`AudioError::NoMicrophone`] if there is none but `wanted`, and that cannot be opened.
-pub fn list(wanted: &str) -> Result<Vec<Listed>, AudioError> {
-    let names = hold(LIST, || {
+/// [`AudioError::NoMicrophone`] if none of them can be opened.
+pub fn list(wanted: &str) -> Result<Devices, AudioError> {
+    let named = hold(LIST, || {
         quiet();
-        Ok::<_, String>((capture::names(&capture::host()?), ()))
+        let host = capture::host()?;
+        Ok::<_, String>((capture::names(&host), host))
     });
-    let mut names = names.map(|(names, _)| names).unwrap_or_default();
+    let (mut names, _host) = named.map(|(names, host)| (names, Some(host))).unwrap_or_default();
     for name in [wanted, capture::DEFAULT] {
         if !names.iter().any(|(known, _)| known == name) {
             names.insert(0, (name.into(), String::new()));
@@ -161,7 +170,7 @@ pub fn list(wanted: &str) -> Result<Vec<Listed>, AudioError> {
     if all.iter().all(|device| device.offer.is_err()) {
         return Err(AudioError::NoMicrophone);
     }
-    Ok(all)
+    Ok(Devices { all, _host })
 }
 
 /// Keeps ALSA's own lines (half a dozen for a missing card) off the standard error output, on this

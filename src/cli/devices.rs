@@ -47,8 +47,9 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?.audio;
     // Whoever reads this may stop before the end; that is no failure.
     let mut out = io::stdout().lock();
-    for device in microphone::list(&config.device)? {
-        let _ = out.write_all(describe(&device, &config.device).as_bytes());
+    let devices = microphone::list(&config.device)?;
+    for device in &devices.all {
+        let _ = out.write_all(describe(device, &config.device).as_bytes());
     }
     if args.seconds == 0.0 {
         return Ok(());
