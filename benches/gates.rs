@@ -19,8 +19,7 @@ fn gates(c: &mut Criterion) {
     };
     let input = Box::new(std::array::from_fn::<f32, INPUT, _>(|i| -((i * 7919 % 80) as f32)));
     let mut group = c.benchmark_group("window");
-    for (name, skipped) in
-        [("ungated", 0), ("skip-0", 0), ("skip-40", 26), ("skip-97", 62), ("skip-100", 64)]
+    for (name, skipped) in [("ungated", 0), ("skip-0", 0), ("skip-40", 26), ("skip-97", 62), ("skip-100", 64)]
     {
         let path = folder.join(format!("{name}.onnx"));
         let mut model = match Model::load(&config::Model { path, ..Default::default() }) {

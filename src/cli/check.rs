@@ -57,7 +57,9 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     } else {
         let stages = runtime()?.block_on(broker_check::check(&config.mqtt, &config.node));
         match stages {
-            Ok(stages) => stages.into_iter().for_each(|s| list.tell(&format!("broker {}", s.name), s.outcome)),
+            Ok(stages) => {
+                stages.into_iter().for_each(|s| list.tell(&format!("broker {}", s.name), s.outcome))
+            }
             Err(e) => list.tell("broker", Err(e.to_string())),
         }
     }
@@ -105,8 +107,11 @@ fn recogniser(config: &Config) -> Result<String, String> {
         1 => std::env::split_paths(&folders).map(|folder| folder.join(named)).collect(),
         _ => vec![named.into()],
     };
-    let found = places.iter().find(|path| rustix::fs::access(*path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file());
-    let found = found.ok_or(format!("asr.command names {program}, which is not a program that can be run here"))?;
+    let found = places
+        .iter()
+        .find(|path| rustix::fs::access(*path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file());
+    let found =
+        found.ok_or(format!("asr.command names {program}, which is not a program that can be run here"))?;
     Ok(match config.consent.transcription {
         Consent::Granted => format!("{}", found.display()),
         Consent::Withheld => format!("{}, never woken: consent.transcription is withheld", found.display()),

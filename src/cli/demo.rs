@@ -33,7 +33,10 @@ pub struct DemoArgs {
 /// When the model or the embedded broker cannot be used.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     if !(args.speed > 0.0 && args.speed <= 1000.0) {
-        return Err(Failure::Usage(format!("--speed {}: allowed are numbers above 0, up to 1000", args.speed)));
+        return Err(Failure::Usage(format!(
+            "--speed {}: allowed are numbers above 0, up to 1000",
+            args.speed
+        )));
     }
     let mut config = Config { node: "demo".into(), ..Config::default() };
     config.mqtt.embedded_listen = "127.0.0.1:0".into();
@@ -120,7 +123,8 @@ fn ungated_seconds() -> Result<f64, Failure> {
 
 /// One line a message: topic, and what it says, shortened to what a person reads.
 fn show(message: &Message) {
-    let (dim, strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let (dim, strong, plain) =
+        if std::io::stdout().is_terminal() { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
     let text = message.text();
     let topic = &message.topic;
     let line = match serde_json::from_str::<Value>(&text) {
@@ -136,7 +140,10 @@ fn told(json: &Value) -> Option<String> {
     let word = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
     let Some(kind) = json.get("type").and_then(Value::as_str) else {
         let doing = if json.get("speech")?.as_bool()? { "speech" } else { "no speech" };
-        let skipped = json.get("modules_skipped_pct")?.as_f64().map_or(String::new(), |p| format!(", {p:.0} % of modules skipped"));
+        let skipped = json
+            .get("modules_skipped_pct")?
+            .as_f64()
+            .map_or(String::new(), |p| format!(", {p:.0} % of modules skipped"));
         return Some(format!("{doing}, last emotion {}{skipped}", word("emotion")));
     };
     Some(match kind {
@@ -166,4 +173,3 @@ fn told(json: &Value) -> Option<String> {
         _ => return None,
     })
 }
-

@@ -5,11 +5,11 @@
 
 mod analyze;
 mod check;
-mod demo;
-mod run;
 mod corpus;
+mod demo;
 mod devices;
 mod evaluate;
+mod run;
 
 use crate::config::Config;
 use crate::home::HomeError;
@@ -93,7 +93,9 @@ impl Failure {
         match self {
             Failure::Config(_) | Failure::Usage(_) => 2,
             Failure::Home(HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. }) => 2,
-            Failure::Service(ServiceError::Home(HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. })) => 2,
+            Failure::Service(ServiceError::Home(
+                HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. },
+            )) => 2,
             Failure::Told { status } => *status,
             _ => 1,
         }
@@ -152,7 +154,10 @@ fn with_broker(mut config: Config) -> Result<(Config, Broker), Failure> {
         return Ok((config, None));
     }
     let listen = config.mqtt.embedded_listen.parse().map_err(|_| {
-        Failure::Usage(format!("mqtt.embedded_listen = {:?} is no address with a port", config.mqtt.embedded_listen))
+        Failure::Usage(format!(
+            "mqtt.embedded_listen = {:?} is no address with a port",
+            config.mqtt.embedded_listen
+        ))
     })?;
     let login = crate::home::login::Login::from_config(&config.mqtt)?;
     let broker = crate::home::EmbeddedBroker::start(listen, login.as_ref())?;
@@ -172,9 +177,14 @@ fn with_broker(config: Config) -> Result<(Config, Broker), Failure> {
 /// Logs to standard error; `UNDERTONE_LOG` chooses what (`info` by default).
 fn start_logging() {
     let default = "info,rumqttd=off,rumqttc=warn";
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UNDERTONE_LOG").unwrap_or_else(|_| default.into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("UNDERTONE_LOG").unwrap_or_else(|_| default.into());
     let colour = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .try_init();
 }
 
 /// What a run came to, in words.

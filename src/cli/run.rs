@@ -26,7 +26,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let (config, _broker) = with_broker(config)?;
         let shutdown = CancellationToken::new();
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = shutdown.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -36,7 +37,12 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             tracing::info!("stopping");
             stop.cancel();
         });
-        tracing::info!("undertone {} as {}, telling {}", env!("CARGO_PKG_VERSION"), config.node, config.mqtt.broker);
+        tracing::info!(
+            "undertone {} as {}, telling {}",
+            env!("CARGO_PKG_VERSION"),
+            config.node,
+            config.mqtt.broker
+        );
         service::run(&config, Source::Microphone, shutdown).await?;
         Ok(())
     })

@@ -80,7 +80,12 @@ pub struct Hearing {
 
 impl Hearing {
     /// A listener that tells `told`, until `stop`.
-    pub fn new(settings: &config::Audio, cascade: Cascade, told: Sender<Heard>, stop: CancellationToken) -> Hearing {
+    pub fn new(
+        settings: &config::Audio,
+        cascade: Cascade,
+        told: Sender<Heard>,
+        stop: CancellationToken,
+    ) -> Hearing {
         Hearing {
             settings: settings.clone(),
             cascade,
@@ -235,7 +240,11 @@ impl Hearing {
         if self.unsent > 0 && self.told.capacity() > 1 {
             let message = format!("{} messages were lost inside: the machine is overloaded", self.unsent);
             self.unsent = 0;
-            let _ = self.told.try_send(Heard::Problem { component: Component::Service, message, recovered: true });
+            let _ = self.told.try_send(Heard::Problem {
+                component: Component::Service,
+                message,
+                recovered: true,
+            });
         }
         let is_progress = matches!(what, Heard::Progress(_));
         if let Err(TrySendError::Full(_)) = self.told.try_send(what) {

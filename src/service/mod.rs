@@ -49,7 +49,11 @@ pub enum ServiceError {
 ///
 /// # Errors
 /// See [`ServiceError`]; all of them before anything is heard.
-pub async fn run(config: &Config, source: Source, shutdown: CancellationToken) -> Result<Progress, ServiceError> {
+pub async fn run(
+    config: &Config,
+    source: Source,
+    shutdown: CancellationToken,
+) -> Result<Progress, ServiceError> {
     let cascade = Cascade::new(config, Model::load(&config.model)?);
     let version = cascade.model().version().to_owned();
     let scopes = Scopes::from(&config.consent);
@@ -97,7 +101,8 @@ pub async fn run(config: &Config, source: Source, shutdown: CancellationToken) -
         _ => service.progress,
     };
     // Whoever asked to stop does not want to wait for a recogniser; the end of a recording may.
-    let patience = if shutdown.is_cancelled() { Duration::from_secs(1) } else { service.recogniser_patience() };
+    let patience =
+        if shutdown.is_cancelled() { Duration::from_secs(1) } else { service.recogniser_patience() };
     let deadline = tokio::time::Instant::now() + patience;
     while service.recognising > 0 {
         let Ok(Some(what)) = tokio::time::timeout_at(deadline, asr_events.recv()).await else { break };
@@ -192,7 +197,8 @@ impl Service {
                     }
                     Told::Segment(segment) => {
                         self.progress.speaking = false;
-                        self.emotion = Some((segment.label, round(segment.posterior[segment.label as usize], 4)));
+                        self.emotion =
+                            Some((segment.label, round(segment.posterior[segment.label as usize], 4)));
                         self.wake(segment)
                     }
                 };
@@ -287,7 +293,14 @@ fn log(event: &Event) {
     match event {
         Event::SpeechStarted(e) => tracing::info!("speech began at {:.2} s", e.start_s),
         Event::Emotion(e) => {
-            tracing::info!("{:.2} to {:.2} s: {} ({:.2}), {} modules ran", e.start_s, e.end_s, e.label, e.confidence, e.modules_run);
+            tracing::info!(
+                "{:.2} to {:.2} s: {} ({:.2}), {} modules ran",
+                e.start_s,
+                e.end_s,
+                e.label,
+                e.confidence,
+                e.modules_run
+            );
         }
         Event::AsrWoken(e) => tracing::info!("recogniser: {:?} after {:.2} s", e.outcome, e.took_s),
         Event::Background(_) | Event::Problem(_) => {}
