@@ -204,7 +204,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
 
 
 SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
-    "epochs": (14, "how often about every utterance is seen"),
+    "epochs": (12, "how often about every utterance is seen"),
     "batch": (32, "clips in a step"),
     "rate": (7e-4, "peak learning rate of the one cycle"),
     "weight_decay": (0.05, "AdamW's, on matrices only"),
