@@ -59,9 +59,19 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         let watching = {
             let done = done.clone();
             async move {
+                let mut before = String::new();
                 loop {
                     match subscriber.recv(Duration::from_millis(500)).await {
-                        Ok(Some(message)) => show(&message),
+                        Ok(Some(message)) => {
+                            // A state that reads like the one before tells a person nothing.
+                            let line = line(&message);
+                            if line != before {
+                                println!("{line}");
+                            }
+                            if message.topic.ends_with("/state") {
+                                before = line;
+                            }
+                        }
                         Ok(None) if done.is_cancelled() => break,
                         Ok(None) => {}
                         Err(_) => break,
@@ -122,7 +132,7 @@ fn ungated_seconds() -> Result<f64, Failure> {
 }
 
 /// One line a message: topic, and what it says, shortened to what a person reads.
-fn show(message: &Message) {
+fn line(message: &Message) -> String {
     let (dim, strong, plain) =
         if std::io::stdout().is_terminal() { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
     let text = message.text();
@@ -132,7 +142,7 @@ fn show(message: &Message) {
         Err(_) => text.to_string(),
     };
     let emphasis = if topic.ends_with("/event") { strong } else { dim };
-    println!("{dim}{topic:<28}{plain} {emphasis}{line}{plain}");
+    format!("{dim}{topic:<28}{plain} {emphasis}{line}{plain}")
 }
 
 fn told(json: &Value) -> Option<String> {

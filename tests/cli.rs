@@ -1,0 +1,115 @@
+//! The command line's errors: one sentence, what would mend it, the right exit status.
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{Run, finish, undertone};
+use std::path::Path;
+
+/// Runs `check` with this configuration; errors in it are found before anything else.
+fn check(configuration: &str) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, configuration).unwrap();
+    finish(undertone().args(["check", "--config"]).arg(path))
+}
+
+fn room() -> std::process::Command {
+    let mut command = undertone();
+    command.args(["analyze", "demo/room.ogg"]);
+    command
+}
+
+#[test]
+fn a_wrong_configuration_is_status_2_and_names_the_key() {
+    for (text, expected) in [
+        ("[cascade]\nonsett = 0.5", "did you mean `cascade.onset`"),
+        ("[model]\ngate_threshold = 7", "model.gate_threshold = 7: allowed are 0 to 1"),
+        ("[mqtt]\nbroker = \"http://x\"", "mqtt.broker"),
+        ("[mqtt]\nbroker = \"mqtt://user:secret@x\"", "mqtt.broker"),
+        ("node = ", "line 1"),
+        ("node = \"a b\"", "letters, digits"),
+        ("[asr]\ncommand = \"whisper\"", "command"),
+    ] {
+        let run = check(text);
+        assert_eq!(run.status, 2, "{text}: {} {}", run.out, run.err);
+        assert!(run.sentence().contains(expected), "{text}: {}", run.err);
+        assert!(!run.err.contains("secret"), "{}", run.err);
+    }
+    let run = finish(undertone().args(["run", "--config", "absent.toml"]));
+    assert_eq!(run.status, 2);
+    assert!(run.sentence().contains("absent.toml"), "{}", run.err);
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2() {
+    for arguments in
+        [&["analyse", "x.wav"][..], &["analyze"], &["analyze", "--jsn", "x"], &["demo", "--speed", "0"], &[]]
+    {
+        let run = finish(undertone().args(arguments));
+        assert_eq!(run.status, 2, "{arguments:?}: {}", run.err);
+        assert!(!run.err.is_empty());
+    }
+    let run = finish(undertone().args(["analyse", "x.wav"]));
+    assert!(run.err.contains("analyze"), "it suggests the right one: {}", run.err);
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let help = finish(undertone().arg("--help"));
+    assert_eq!(help.status, 0);
+    for command in ["run", "demo", "analyze", "evaluate", "devices", "check", "corpus"] {
+        assert!(help.out.contains(&format!("  {command} ")), "{command}: {}", help.out);
+        let own = finish(undertone().args([command, "--help"]));
+        assert!(own.status == 0 && own.out.contains("Usage:"), "{command}");
+    }
+}
+
+#[test]
+fn a_missing_or_wrong_library_gets_one_sentence() {
+    let run = finish(room().env("UNDERTONE_ONNXRUNTIME", "/nonexistent/libonnxruntime.so"));
+    assert_eq!(run.status, 1);
+    assert!(
+        run.sentence().contains("/nonexistent/libonnxruntime.so") && run.err.contains("make runtime"),
+        "{}",
+        run.err
+    );
+    let run = finish(room().env("UNDERTONE_ONNXRUNTIME", "Cargo.toml"));
+    assert_eq!(run.status, 1);
+    assert!(run.sentence().contains("Cargo.toml cannot be used"), "{}", run.err);
+}
+
+#[test]
+fn a_model_that_is_none_or_not_ours_gets_one_sentence() {
+    let golden = Path::new("tests/golden/contract");
+    for (model, expected) in [
+        ("absent.onnx".into(), "the model was found neither at absent.onnx"),
+        ("Cargo.toml".into(), "Cargo.toml is not a model"),
+        (
+            golden.join("other_output.onnx"),
+            "output `logits` is Float32 [1, 9], where Float32 [1, 7] is needed",
+        ),
+        (golden.join("no_metadata.onnx"), "metadata `contract` is absent"),
+        (golden.join("other_hop.onnx"), "feature setting `hop` is 80, where 160 is needed"),
+        (golden.join("other_labels.onnx"), "metadata `labels`"),
+    ] {
+        let run = finish(room().env("UNDERTONE_MODEL", &model));
+        assert_eq!(run.status, 1, "{}", model.display());
+        assert!(run.sentence().contains(expected), "{}: {}", model.display(), run.err);
+    }
+    let ours = finish(room().env("UNDERTONE_MODEL", golden.join("fits.onnx")));
+    assert_eq!(ours.status, 0, "the same file with the right metadata is taken: {}", ours.err);
+}
+
+#[test]
+fn check_says_what_works_and_what_does_not() {
+    let run = check("[mqtt]\nbroker = \"mqtt://127.0.0.1:1\"\n[asr]\ncommand = [\"no-such-recogniser\"]");
+    assert_eq!(run.status, 1);
+    let line = |start: &str| {
+        run.out.lines().find(|l| l.contains(start)).unwrap_or_else(|| panic!("{start}: {}", run.out))
+    };
+    assert!(line("configuration").starts_with("ok"));
+    assert!(line("model").starts_with("ok"));
+    assert!(line("broker tcp").starts_with("FAIL"));
+    assert!(line("recogniser").starts_with("FAIL") && line("recogniser").contains("no-such-recogniser"));
+}
