@@ -165,7 +165,7 @@ impl Default for Cascade {
         Cascade {
             energy_gate: true,
             energy_margin_db: 3.0,
-            stride_seconds: 0.9,
+            stride_seconds: 0.8,
             onset: 0.5,
             offset: 0.35,
             min_speech_seconds: 0.2,
@@ -325,7 +325,13 @@ impl Config {
             "allowed are 0.04 to 3 seconds",
         )?;
         within("cascade.pre_roll_seconds", c.pre_roll_seconds, 0.0, 2.0, "allowed are 0 to 2 seconds")?;
-        within("cascade.post_roll_seconds", c.post_roll_seconds, 0.0, 2.0, "allowed are 0 to 2 seconds")?;
+        within(
+            "cascade.post_roll_seconds",
+            c.post_roll_seconds,
+            0.0,
+            c.min_silence_seconds + c.stride_seconds,
+            "allowed are 0 to cascade.min_silence_seconds + cascade.stride_seconds (no segment waits longer for its end)",
+        )?;
         within(
             "cascade.max_segment_seconds",
             c.max_segment_seconds,

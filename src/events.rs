@@ -310,12 +310,18 @@ pub struct Summary {
     pub cpu_seconds: f64,
     /// Windows that the model judged.
     pub windows: u64,
+    /// Windows that were background by their energy alone, and cost no inference.
+    pub windows_quiet: u64,
     /// Gated modules that ran.
     pub modules_run: u64,
     /// Gated modules there were.
     pub modules_total: u64,
     /// Billions of multiply-accumulates, stem included.
     pub gmacs: f64,
+    /// The same for a network without gates.
+    pub gmacs_ungated: f64,
     /// Segments of speech found.
     pub segments: u64,
+    /// The file.
+    pub file: String,
 }

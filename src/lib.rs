@@ -11,7 +11,8 @@
 //! | [`features`] | samples | log-mel + delta, 80 x 360 |
 //! | [`model`] | features | a [`model::Verdict`]: class logits, speech by frame, what ran |
 //! | [`cascade`] | samples | segments of speech with their emotion |
-//! | [`events`] | segments | the JSON that MQTT, `analyze --json` and logs share |
+//! | [`events`], [`tell`] | segments | the JSON that MQTT and `analyze --json` share |
+//! | [`listener`] | a source | the cascade, and gaps on its clock |
 //! | [`asr`] | a segment | a transcript, from a program of the user's choice |
 //! | [`home`] | events | MQTT |
 //! | [`service`] | all of the above | the daemon |
@@ -27,5 +28,7 @@ pub mod corpus;
 pub mod events;
 pub mod features;
 pub mod home;
+pub mod listener;
 pub mod model;
 pub mod service;
+pub mod tell;

@@ -6,14 +6,14 @@
 use super::resample::Resampler;
 use super::{AudioError, AudioSource, Read};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
 /// An audio file that is being read.
@@ -26,7 +26,9 @@ pub struct FileSource {
     interleaved: Vec<f32>,
     /// Decoded ahead by `open`, which must know the rate.
     pending: Vec<f32>,
-    decoded_any: bool,
+    /// Samples per channel, so far and as the header promises.
+    decoded: u64,
+    expected: Option<u64>,
     complaint: Option<String>,
 }
 
@@ -45,18 +47,33 @@ impl FileSource {
         if meta.len() == 0 {
             return Err(AudioError::Empty { path: path.into() });
         }
+        FileSource::from_media(path, Box::new(file))
+    }
+
+    /// Reads audio that is part of the program; `name` stands for the path in errors.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(name: &str, bytes: &'static [u8]) -> Result<FileSource, AudioError> {
+        FileSource::from_media(Path::new(name), Box::new(Cursor::new(bytes)))
+    }
+
+    fn from_media(path: &Path, media: Box<dyn MediaSource>) -> Result<FileSource, AudioError> {
         let not_audio = |reason: String| AudioError::NotAudio { path: path.into(), reason };
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|e| e.to_str()) {
             hint.with_extension(extension);
         }
-        let stream = MediaSourceStream::new(Box::new(file), Default::default());
+        let stream = MediaSourceStream::new(media, Default::default());
         let format = symphonia::default::get_probe()
             .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
             .map_err(|e| not_audio(e.to_string()))?;
         let track =
             format.default_track(TrackType::Audio).ok_or_else(|| not_audio("no audio track".into()))?;
         let id = track.id;
+        // MP3 only estimates its length.
+        let exact = !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("mp3"));
+        let expected = track.num_frames.filter(|_| exact);
         let parameters = track
             .codec_params
             .as_ref()
@@ -73,7 +90,8 @@ impl FileSource {
             rate: 0,
             interleaved: Vec::new(),
             pending: Vec::new(),
-            decoded_any: false,
+            decoded: 0,
+            expected,
             complaint: None,
         };
         let mut first = Vec::new();
@@ -94,11 +112,23 @@ impl FileSource {
         self.complaint.as_deref()
     }
 
+    /// Length in seconds, if the file says it.
+    pub fn seconds(&self) -> Option<f64> {
+        self.expected.map(|samples| samples as f64 / f64::from(self.rate.max(1)))
+    }
+
     fn read_packet(&mut self, out: &mut Vec<f32>) -> Result<Read, AudioError> {
         loop {
             let packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
-                Ok(None) => return Ok(Read::End),
+                Ok(None) => {
+                    if let Some(expected) = self.expected.filter(|e| self.decoded + e / 100 < *e) {
+                        let (had, due) = (self.decoded, expected);
+                        self.complaint
+                            .get_or_insert_with(|| format!("the file ends after {had} of {due} samples"));
+                    }
+                    return Ok(Read::End);
+                }
                 Err(Error::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => {
                     self.complaint.get_or_insert_with(|| "the file ends early".into());
                     return Ok(Read::End);
@@ -119,6 +149,7 @@ impl FileSource {
                     if self.rate == 0 {
                         self.rate = buffer.spec().rate();
                     }
+                    let buffer_frames = buffer.frames() as u64;
                     let channels = buffer.num_planes().max(1);
                     self.interleaved.resize(buffer.samples_interleaved(), 0.0);
                     buffer.copy_to_slice_interleaved(&mut self.interleaved);
@@ -128,12 +159,12 @@ impl FileSource {
                             .chunks_exact(channels)
                             .map(|frame| frame.iter().sum::<f32>() * scale),
                     );
-                    self.decoded_any = true;
+                    self.decoded += buffer_frames;
                     return Ok(Read::Samples);
                 }
                 Err(Error::DecodeError(reason)) => {
                     self.complaint.get_or_insert_with(|| reason.into());
-                    if self.decoded_any && packet.dur.get() > 0 {
+                    if self.decoded > 0 && packet.dur.get() > 0 {
                         return Ok(Read::Gap(packet.dur.get()));
                     }
                 }
@@ -157,6 +188,46 @@ impl AudioSource for FileSource {
             return Ok(Read::Samples);
         }
         self.read_packet(out)
+    }
+}
+
+/// A source that delivers no faster than `speed` times real time, as a microphone would.
+pub struct Paced<S> {
+    source: S,
+    speed: f64,
+    begun: Option<Instant>,
+    delivered: u64,
+}
+
+impl<S: AudioSource> Paced<S> {
+    /// Paces a source.
+    pub fn new(source: S, speed: f64) -> Paced<S> {
+        Paced { source, speed, begun: None, delivered: 0 }
+    }
+}
+
+impl<S: AudioSource> AudioSource for Paced<S> {
+    fn sample_rate(&self) -> u32 {
+        self.source.sample_rate()
+    }
+
+    fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError> {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let played = self.delivered as f64 / f64::from(self.sample_rate().max(1)) / self.speed;
+        let ahead = played - begun.elapsed().as_secs_f64();
+        if ahead > 0.0 {
+            std::thread::sleep(timeout.min(Duration::from_secs_f64(ahead.min(3600.0))));
+            if ahead > timeout.as_secs_f64() {
+                return Ok(Read::Idle);
+            }
+        }
+        let before = out.len();
+        let read = self.source.read(out, timeout)?;
+        self.delivered += match read {
+            Read::Gap(lost) => lost,
+            _ => (out.len() - before) as u64,
+        };
+        Ok(read)
     }
 }
 

@@ -1,1 +1,391 @@
-//! Placeholder.
+//! The cascade: 16 kHz samples in, localized segments of speech with their emotion out.
+//!
+//! 1. [`energy`]: a window without a sound above the room's noise floor is background, for nothing.
+//! 2. The gated Conformer on sliding windows of 3.6 s; [`votes`] averages its frame-level answers,
+//!    [`segmenter`] turns them into spans of speech.
+//! 3. A finished span is judged once more, on its own: that is the segment's emotion.
+//!
+//! Time is counted in samples since the stream began, lost samples included.
+
+pub mod energy;
+pub mod history;
+pub mod segmenter;
+pub mod votes;
+
+use crate::audio::SAMPLE_RATE;
+use crate::config::Config;
+use crate::events::Label;
+use crate::features::stream::FrameStream;
+use crate::features::utterance::{Utterance, pieces};
+use crate::features::{FRAMES, Frame, HOP, INPUT, WINDOW, normalise};
+use crate::model::{MODULES, Model, ModelError};
+use energy::NoiseFloor;
+use history::History;
+use segmenter::{Change, Segmenter, Span};
+use std::collections::VecDeque;
+use uuid::Uuid;
+use votes::Votes;
+
+/// Streaming frames under one speech frame of the model.
+pub const GROUP: usize = 4;
+/// Samples from one speech frame to the next (40 ms).
+pub const SPEECH_HOP: usize = GROUP * HOP;
+/// Where speech frame 0 begins: its four windows reach from sample 0 to 880, their middle 640 count.
+const SPEECH_OFFSET: usize = ((GROUP - 1) * HOP + WINDOW - SPEECH_HOP) / 2;
+
+/// What the cascade tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// Speech began, at this sample.
+    Started {
+        /// The segment's id.
+        id: Uuid,
+        /// First sample of speech.
+        start: u64,
+    },
+    /// A segment of speech ended.
+    Segment(Box<Segment>),
+    /// Speech gave way to background, or the stream began with it, at this sample.
+    Background {
+        /// First sample of background.
+        since: u64,
+    },
+}
+
+/// A localized segment of speech.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// UUID v7.
+    pub id: Uuid,
+    /// First sample of speech.
+    pub start: u64,
+    /// Sample after the last of speech.
+    pub end: u64,
+    /// First sample of `clip`: `start` less the pre-roll.
+    pub clip_start: u64,
+    /// The audio from pre-roll to post-roll, 16 kHz mono.
+    pub clip: Vec<f32>,
+    /// Posterior of each [`Label`], in its order.
+    pub posterior: [f64; Label::COUNT],
+    /// The likeliest emotion (never background).
+    pub label: Label,
+    /// Share of its frames that are speech.
+    pub speech_ratio: f64,
+    /// Mean speech posterior of those frames.
+    pub speech_mean: f64,
+    /// Gated modules that ran for the emotion.
+    pub modules_run: u64,
+    /// Gated modules there were.
+    pub modules_total: u64,
+    /// Multiply-accumulates for the emotion, stem included.
+    pub macs: u64,
+}
+
+/// Counts since the stream began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Windows that the model judged.
+    pub windows: u64,
+    /// Windows that were background by their energy alone.
+    pub windows_quiet: u64,
+    /// Gated modules that ran, over all windows and segments.
+    pub modules_run: u64,
+    /// Gated modules there were.
+    pub modules_total: u64,
+    /// Multiply-accumulates, stem included.
+    pub macs: u64,
+    /// The same had every module run.
+    pub macs_ungated: u64,
+    /// Segments told.
+    pub segments: u64,
+}
+
+/// Samples in, [`Told`] out. See the module's documentation.
+pub struct Cascade {
+    model: Model,
+    gate_threshold: f32,
+    energy_gate: bool,
+    /// Streaming frames from one window to the next; a multiple of [`GROUP`].
+    stride: usize,
+    pre_roll: u64,
+    post_roll: u64,
+    stream: FrameStream,
+    /// The last 360 frames, or fewer after a break.
+    frames: VecDeque<Frame>,
+    /// Sample at which the stream last began anew, and frames since then.
+    epoch: u64,
+    epoch_frames: usize,
+    /// `epoch_frames` at the last window.
+    judged: usize,
+    clock: u64,
+    floor: NoiseFloor,
+    votes: Votes,
+    segmenter: Segmenter,
+    history: History,
+    utterance: Utterance,
+    input: Box<[f32; INPUT]>,
+    current: Option<Uuid>,
+    /// End of the last clip: a pre-roll does not reach behind it.
+    told_until: u64,
+    background: bool,
+    effort: Effort,
+}
+
+impl Cascade {
+    /// A cascade at sample 0.
+    pub fn new(config: &Config, model: Model) -> Cascade {
+        let settings = &config.cascade;
+        let samples = |seconds: f64| (seconds * f64::from(SAMPLE_RATE)).round() as u64;
+        let groups = (settings.stride_seconds * f64::from(SAMPLE_RATE) / SPEECH_HOP as f64).round() as usize;
+        let stride = groups.clamp(1, FRAMES / GROUP) * GROUP;
+        let kept = settings.max_segment_seconds
+            + settings.pre_roll_seconds
+            + settings.min_silence_seconds
+            + 2.0 * (FRAMES * HOP) as f64 / f64::from(SAMPLE_RATE);
+        Cascade {
+            model,
+            gate_threshold: config.model.gate_threshold as f32,
+            energy_gate: settings.energy_gate,
+            stride,
+            pre_roll: samples(settings.pre_roll_seconds),
+            post_roll: samples(settings.post_roll_seconds),
+            stream: FrameStream::new(),
+            frames: VecDeque::with_capacity(FRAMES),
+            epoch: 0,
+            epoch_frames: 0,
+            judged: 0,
+            clock: 0,
+            floor: NoiseFloor::new(settings.energy_margin_db as f32),
+            votes: Votes::new(),
+            segmenter: Segmenter::new(settings),
+            history: History::new(samples(kept) as usize),
+            utterance: Utterance::new(),
+            input: Box::new([0.0; INPUT]),
+            current: None,
+            told_until: 0,
+            background: false,
+            effort: Effort::default(),
+        }
+    }
+
+    /// Samples since the stream began, lost ones included.
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// What was done so far.
+    pub fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    /// Whether someone speaks now, as far as is known.
+    pub fn speaking(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The model in use.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Takes samples, and hands over what they led to.
+    ///
+    /// # Errors
+    /// When the model fails; the samples are taken all the same, and the next window is tried.
+    pub fn push(&mut self, samples: &[f32], tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        let mut failure = Ok(());
+        // A hop at a time: at most one frame comes of it, so no place for a window is missed.
+        for block in samples.chunks(HOP) {
+            self.history.push(block);
+            self.clock += block.len() as u64;
+            let (frames, epoch_frames, floor) = (&mut self.frames, &mut self.epoch_frames, &mut self.floor);
+            self.stream.push(block, |frame| {
+                if frames.len() == FRAMES {
+                    frames.pop_front();
+                }
+                frames.push_back(*frame);
+                floor.look(frame);
+                *epoch_frames += 1;
+            });
+            let whole = self.frames.len() == FRAMES && self.epoch_frames.is_multiple_of(GROUP);
+            if whole && (self.judged == 0 || self.epoch_frames >= self.judged + self.stride) {
+                failure = failure.and(self.window(tell));
+            }
+        }
+        failure
+    }
+
+    /// Samples were lost: the clock moves on by that many, and a segment ends before them.
+    ///
+    /// # Errors
+    /// When the model fails on what came before the gap.
+    pub fn gap(&mut self, samples: u64, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        let done = self.finish(tell);
+        self.clock += samples;
+        self.history.clear(self.clock);
+        self.stream.reset();
+        self.frames.clear();
+        self.epoch = self.clock;
+        self.epoch_frames = 0;
+        self.judged = 0;
+        self.votes = Votes::new();
+        self.floor.restart();
+        done
+    }
+
+    /// The stream has ended (or breaks): judges what is left and ends an open segment.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn finish(&mut self, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        while !self.epoch_frames.is_multiple_of(GROUP) {
+            self.frames.pop_back();
+            self.epoch_frames -= 1;
+        }
+        let judged = match self.frames.len() {
+            0 => Ok(()),
+            _ if self.epoch_frames == self.judged => Ok(()),
+            _ => self.window(tell),
+        };
+        let rest = self.commit(usize::MAX, tell);
+        let last = self.segmenter.finish();
+        let ended = self.change(last, tell);
+        judged.and(rest).and(ended)
+    }
+
+    /// Judges the window that ends with the newest frame, and commits what it settles.
+    fn window(&mut self, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        let fresh = (self.epoch_frames - self.judged).min(self.frames.len());
+        self.judged = self.epoch_frames;
+        let newest = self.epoch_frames / GROUP;
+        let covered = self.frames.len() / GROUP;
+        if self.energy_gate && self.current.is_none() && self.floor.quiet(fresh) {
+            self.effort.windows_quiet += 1;
+            self.votes.add_background(newest - covered, newest);
+        } else {
+            let available = self.frames.len();
+            let frames = &self.frames;
+            // After a break there is less than a window: mirror what there is.
+            normalise((0..FRAMES).map(|i| &frames[mirror(i, available)]), &mut self.input);
+            let verdict = self.model.infer(&self.input, self.gate_threshold)?;
+            self.effort.windows += 1;
+            self.effort.modules_run += verdict.modules_run();
+            self.effort.modules_total += MODULES as u64;
+            self.effort.macs += self.model.macs(&verdict);
+            self.effort.macs_ungated += self.model.macs_ungated();
+            self.votes.add(newest - covered, &verdict.speech[..covered]);
+            let silent = verdict.speech[..covered].iter().all(|logit| *logit < 0.0);
+            self.floor.judged(silent && self.current.is_none());
+        }
+        // A frame is settled when the window after it has voted on it too.
+        self.commit(newest.saturating_sub(self.stride / GROUP), tell)
+    }
+
+    /// Hands settled speech frames, up to number `until`, to the segmenter.
+    fn commit(&mut self, until: usize, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        let mut failure = Ok(());
+        while let Some(posterior) = self.votes.settle(until) {
+            let change = self.segmenter.push(posterior);
+            let (none, told) = (change.is_none(), self.change(change, tell));
+            failure = failure.and(told);
+            if none && !self.background && self.current.is_none() && self.segmenter.idle() {
+                self.background = true;
+                tell(Told::Background { since: self.told_until.max(self.epoch) });
+            }
+        }
+        failure
+    }
+
+    fn change(&mut self, change: Option<Change>, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        match change {
+            None => Ok(()),
+            Some(Change::Started { frame }) => {
+                let id = Uuid::now_v7();
+                self.current = Some(id);
+                self.background = false;
+                tell(Told::Started { id, start: self.sample(frame) });
+                Ok(())
+            }
+            Some(Change::Ended(span)) => {
+                let id = self.current.take().unwrap_or_else(Uuid::now_v7);
+                let segment = self.judge(id, &span)?;
+                self.told_until = segment.end;
+                self.effort.segments += 1;
+                tell(Told::Segment(Box::new(segment)));
+                Ok(())
+            }
+        }
+    }
+
+    /// First sample of a speech frame, counted from the start of the stream.
+    fn sample(&self, frame: usize) -> u64 {
+        let offset = if frame == 0 { 0 } else { SPEECH_OFFSET };
+        self.epoch + (frame * SPEECH_HOP + offset) as u64
+    }
+
+    /// The emotion of a finished span, from features over exactly that span.
+    fn judge(&mut self, id: Uuid, span: &Span) -> Result<Segment, ModelError> {
+        let start = self.sample(span.start).max(self.history.oldest());
+        let end = self.sample(span.end).min(self.clock).max(start);
+        let clip_start =
+            if span.continues { start } else { start.saturating_sub(self.pre_roll).max(self.told_until) };
+        let clip_end = if span.cut { end } else { (end + self.post_roll).min(self.clock) };
+        let clip_start = clip_start.clamp(self.history.oldest(), start);
+        let clip = self.history.copy(clip_start, clip_end);
+        let speech = &clip[(start - clip_start) as usize..(end - clip_start) as usize];
+
+        let mut posterior = [0.0; Label::COUNT];
+        let (mut modules_run, mut modules_total, mut macs) = (0, 0, 0);
+        let count = pieces(speech).count();
+        for piece in pieces(speech) {
+            self.utterance.features(piece, &mut self.input);
+            let verdict = self.model.infer(&self.input, self.gate_threshold)?;
+            for (sum, p) in posterior.iter_mut().zip(verdict.posterior()) {
+                *sum += p / count as f64;
+            }
+            modules_run += verdict.modules_run();
+            modules_total += MODULES as u64;
+            macs += self.model.macs(&verdict);
+        }
+        self.effort.modules_run += modules_run;
+        self.effort.modules_total += modules_total;
+        self.effort.macs += macs;
+        self.effort.macs_ungated += count as u64 * self.model.macs_ungated();
+        let emotions = Label::ALL.iter().zip(&posterior).filter(|(label, _)| **label != Label::Background);
+        let label = emotions.max_by(|a, b| a.1.total_cmp(b.1)).map_or(Label::Neutral, |(label, _)| *label);
+        let frames = (span.end - span.start).max(1) as f64;
+        Ok(Segment {
+            id,
+            start,
+            end,
+            clip_start,
+            clip,
+            posterior,
+            label,
+            speech_ratio: span.speech_frames as f64 / frames,
+            speech_mean: span.speech_sum / span.speech_frames.max(1) as f64,
+            modules_run,
+            modules_total,
+            macs,
+        })
+    }
+}
+
+/// Index `i` of an endless row that runs forth and back over `0..available`.
+fn mirror(i: usize, available: usize) -> usize {
+    let turn = 2 * available;
+    let place = i % turn;
+    if place < available { place } else { turn - 1 - place }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mirror;
+
+    #[test]
+    fn a_mirror_runs_forth_and_back() {
+        let seen: Vec<usize> = (0..9).map(|i| mirror(i, 3)).collect();
+        assert_eq!(seen, [0, 1, 2, 2, 1, 0, 0, 1, 2]);
+        assert_eq!((0..4).map(|i| mirror(i, 4)).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+}

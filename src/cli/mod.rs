@@ -3,10 +3,19 @@
 //! Errors become one sentence on standard error here, and nowhere else. Exit status: 0 done, 1 the
 //! work failed, 2 the command line or the configuration is wrong.
 
+mod analyze;
+mod check;
 mod corpus;
+mod demo;
 mod devices;
+mod evaluate;
+mod run;
 
+use crate::config::Config;
+use crate::home::HomeError;
+use crate::service::ServiceError;
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// undertone listens without keeping: it tells when someone speaks, and how they sound, over MQTT.
@@ -19,9 +28,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Listen to the microphone and tell over MQTT what is heard: the daemon
+    Run(run::RunArgs),
+    /// Watch a bundled recording turn into MQTT events
+    Demo(demo::DemoArgs),
+    /// Listen to audio files, offline: who speaks when, and how they sound
+    Analyze(analyze::AnalyzeArgs),
+    /// Check configuration, model, microphone, broker and recogniser
+    Check(check::CheckArgs),
+    /// Measure the model on labelled audio: accuracy, skipped modules, cost
+    Evaluate(evaluate::EvaluateArgs),
     /// Make training data from labelled audio
     #[command(subcommand)]
     Corpus(corpus::Corpus),
+    /// List microphones and show their level
     Devices(devices::DevicesArgs),
 }
 
@@ -40,12 +60,43 @@ pub enum Failure {
     /// The model or ONNX Runtime cannot be used.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A file is damaged; what could be heard was told.
+    #[error("{path} is damaged ({reason}); what could be decoded is above")]
+    Damaged {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// MQTT cannot be used.
+    #[error(transparent)]
+    Home(#[from] crate::home::HomeError),
+    /// The daemon cannot start.
+    #[error(transparent)]
+    Service(#[from] crate::service::ServiceError),
+    /// A flag's value is not allowed: exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Input or output failed.
+    #[error("{0}")]
+    Output(#[from] std::io::Error),
+    /// The sentences were printed already.
+    #[error("not all of it worked")]
+    Told {
+        /// Exit status.
+        status: u8,
+    },
 }
 
 impl Failure {
     fn status(&self) -> u8 {
         match self {
-            Failure::Config(_) => 2,
+            Failure::Config(_) | Failure::Usage(_) => 2,
+            Failure::Home(HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. }) => 2,
+            Failure::Service(ServiceError::Home(
+                HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. },
+            )) => 2,
+            Failure::Told { status } => *status,
             _ => 1,
         }
     }
@@ -54,13 +105,22 @@ impl Failure {
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Corpus(command) => corpus::run(command),
         Command::Devices(args) => devices::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has heard enough (`undertone … | head`).
+        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("undertone: {failure}");
+            if !matches!(failure, Failure::Told { .. }) {
+                eprintln!("undertone: {failure}");
+            }
             ExitCode::from(failure.status())
         }
     }
@@ -74,4 +134,73 @@ fn progress(length: u64, doing: &'static str) -> indicatif::ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
+}
+
+/// The one runtime of the network side; inference never runs on it.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// What keeps the embedded broker alive; nothing, where the configuration names another one.
+#[cfg(feature = "embedded-broker")]
+type Broker = Option<crate::home::EmbeddedBroker>;
+#[cfg(not(feature = "embedded-broker"))]
+type Broker = ();
+
+/// Starts the embedded broker if the configuration asks for it, and puts its URL in its place.
+#[cfg(feature = "embedded-broker")]
+fn with_broker(mut config: Config) -> Result<(Config, Broker), Failure> {
+    if config.mqtt.broker != "embedded" {
+        return Ok((config, None));
+    }
+    let listen = config.mqtt.embedded_listen.parse().map_err(|_| {
+        Failure::Usage(format!(
+            "mqtt.embedded_listen = {:?} is no address with a port",
+            config.mqtt.embedded_listen
+        ))
+    })?;
+    let login = crate::home::login::Login::from_config(&config.mqtt)?;
+    let broker = crate::home::EmbeddedBroker::start(listen, login.as_ref())?;
+    config.mqtt.broker = broker.url();
+    Ok((config, Some(broker)))
+}
+
+#[cfg(not(feature = "embedded-broker"))]
+fn with_broker(config: Config) -> Result<(Config, Broker), Failure> {
+    if config.mqtt.broker == "embedded" {
+        let reason = "this undertone was built without its own broker; set mqtt.broker to mqtt://host";
+        return Err(Failure::Usage(reason.into()));
+    }
+    Ok((config, ()))
+}
+
+/// Logs to standard error; `UNDERTONE_LOG` chooses what (`info` by default).
+fn start_logging() {
+    let default = "info,rumqttd=off,rumqttc=warn";
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("UNDERTONE_LOG").unwrap_or_else(|_| default.into());
+    let colour = std::io::stderr().is_terminal();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .try_init();
+}
+
+/// What a run came to, in words.
+fn sentence(summary: &crate::events::Summary) -> String {
+    let skipped = 100.0 * (1.0 - summary.modules_run as f64 / summary.modules_total.max(1) as f64);
+    format!(
+        "{:.1} s of audio, {} segments of speech; {} of {} modules ran ({skipped:.1} % skipped), {:.2} of {:.2} GMACs; \
+         {} windows judged, {} quiet ones for nothing; {:.2} s of CPU",
+        summary.audio_seconds,
+        summary.segments,
+        summary.modules_run,
+        summary.modules_total,
+        summary.gmacs,
+        summary.gmacs_ungated,
+        summary.windows,
+        summary.windows_quiet,
+        summary.cpu_seconds,
+    )
 }

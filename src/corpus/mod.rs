@@ -5,6 +5,7 @@
 //! the tables of `undertone evaluate` ([`evaluate`]).
 
 pub mod activity;
+pub mod evaluate;
 pub mod export;
 pub mod layout;
 pub mod manifest;

@@ -1,1 +1,82 @@
-//! Placeholder.
+//! The way out of the sensor: events go in, MQTT messages come out.
+//!
+//! | file | purpose |
+//! | --- | --- |
+//! | [`endpoint`] | `mqtt.broker` as a host, a port, and whether it is TLS |
+//! | [`login`] | user and password, from files and the environment, never in a log |
+//! | [`access`] | endpoint, login and TLS together: what every connection is made from |
+//! | [`topics`] | the names of the topics |
+//! | [`outbox`] | events that no broker has acknowledged yet |
+//! | [`backoff`] | how long to wait before the next attempt |
+//! | [`reason`] | errors of the MQTT library as sentences with a mend |
+//! | [`client`] | the handle that the rest of the daemon talks to |
+//! | `shared` | what the handle and the connection's task have in common |
+//! | `session` | one connection, from CONNECT to its end |
+//! | [`broker`] | a broker inside the process (feature `embedded-broker`) |
+//! | [`subscriber`] | a second MQTT client, which shows what others see |
+//! | [`broker_check`] | name, TCP, TLS, login, publish: which stage fails |
+//!
+//! The client speaks MQTT 3.1.1 with clean sessions. Nothing is left to the broker's or the library's
+//! memory: a connection that ends takes all of its state with it, and the [`outbox`] alone knows what
+//! has to be sent again. Delivery is therefore at least once, and in order.
+
+pub mod access;
+pub mod backoff;
+#[cfg(feature = "embedded-broker")]
+pub mod broker;
+pub mod broker_check;
+pub mod client;
+pub mod endpoint;
+pub mod login;
+pub mod outbox;
+pub mod reason;
+mod session;
+mod shared;
+pub mod subscriber;
+pub mod topics;
+
+#[cfg(feature = "embedded-broker")]
+pub use broker::EmbeddedBroker;
+pub use client::{Client, Connection};
+pub use subscriber::{Message, Subscriber};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why MQTT cannot start. What happens later (a broker that is away) is no error: see [`Connection`].
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// `mqtt.broker` is not an address.
+    #[error("mqtt.broker = {value:?}: {reason}")]
+    Endpoint {
+        /// The value, without anything secret.
+        value: String,
+        /// What is wrong, and what would mend it.
+        reason: String,
+    },
+    /// The password is missing, unreadable or without a user.
+    #[error("{0}")]
+    Login(String),
+    /// The CA file is missing or holds no certificate.
+    #[error("mqtt.ca_file = {path:?}: {reason}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would mend it.
+        reason: String,
+    },
+    /// The embedded broker cannot listen.
+    #[error("the embedded broker cannot listen on {listen}: {reason}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What is wrong, and what would mend it.
+        reason: String,
+    },
+    /// A connection that is needed at once was not made, or has ended.
+    #[error("{0}")]
+    Connection(String),
+    /// Called outside of a tokio runtime.
+    #[error("MQTT needs a tokio runtime: start it inside of one")]
+    NoRuntime,
+}

@@ -1,0 +1,58 @@
+# undertone: what there is to do. `make` alone tells.
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint bench train test-training runtime clean
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+CORPORA ?= ../shared/corpora
+DATA ?= data
+VENV := .venv-training
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: build ## watch a recording of a room turn into MQTT events
+	@$(TARGET)/release/undertone demo
+
+build: runtime ## the release binary, into target/release
+	@scripts/setup.sh build
+	$(CARGO) build --release --locked
+
+runtime: ## ONNX Runtime, into .runtime
+	@scripts/setup.sh runtime
+
+test: ## every test; sets up what they need
+	@scripts/setup.sh test
+	$(CARGO) test --locked
+
+lint: ## formatting and clippy, as CI demands them
+	@scripts/setup.sh build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: runtime $(VENV)/light ## features and gated latency, as ratios within one run
+	@scripts/setup.sh build
+	$(VENV)/bin/python models/training/variants.py models/undertone.onnx $(DATA)/variants
+	UNDERTONE_VARIANTS=$(abspath $(DATA)/variants) $(CARGO) bench --locked
+
+train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped)
+	$(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 1 --windows 2
+	$(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train
+	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(DATA)/run
+	$(VENV)/bin/python models/training/export.py $(DATA)/run/last.pt models/undertone.onnx
+	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv
+
+test-training: $(VENV)/full ## the tests of models/training (PyTorch, some GB)
+	$(VENV)/bin/python -m pytest -q models/training
+
+$(VENV)/light:
+	@echo "setup: installing onnx and numpy into $(VENV)"
+	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check onnx numpy && touch $@
+
+$(VENV)/full: models/training/requirements.txt
+	@echo "setup: installing PyTorch and what training needs into $(VENV) (some GB)"
+	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@ $(VENV)/light
+
+clean: ## what was built and fetched; not the training data
+	$(CARGO) clean
+	rm -rf .runtime $(VENV)

@@ -1,0 +1,20 @@
+"""Multiply-accumulates of the network, counted from its shape.
+
+Products only: norms, activations and additions are left out, in the modules and in the part
+that always runs alike.
+"""
+
+from model import LABELS, ROWS, Shape
+
+
+def costs(shape: Shape) -> tuple[list[int], int]:
+    """MACs of each gated module, block-major, and of what is never skipped."""
+    t, d = shape.frames, shape.width
+    feed_forward = 2 * t * d * shape.expansion * d
+    attention = 4 * t * d * d + 2 * t * t * d + t * (2 * t - 1) * d
+    convolution = 3 * t * d * d + t * d * shape.kernel
+    modules = [feed_forward, attention, convolution, feed_forward] * shape.blocks
+    stem = 2 * t * ROWS * shape.stem * 5 + t * shape.stem * d * 3
+    gates = len(modules) * (t * d + d)
+    heads = 4 * t * d + 4 * d * d + d * len(LABELS) + t * d
+    return modules, stem + gates + heads

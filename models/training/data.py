@@ -1,0 +1,195 @@
+"""Feature folders as `undertone corpus features` writes them, and what an epoch draws from them.
+
+A folder holds features.npy (float16 [N, 80, 360]), frames.npy (int8 [N, 90]), index.csv
+(one line a row) and features.json (the feature configuration).
+"""
+
+import csv
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model import BACKGROUND, LABELS, ROWS, WINDOWS
+
+NO_LABEL = -1
+IGNORED_FRAME = -1
+
+# Speakers and noise sources of the train split that are never trained on; every choice
+# (epochs, losses, the released seed) is made on them and never on a test split.
+VALIDATION_SPEAKERS = frozenset(
+    {"emodb-10", "ravdess-05", "ravdess-20", "nemo-MP0", "FirdawsM/Whitescape", "raulmabe/focus"}
+)
+
+# `undertone corpus mix` numbers the variants of an utterance at the end of their names.
+VARIANT = re.compile(r"-\d+(\.\w+)?$")
+
+
+class DataError(Exception):
+    """A feature folder that cannot be used; the message says what is wrong with it."""
+
+
+@dataclass
+class Table:
+    """The rows of all folders, column by column; every column has length N."""
+
+    features: list[np.ndarray]  # memory-mapped, one a folder
+    frames: list[np.ndarray]
+    folder: np.ndarray
+    row: np.ndarray  # row within its folder
+    label: np.ndarray  # index into LABELS, NO_LABEL where too little speech is inside
+    kind: np.ndarray  # utterance, window, background
+    corpus: np.ndarray
+    speaker: np.ndarray
+    utterance: np.ndarray  # the same for all rows of one utterance
+    split: np.ndarray
+    configuration: dict
+    digest: str  # sha256 over the index.csv files
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Rows of `train` (without validation), `validation`, or a split of the manifest."""
+        validation = np.isin(self.speaker, list(VALIDATION_SPEAKERS)) & (self.split == "train")
+        if split == "validation":
+            return np.flatnonzero(validation)
+        return np.flatnonzero((self.split == split) & ~validation)
+
+    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features float32 [B, 80, 360], frames int8 [B, T], labels int64 [B]."""
+        places = list(zip(self.folder[rows], self.row[rows], strict=True))
+        features = np.stack([self.features[f][r] for f, r in places]).astype(np.float32)
+        frames = np.stack([self.frames[f][r] for f, r in places])
+        return features, frames, self.label[rows]
+
+
+def load(folders: list[Path]) -> Table:
+    """Read one or several feature folders; their feature configurations must be equal."""
+    columns: dict[str, list] = {
+        name: [] for name in ("folder", "row", "label", "kind", "corpus", "speaker", "utterance", "split")
+    }
+    features, frames, configuration, digest = [], [], None, hashlib.sha256()
+    for number, folder in enumerate(folders):
+        own = json.loads(read(folder / "features.json"))
+        if configuration not in (None, own):
+            raise DataError(f"{folder}: features.json differs from that of {folders[0]}")
+        configuration = own
+        index = read(folder / "index.csv")
+        digest.update(index.encode())
+        lines = list(csv.DictReader(index.splitlines()))
+        features.append(load_array(folder / "features.npy", (len(lines), ROWS, WINDOWS)))
+        frames.append(load_array(folder / "frames.npy", (len(lines), WINDOWS // 4)))
+        for line in lines:
+            columns["folder"].append(number)
+            columns["row"].append(int(line["row"]))
+            columns["label"].append(label_of(line, folder))
+            columns["utterance"].append(VARIANT.sub("", line["path"]))
+            for name in ("kind", "corpus", "speaker", "split"):
+                columns[name].append(line[name])
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    return Table(features, frames, **arrays, configuration=configuration, digest=digest.hexdigest())
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; make the folder with `undertone corpus features`") from error
+
+
+def load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from error
+    if array.shape != shape:
+        raise DataError(f"{path}: shape {array.shape}, but index.csv asks for {shape}")
+    return array
+
+
+def label_of(line: dict, folder: Path) -> int:
+    emotion = line["emotion"]
+    if not emotion:
+        return NO_LABEL
+    if emotion not in LABELS:
+        raise DataError(f"{folder}/index.csv, row {line['row']}: emotion {emotion!r} is none of {', '.join(LABELS)}")
+    return LABELS.index(emotion)
+
+
+@dataclass
+class Utterance:
+    """The rows that hold one utterance, in other noise and at other places."""
+
+    whole: np.ndarray
+    windows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What an epoch is made of."""
+
+    windows: float = 0.5  # share of the utterances that come a second time, as a window
+    background: float = 0.2  # share of background in all clips
+    balance: float = 0.5  # corpora of n utterances get a share as n ** balance: 1 natural, 0 equal
+
+
+class Sampler:
+    """Draws the rows of an epoch: about every utterance once, in a random variant."""
+
+    def __init__(self, table: Table, rows: np.ndarray, mix: Mix):
+        self.mix = mix
+        self.corpora: dict[str, list[Utterance]] = {}
+        self.backgrounds: dict[str, np.ndarray] = {}
+        speech = rows[table.kind[rows] != "background"]
+        for corpus in np.unique(table.corpus[speech]):
+            own = speech[table.corpus[speech] == corpus]
+            own = own[np.argsort(table.utterance[own], kind="stable")]
+            starts = np.unique(table.utterance[own], return_index=True)[1]
+            groups = np.split(own, starts[1:])
+            self.corpora[str(corpus)] = [
+                Utterance(g[table.kind[g] == "utterance"], g[table.kind[g] == "window"]) for g in groups
+            ]
+        noise = rows[table.label[rows] == BACKGROUND]
+        for corpus in np.unique(table.corpus[noise]):
+            self.backgrounds[str(corpus)] = noise[table.corpus[noise] == corpus]
+        if not self.corpora or not self.backgrounds:
+            raise DataError("training needs both utterances and background in the train split")
+        if any(not u.whole.size for utterances in self.corpora.values() for u in utterances):
+            raise DataError("every utterance needs at least one row of kind `utterance`")
+
+    def clips(self) -> int:
+        """How many clips an epoch has; the same for each epoch."""
+        return len(self.epoch(np.random.default_rng(0)))
+
+    def epoch(self, rng: np.random.Generator) -> np.ndarray:
+        """Row numbers in random order."""
+        speech: list[int] = []
+        total = sum(len(u) for u in self.corpora.values())
+        quotas = shares({name: len(u) for name, u in self.corpora.items()}, total, self.mix.balance)
+        for name, utterances in self.corpora.items():
+            drawn = rounds(len(utterances), quotas[name], rng)
+            speech += [rng.choice(utterances[u].whole) for u in drawn]
+            # windows in an order of their own, so that every utterance gets its turn
+            for u in rounds(len(utterances), round(self.mix.windows * quotas[name]), rng):
+                windows = utterances[u].windows
+                speech.append(rng.choice(windows if windows.size else utterances[u].whole))
+        wanted = round(len(speech) * self.mix.background / (1.0 - self.mix.background))
+        quotas = shares({name: len(r) for name, r in self.backgrounds.items()}, wanted, self.mix.balance)
+        noise = [rows[rounds(len(rows), quotas[name], rng)] for name, rows in self.backgrounds.items()]
+        return rng.permutation(np.concatenate([np.array(speech, dtype=np.int64), *noise]))
+
+
+def shares(sizes: dict[str, int], total: int, balance: float) -> dict[str, int]:
+    """Split `total` over the groups in proportion to size ** balance."""
+    weights = {name: size**balance for name, size in sizes.items()}
+    return {name: round(total * weight / sum(weights.values())) for name, weight in weights.items()}
+
+
+def rounds(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """`wanted` numbers below `count`: whole random permutations one after another."""
+    turns = -(-wanted // count)
+    return np.concatenate([rng.permutation(count) for _ in range(turns)] or [np.array([], int)])[:wanted]

@@ -1,0 +1,49 @@
+"""Small tools to write an ONNX graph node by node."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 20
+IR_VERSION = 10
+
+
+class Graph:
+    """Nodes and weights of a graph, or of the branch of an `If`, in the making."""
+
+    def __init__(self, prefix: str = ""):
+        self.prefix = prefix
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def name(self, what: str) -> str:
+        return f"{self.prefix}{what}_{len(self.nodes) + len(self.weights)}"
+
+    def constant(self, value, dtype=np.float32) -> str:
+        name = self.name("w")
+        self.weights.append(numpy_helper.from_array(np.array(value, dtype=dtype, order="C"), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        return self.constant(np.array(values), np.int64)
+
+    def op(self, kind: str, *inputs: str, outputs: int = 1, to: str | None = None, **attributes):
+        names = [to] if to else [self.name(kind.lower()) + (f"_{i}" if outputs > 1 else "") for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def linear(self, x: str, weight, bias) -> str:
+        """x [n, in] times weight [out, in] transposed, plus bias [out]."""
+        return self.op("Gemm", x, self.constant(weight.T), self.constant(bias))
+
+    def layer_norm(self, x: str, norm) -> str:
+        scale, bias = (self.constant(p.detach().numpy()) for p in (norm.weight, norm.bias))
+        return self.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)
+
+    def silu(self, x: str) -> str:
+        return self.op("Mul", x, self.op("Sigmoid", x))
+
+    def branch(self, name: str, output: str, shape: list[int]) -> onnx.GraphProto:
+        """This graph as a branch: no inputs of its own, it sees the outer names."""
+        info = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
+        return helper.make_graph(self.nodes, name, [], [info], self.weights)

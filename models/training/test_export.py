@@ -1,0 +1,94 @@
+"""The exported graph answers as PyTorch does, whichever modules run."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from cost import costs
+from export import build
+from model import GatedConformer, Shape
+
+SMALL = Shape(blocks=2, width=24, heads=2, kernel=7, stem=8, dropout=0.0)
+
+
+def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
+    """Random weights everywhere, gates that differ from input to input."""
+    torch.manual_seed(seed)
+    model = GatedConformer(shape)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for module in model.gated_modules():
+            module.gate.weight.normal_(std=1.0)
+            module.gate.bias.copy_(torch.tensor([0.0, opens]))
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "stem.mean")):
+                buffer.normal_()
+            elif name.endswith(("running_var", "stem.scale")):
+                buffer.uniform_(0.5, 2.0)
+    return model.eval()
+
+
+def session(model: GatedConformer, gated: bool = True) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(build(model, gated).SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("opens", [-0.5, 0.0, 0.5])
+def test_both_branches_match_pytorch(threshold: float, opens: float):
+    model = network(SMALL, 1, opens)
+    runner = session(model)
+    ran = set()
+    for seed in range(4):
+        features = 20.0 * torch.randn(1, 80, 360, generator=torch.Generator().manual_seed(seed)) - 40.0
+        with torch.no_grad():
+            # P(execute) of 0 is not above a threshold of 0 in PyTorch; in ONNX all modules run then.
+            expected = model(features, threshold if threshold > 0.0 else -1.0)
+        limit = np.array(threshold, np.float32)
+        logits, speech, p, executed = runner.run(None, {"features": features.numpy(), "gate_threshold": limit})
+        assert np.abs(logits - expected.logits.numpy()).max() < 1e-4
+        assert np.abs(speech - expected.speech.numpy()).max() < 1e-4
+        assert np.abs(p - expected.p_execute.numpy()[0]).max() < 1e-5
+        assert executed.dtype == np.uint8 and (executed == expected.executed.numpy()[0]).all()
+        ran |= set(executed.tolist())
+    assert ran == ({1} if threshold == 0.0 else {0} if threshold == 1.0 else {0, 1})
+
+
+def test_the_full_size_has_the_contracts_shapes():
+    model = network(Shape(), 2, 0.0)
+    outputs = {o.name: (o.type, o.shape) for o in session(model).get_outputs()}
+    assert outputs == {
+        "logits": ("tensor(float)", [1, 7]),
+        "speech": ("tensor(float)", [1, 90]),
+        "p_execute": ("tensor(float)", [64]),
+        "executed": ("tensor(uint8)", [64]),
+    }
+    assert 5.0e6 < sum(p.numel() for p in model.parameters()) < 6.5e6
+
+
+def test_ungated_is_the_gated_network_with_all_modules():
+    model = network(SMALL, 3, 0.0)
+    inputs = {"features": np.random.default_rng(0).normal(size=(1, 80, 360)).astype(np.float32)}
+    inputs["gate_threshold"] = np.array(0.0, np.float32)
+    with_gates, without = session(model).run(None, inputs), session(model, gated=False).run(None, inputs)
+    for a, b in zip(with_gates, without, strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+
+
+def test_costs_agree_with_a_count_of_products():
+    """PyTorch's own counter sees the matrix products of a body (attention's included)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = network(SMALL, 4, 0.0)
+    x = torch.randn(1, SMALL.frames, SMALL.width)
+    modules, stem = costs(SMALL)
+    for index in (0, 1):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.gated_modules()[index].body(x)
+        # Projecting the distances is done once, at export.
+        extra = (2 * SMALL.frames - 1) * SMALL.width**2 if index == 1 else 0
+        assert counter.get_total_flops() // 2 - extra == modules[index]
+    assert stem < 0.05 * sum(costs(Shape())[0])
+    full, always = costs(Shape())
+    assert always / (sum(full) + always) < 0.02

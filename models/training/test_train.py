@@ -1,0 +1,100 @@
+"""Sampling, losses, and stopping and going on."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoint
+from data import NO_LABEL, DataError, Mix, Sampler, load
+from model import BACKGROUND, LABELS, Shape
+from objective import class_loss, speech_loss
+from train import SETTINGS, Trainer, train
+
+TINY = Shape(blocks=1, width=8, heads=2, kernel=3, stem=4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A feature folder: 12 utterances of two corpora in two variants and a window, 10 backgrounds."""
+    rows = []
+    for corpus, speaker in (("emodb", "emodb-03"), ("ravdess", "ravdess-01"), ("emodb", "emodb-10")):
+        for utterance in range(4):
+            label = LABELS[utterance]
+            for variant, kind in enumerate(("utterance", "utterance", "window")):
+                name = f"{corpus}-{speaker}u{utterance}-{variant}.wav"
+                rows.append([name, corpus, speaker, "" if kind == "window" and utterance == 3 else label, "train", kind])
+    rows += [[f"background-{i}.wav", "noise_fan", "source", "background", "train", "background"] for i in range(10)]
+    rows.append(["emodb-x-0.wav", "emodb", "emodb-11", "sad", "test_unseen", "utterance"])
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "features.npy", rng.normal(-40, 10, (len(rows), 80, 360)).astype(np.float16))
+    np.save(tmp_path / "frames.npy", rng.integers(-1, 2, (len(rows), 90)).astype(np.int8))
+    with open(tmp_path / "index.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind"])
+        writer.writerows([i, path, corpus, speaker, label, split, "20", kind] for i, (path, corpus, speaker, label, split, kind) in enumerate(rows))
+    (tmp_path / "features.json").write_text(json.dumps({"mels": 40}))
+    return tmp_path
+
+
+def test_tests_and_validation_are_never_drawn(folder: Path):
+    table = load([folder])
+    sampler = Sampler(table, table.rows("train"), Mix())
+    for seed in range(5):
+        drawn = sampler.epoch(np.random.default_rng(seed))
+        assert not set(table.speaker[drawn]) & {"emodb-10", "emodb-11"}
+        share = (table.label[drawn] == BACKGROUND).mean()
+        assert 0.1 < share < 0.3
+    assert set(table.speaker[table.rows("validation")]) == {"emodb-10"}
+
+
+def test_a_folder_that_does_not_fit_is_refused(folder: Path):
+    np.save(folder / "frames.npy", np.zeros((3, 90), np.int8))
+    with pytest.raises(DataError, match="shape"):
+        load([folder])
+
+
+def test_unlabelled_clips_and_ignored_frames_cost_nothing():
+    logits = torch.randn(4, 7, requires_grad=True)
+    labels = torch.tensor([2, NO_LABEL, 5, NO_LABEL])
+    class_loss(logits, labels, 0.1).backward()
+    assert (logits.grad[[1, 3]] == 0).all() and (logits.grad[[0, 2]] != 0).any()
+    assert class_loss(logits, torch.full((4,), NO_LABEL), 0.1) == 0
+    speech = torch.randn(2, 3, requires_grad=True)
+    speech_loss(speech, torch.tensor([[1, -1, 0], [-1, -1, -1]])).backward()
+    assert (speech.grad[1] == 0).all() and speech.grad[0, 1] == 0 and speech.grad[0, 0] != 0
+
+
+def settings(out: Path) -> argparse.Namespace:
+    values = {name: default for name, (default, _) in SETTINGS.items()}
+    return argparse.Namespace(**values | {"epochs": 4, "batch": 4, "bf16": False, "out": out, "fresh": False})
+
+
+def test_stopping_changes_nothing(folder: Path, tmp_path: Path):
+    """Across the switching on of the gates, a run in three pieces ends with the same weights."""
+    torch.set_num_threads(1)
+    (tmp_path / "whole").mkdir(), (tmp_path / "pieces").mkdir()
+    table = load([folder])
+    whole = Trainer(table, TINY, settings(tmp_path / "whole"))
+    train(whole, tmp_path / "whole")
+    steps = whole.steps
+    for until in (steps // 3, 2 * steps // 3, None):
+        piece = Trainer(table, TINY, settings(tmp_path / "pieces"))
+        last = tmp_path / "pieces" / "last.pt"
+        if last.exists():
+            piece.restore(checkpoint.load(last))
+        train(piece, tmp_path / "pieces", until)
+    ours, theirs = (checkpoint.load(tmp_path / name / "last.pt")["model"] for name in ("whole", "pieces"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_another_recipe_does_not_go_on(folder: Path, tmp_path: Path):
+    table = load([folder])
+    first = Trainer(table, TINY, settings(tmp_path))
+    other = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"rate": 1.0}))
+    with pytest.raises(DataError, match="settings"):
+        other.restore(first.state())

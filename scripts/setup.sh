@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Installs what undertone needs and is not there yet; does nothing (and needs no network) when all is.
+#
+#   scripts/setup.sh build     libraries and tools to build
+#   scripts/setup.sh runtime   ONNX Runtime, into .runtime/ of this project
+#   scripts/setup.sh test      what the tests use besides
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "setup: $*"; }
+fail() { printf '%s\n' "setup: $*" >&2; exit 1; }
+
+# The Debian packages among the arguments that are not installed.
+absent() {
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$package"
+    done
+}
+
+install() {
+    local packages
+    packages=$(absent "$@")
+    [ -z "$packages" ] && return
+    command -v apt-get >/dev/null || fail "please install these yourself, there is no apt-get here: $packages"
+    say "installing with apt-get: $packages"
+    local root=()
+    [ "$(id -u)" = 0 ] || root=(sudo)
+    "${root[@]}" apt-get update -q || say "the package lists could not be refreshed; going on with the old ones"
+    # shellcheck disable=SC2086  # a list of names
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
+}
+
+runtime() {
+    compgen -G '.runtime/libonnxruntime.so*' >/dev/null && return
+    local platform
+    case "$(uname -m)" in
+        x86_64) platform=manylinux_2_28_x86_64 ;;
+        aarch64 | arm64) platform=manylinux_2_28_aarch64 ;;
+        *) fail "there is no ready ONNX Runtime for $(uname -m); build it and name it as model.library" ;;
+    esac
+    python3 -m pip --version >/dev/null 2>&1 || install python3-pip
+    say "fetching ONNX Runtime ($(grep -o 'onnxruntime==[0-9.]*' scripts/runtime.txt)) into .runtime/"
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+        --platform "$platform" --python-version 311 --implementation cp --abi cp311 -d "$scratch" -r scripts/runtime.txt
+    python3 -m zipfile -e "$scratch"/onnxruntime-*.whl "$scratch/wheel"
+    mkdir -p .runtime
+    cp "$scratch/wheel/onnxruntime/LICENSE" "$scratch/wheel/onnxruntime/ThirdPartyNotices.txt" .runtime/
+    # Last, because its presence says that all is there.
+    cp "$scratch"/wheel/onnxruntime/capi/libonnxruntime.so.* .runtime/
+}
+
+build() {
+    install libasound2-dev libssl-dev pkg-config gcc libc6-dev
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's package)"
+}
+
+case "${1:-}" in
+    build) build ;;
+    runtime) runtime ;;
+    test) build && install mosquitto mosquitto-clients openssl && runtime ;;
+    *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac

@@ -1,0 +1,215 @@
+//! Speech posteriors in, spans of speech out: hysteresis, shortest speech and pause, longest span.
+
+use super::SPEECH_HOP;
+use crate::audio::SAMPLE_RATE;
+use crate::config;
+
+/// A finished span, in speech frames.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// First frame of speech.
+    pub start: usize,
+    /// Frame after the last of speech.
+    pub end: usize,
+    /// Frames in it that are speech.
+    pub speech_frames: usize,
+    /// Sum of their posteriors.
+    pub speech_sum: f64,
+    /// It was cut at its longest; the next span goes on with it.
+    pub cut: bool,
+    /// It goes on with a span that was cut.
+    pub continues: bool,
+}
+
+/// What a frame changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Speech has lasted long enough to be told; it began with this frame.
+    Started {
+        /// First frame of speech.
+        frame: usize,
+    },
+    /// The span is over.
+    Ended(Span),
+}
+
+/// The state between frames.
+#[derive(Debug)]
+pub struct Segmenter {
+    onset: f64,
+    offset: f64,
+    min_speech: usize,
+    min_silence: usize,
+    longest: usize,
+    /// Number of the next frame.
+    next: usize,
+    /// First of the unbroken frames above `offset` that lead to now.
+    rise: Option<usize>,
+    open: Option<Open>,
+    continues: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    start: usize,
+    last_speech: usize,
+    speech_frames: usize,
+    speech_sum: f64,
+    told: bool,
+    continues: bool,
+}
+
+impl Segmenter {
+    /// Durations are rounded to whole frames of 40 ms.
+    pub fn new(settings: &config::Cascade) -> Segmenter {
+        let frames = |seconds: f64| (seconds * f64::from(SAMPLE_RATE) / SPEECH_HOP as f64).round() as usize;
+        Segmenter {
+            onset: settings.onset,
+            offset: settings.offset,
+            min_speech: frames(settings.min_speech_seconds).max(1),
+            min_silence: frames(settings.min_silence_seconds).max(1),
+            longest: frames(settings.max_segment_seconds).max(1),
+            next: 0,
+            rise: None,
+            open: None,
+            continues: false,
+        }
+    }
+
+    /// No span is open.
+    pub fn idle(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// The next frame's speech posterior.
+    pub fn push(&mut self, posterior: f64) -> Option<Change> {
+        let frame = self.next;
+        self.next += 1;
+        let speech = posterior >= self.offset;
+        self.rise = if speech { self.rise.or(Some(frame)) } else { None };
+        let Some(open) = &mut self.open else {
+            if posterior >= self.onset {
+                let start = self.rise.unwrap_or(frame);
+                // The frames since the rise were above the offset: they belong to the span.
+                let speech_frames = frame + 1 - start;
+                self.open = Some(Open {
+                    start,
+                    last_speech: frame,
+                    speech_frames,
+                    speech_sum: posterior * speech_frames as f64,
+                    told: false,
+                    continues: std::mem::take(&mut self.continues),
+                });
+                return self.tell_if_long_enough();
+            }
+            self.continues = false;
+            return None;
+        };
+        if speech {
+            open.last_speech = frame;
+            open.speech_frames += 1;
+            open.speech_sum += posterior;
+        } else if frame - open.last_speech >= self.min_silence {
+            return self.end(false);
+        }
+        if open.told && frame + 1 - open.start >= self.longest {
+            self.rise = None;
+            return self.end(true);
+        }
+        self.tell_if_long_enough()
+    }
+
+    /// The stream broke off: ends an open span, and counts frames from 0 again.
+    pub fn finish(&mut self) -> Option<Change> {
+        self.rise = None;
+        let change = self.end(false);
+        self.next = 0;
+        self.continues = false;
+        change
+    }
+
+    fn tell_if_long_enough(&mut self) -> Option<Change> {
+        let open = self.open.as_mut().filter(|open| !open.told && open.speech_frames >= self.min_speech)?;
+        open.told = true;
+        Some(Change::Started { frame: open.start })
+    }
+
+    fn end(&mut self, cut: bool) -> Option<Change> {
+        let open = self.open.take().filter(|open| open.told)?;
+        self.continues = cut;
+        Some(Change::Ended(Span {
+            start: open.start,
+            end: open.last_speech + 1,
+            speech_frames: open.speech_frames,
+            speech_sum: open.speech_sum,
+            cut,
+            continues: open.continues,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segmenter() -> Segmenter {
+        Segmenter::new(&config::Cascade {
+            onset: 0.6,
+            offset: 0.4,
+            min_speech_seconds: 0.12,
+            min_silence_seconds: 0.2,
+            max_segment_seconds: 1.0,
+            ..Default::default()
+        })
+    }
+
+    fn run(segmenter: &mut Segmenter, posteriors: &[f64]) -> Vec<Change> {
+        posteriors.iter().filter_map(|&p| segmenter.push(p)).collect()
+    }
+
+    #[test]
+    fn a_span_begins_at_the_offset_level_and_ends_after_the_pause() {
+        let mut s = segmenter();
+        let mut told =
+            run(&mut s, &[0.1, 0.5, 0.5, 0.7, 0.9, 0.5, 0.1, 0.1, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]);
+        let Some(Change::Ended(span)) = told.pop() else { panic!("{told:?}") };
+        assert_eq!(told, [Change::Started { frame: 1 }]);
+        assert_eq!((span.start, span.end, span.speech_frames, span.cut), (1, 9, 6, false));
+        assert!(s.idle());
+    }
+
+    #[test]
+    fn a_click_is_ignored() {
+        let mut s = segmenter();
+        assert!(run(&mut s, &[0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]).is_empty());
+        assert!(s.idle());
+    }
+
+    #[test]
+    fn below_the_onset_nothing_begins() {
+        assert!(run(&mut segmenter(), &[0.59; 100]).is_empty());
+    }
+
+    #[test]
+    fn long_speech_is_cut_and_goes_on() {
+        let mut s = segmenter();
+        let mut told = run(&mut s, &[0.9; 60]);
+        told.extend(s.finish());
+        let spans: Vec<(usize, usize, bool, bool)> = told
+            .iter()
+            .filter_map(|c| match c {
+                Change::Ended(s) => Some((s.start, s.end, s.cut, s.continues)),
+                Change::Started { .. } => None,
+            })
+            .collect();
+        assert_eq!(spans, [(0, 25, true, false), (25, 50, true, true), (50, 60, false, true)]);
+    }
+
+    #[test]
+    fn a_break_ends_the_span_and_restarts_the_count() {
+        let mut s = segmenter();
+        run(&mut s, &[0.9; 10]);
+        assert!(matches!(s.finish(), Some(Change::Ended(span)) if span.end == 10));
+        assert_eq!(run(&mut s, &[0.9; 5]), [Change::Started { frame: 0 }]);
+    }
+}

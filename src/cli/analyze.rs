@@ -1,0 +1,128 @@
+//! `undertone analyze`: the cascade on audio files, offline.
+
+use super::{Failure, progress};
+use crate::audio::AudioSource;
+use crate::audio::file::FileSource;
+use crate::cascade::Cascade;
+use crate::config::Config;
+use crate::events::{AsrDecision, Event, Summary};
+use crate::listener::{ListenError, Listener, Step};
+use crate::model::Model;
+use crate::tell::{Teller, round, seconds};
+use clap::Args;
+use jiff::Timestamp;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// What to analyze.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// Audio files: WAV, FLAC, Ogg Vorbis or MP3, any rate, any number of channels
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// One JSON object a line: the events as on MQTT, then a summary for each file
+    #[arg(long)]
+    json: bool,
+    /// Thresholds and model; default: as the daemon finds them
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+/// Runs the subcommand. No recogniser is woken, so `asr` is `not_configured` in every event.
+///
+/// # Errors
+/// The first failure; the remaining files are looked at all the same.
+pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
+    let config = Config::find(args.config.as_deref())?;
+    let mut outcome = Ok(());
+    for path in &args.files {
+        if let Err(failure) = analyze(path, args, &config) {
+            if args.files.len() > 1 {
+                eprintln!("undertone: {failure}");
+                outcome = Err(Failure::Told { status: failure.status() });
+            } else {
+                return Err(failure);
+            }
+        }
+    }
+    outcome
+}
+
+fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failure> {
+    let cpu_before = crate::service::cpu_seconds();
+    let mut source = FileSource::open(path)?;
+    let mut listener = Listener::new(source.sample_rate())?;
+    let mut cascade = Cascade::new(config, Model::load(&config.model)?);
+    let teller = Teller::new(&config.node, cascade.model().version(), Timestamp::now());
+    let mut out = std::io::stdout().lock();
+    if !args.json {
+        writeln!(out, "{}", path.display())?;
+        writeln!(
+            out,
+            "{:>9} {:>9} {:>8}  {:<8} {:>10}  {:>11}",
+            "start", "end", "seconds", "emotion", "confidence", "modules run"
+        )?;
+    }
+    let bar = progress(source.seconds().unwrap_or(0.0) as u64, "listening");
+    if args.json || !std::io::stderr().is_terminal() {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+
+    let (mut told, mut model_failure) = (Vec::new(), None);
+    loop {
+        let step = listener.step(&mut source, &mut cascade, &mut |what| told.push(what));
+        let now = cascade.clock();
+        for what in told.drain(..) {
+            let event = teller.event(&what, AsrDecision::NotConfigured, now);
+            bar.suspend(
+                || if args.json { json_line(&mut out, &event) } else { table_line(&mut out, &event) },
+            )?;
+        }
+        bar.set_position(now / u64::from(crate::audio::SAMPLE_RATE));
+        match step {
+            Ok(Step::End) => break,
+            Ok(_) => {}
+            Err(ListenError::Model(e)) => model_failure = Some(e),
+            Err(ListenError::Audio(e)) => return Err(e.into()),
+        }
+    }
+    bar.finish_and_clear();
+
+    let effort = cascade.effort();
+    let summary = Summary {
+        audio_seconds: seconds(cascade.clock()),
+        cpu_seconds: round(crate::service::cpu_seconds() - cpu_before, 3),
+        windows: effort.windows,
+        windows_quiet: effort.windows_quiet,
+        modules_run: effort.modules_run,
+        modules_total: effort.modules_total,
+        gmacs: round(effort.macs as f64 / 1e9, 3),
+        gmacs_ungated: round(effort.macs_ungated as f64 / 1e9, 3),
+        segments: effort.segments,
+        file: path.display().to_string(),
+    };
+    if args.json {
+        json_line(&mut out, &summary)?;
+    } else {
+        writeln!(out, "{}\n", super::sentence(&summary))?;
+    }
+    match (model_failure, source.complaint()) {
+        (Some(failure), _) => Err(failure.into()),
+        (None, Some(reason)) => Err(Failure::Damaged { path: path.into(), reason: reason.into() }),
+        (None, None) => Ok(()),
+    }
+}
+
+fn json_line(out: &mut impl Write, what: &impl serde::Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, what)?;
+    writeln!(out)
+}
+
+fn table_line(out: &mut impl Write, event: &Event) -> std::io::Result<()> {
+    let Event::Emotion(e) = event else { return Ok(()) };
+    writeln!(
+        out,
+        "{:>9.2} {:>9.2} {:>8.2}  {:<8} {:>10.2}  {:>4} of {:>3}",
+        e.start_s, e.end_s, e.seconds, e.label, e.confidence, e.modules_run, e.modules_total
+    )
+}

@@ -1,0 +1,108 @@
+//! What every connection is made from: endpoint, login and TLS, read and verified once.
+
+use super::HomeError;
+use super::endpoint::Endpoint;
+use super::login::Login;
+use crate::config::Mqtt;
+use rumqttc::tokio_native_tls::native_tls::{Certificate, Protocol, TlsConnector};
+use rumqttc::{MqttOptions, TlsConfiguration, Transport};
+use std::path::Path;
+use std::time::Duration;
+
+/// Largest MQTT packet in either direction, in bytes. A state or an event has about 1 KB.
+pub const MAX_PACKET: usize = 256 * 1024;
+/// Two of these without an answer, and a silent broker counts as away.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How to reach the broker, and as whom. `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Where the broker listens.
+    pub endpoint: Endpoint,
+    /// User and password, if any.
+    pub login: Option<Login>,
+    tls: Option<TlsConnector>,
+}
+
+impl Access {
+    /// Reads the URL, the password and the CA file. `mqtt.broker` must be a URL: whoever starts an
+    /// embedded broker puts its URL here.
+    ///
+    /// # Errors
+    /// [`HomeError`] names the key and the mend.
+    pub fn from_config(mqtt: &Mqtt) -> Result<Access, HomeError> {
+        let endpoint = Endpoint::parse(&mqtt.broker)?;
+        let login = Login::from_config(mqtt)?;
+        let tls = if endpoint.tls { Some(connector(&mqtt.ca_file)?) } else { None };
+        Ok(Access { endpoint, login, tls })
+    }
+
+    /// Options for a clean MQTT 3.1.1 session. Never log them: their `Debug` shows the password.
+    pub(super) fn options(&self, client_id: &str) -> MqttOptions {
+        let mut options = MqttOptions::new(client_id, &self.endpoint.host, self.endpoint.port);
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_clean_session(true);
+        options.set_max_packet_size(MAX_PACKET, MAX_PACKET);
+        if let Some(login) = &self.login {
+            options.set_credentials(&login.user, login.password());
+        }
+        if let Some(tls) = &self.tls {
+            options.set_transport(Transport::Tls(TlsConfiguration::NativeConnector(tls.clone())));
+        }
+        options
+    }
+
+    /// The TLS side of an `mqtts` endpoint.
+    pub(super) fn tls(&self) -> Option<&TlsConnector> {
+        self.tls.as_ref()
+    }
+}
+
+/// With a CA file that CA alone is trusted; without one, the system's.
+fn connector(ca_file: &Path) -> Result<TlsConnector, HomeError> {
+    let refuse = |reason: String| HomeError::CaFile { path: ca_file.into(), reason };
+    let mut builder = TlsConnector::builder();
+    builder.min_protocol_version(Some(Protocol::Tlsv12));
+    if !ca_file.as_os_str().is_empty() {
+        let pem = std::fs::read(ca_file).map_err(|e| {
+            refuse(format!("{e}; it must exist and be readable by the user that undertone runs as"))
+        })?;
+        let certificates = Certificate::stack_from_pem(&pem)
+            .ok()
+            .filter(|certificates| !certificates.is_empty())
+            .ok_or_else(|| {
+                refuse("there is no certificate in it; it must hold the broker's CA in PEM form".to_owned())
+            })?;
+        builder.disable_built_in_roots(true);
+        for certificate in certificates {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build().map_err(|e| refuse(format!("TLS cannot be set up with it: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_that_is_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        let with = |ca_file: &Path| {
+            let mqtt = Mqtt { broker: "mqtts://broker".into(), ca_file: ca_file.into(), ..Mqtt::default() };
+            Access::from_config(&mqtt).unwrap_err().to_string()
+        };
+        assert!(with(&ca_file).contains("must exist"), "{}", with(&ca_file));
+        std::fs::write(&ca_file, "not a certificate").unwrap();
+        assert!(with(&ca_file).contains("PEM"), "{}", with(&ca_file));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let mqtt = Mqtt { broker: "mqtt://broker".into(), ..Mqtt::default() };
+        let mut access = Access::from_config(&mqtt).unwrap();
+        access.login = Some(Login::new("ann", "s3cret"));
+        assert!(!format!("{access:?}").contains("s3cret"));
+    }
+}

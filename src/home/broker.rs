@@ -1,0 +1,219 @@
+//! A broker inside the process, for the demo and for homes without one: rumqttd as a library.
+//!
+//! It speaks MQTT 3.1.1 without TLS. Retained messages and sessions live in memory and are gone with
+//! the process. What was published stays in that memory for a while, up to 512 KB for each topic
+//! filter that somebody has subscribed to.
+//!
+//! What rumqttd cannot do: its router thread never ends (it holds a sender to its own channel). Stopping
+//! closes the port and every connection and leaves that one thread asleep until the process ends.
+//! A wrong password makes it cut the line without saying why.
+
+use super::HomeError;
+use super::login::Login;
+use rumqttd::protocol::v4::V4;
+use rumqttd::{ConnectionSettings, LinkType, Router, RouterConfig, Server, ServerSettings};
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Until it listens, and until it has stopped.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Another program may take a free port between its choice and its use.
+const ATTEMPTS: usize = 5;
+const MAX_CONNECTIONS: usize = 64;
+const SEGMENT_BYTES: usize = 256 * 1024;
+const SEGMENTS: usize = 2;
+
+/// A running broker; it stops when it is dropped.
+#[derive(Debug)]
+pub struct EmbeddedBroker {
+    addr: SocketAddr,
+    stop: CancellationToken,
+    stopped: mpsc::Receiver<()>,
+}
+
+impl EmbeddedBroker {
+    /// Starts a broker and waits (some milliseconds, at most 5 s) until it accepts connections. Port 0
+    /// picks a free one. With a login, nobody gets in without it.
+    ///
+    /// # Errors
+    /// [`HomeError::Listen`] if the port is taken or not allowed, or if other machines could connect
+    /// without a login: what a microphone hears is not for everybody on the network.
+    pub fn start(listen: SocketAddr, login: Option<&Login>) -> Result<EmbeddedBroker, HomeError> {
+        if login.is_none() && !listen.ip().is_loopback() {
+            let reason = "everybody on the network could read what this sensor tells; set mqtt.user and a \
+                          password (mqtt.password_file), or let it listen on 127.0.0.1";
+            return Err(HomeError::Listen { listen, reason: reason.to_owned() });
+        }
+        let mut attempt = 1;
+        loop {
+            // Tried out first, because here the system's reason is still whole.
+            let addr =
+                TcpListener::bind(listen).and_then(|l| l.local_addr()).map_err(|e| refuse(listen, &e))?;
+            match serve(addr, login) {
+                Ok(broker) => return Ok(broker),
+                Err(e) if listen.port() == 0 && e.kind() == ErrorKind::AddrInUse && attempt < ATTEMPTS => {
+                    attempt += 1;
+                }
+                Err(e) => return Err(refuse(listen, &e)),
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What a client in this process writes as `mqtt.broker`.
+    pub fn url(&self) -> String {
+        let mut addr = self.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        format!("mqtt://{addr}")
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    /// Closes the port and every connection, without a last will.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // Both outcomes are fine: it has stopped, or it is left to the end of the process.
+        let _ = self.stopped.recv_timeout(DEADLINE);
+    }
+}
+
+fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> {
+    let router = Router::new(
+        0,
+        RouterConfig {
+            max_connections: MAX_CONNECTIONS,
+            max_outgoing_packet_count: 200,
+            max_segment_size: SEGMENT_BYTES,
+            max_segment_count: SEGMENTS,
+            ..RouterConfig::default()
+        },
+    );
+    let auth = login.map(|login| HashMap::from([(login.user.clone(), login.password().to_owned())]));
+    let settings = ServerSettings {
+        name: "undertone".to_owned(),
+        listen: addr,
+        tls: None,
+        next_connection_delay_ms: 1,
+        connections: ConnectionSettings {
+            connection_timeout_ms: 5000,
+            max_payload_size: super::access::MAX_PACKET,
+            max_inflight_count: 100,
+            auth,
+            external_auth: None,
+            dynamic_filters: true,
+        },
+    };
+    let stop = CancellationToken::new();
+    let (tell_ready, ready) = mpsc::sync_channel(1);
+    let (tell_stopped, stopped) = mpsc::sync_channel(1);
+    let token = stop.clone();
+    std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(move || {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let mut server = Server::new(settings, router.spawn(), V4);
+                runtime.block_on(async {
+                    let mut serving = std::pin::pin!(server.start(LinkType::Remote));
+                    // The first poll binds the port; after it the broker waits for connections.
+                    let bound = tokio::select! {
+                        biased;
+                        ended = &mut serving => Err(io_reason(ended.err())),
+                        () = std::future::ready(()) => Ok(()),
+                    };
+                    let failed = bound.is_err();
+                    if tell_ready.send(bound).is_err() || failed {
+                        return;
+                    }
+                    tokio::select! {
+                        () = token.cancelled() => {}
+                        ended = &mut serving => {
+                            tracing::error!("the embedded broker has ended: {}", io_reason(ended.err()));
+                        }
+                    }
+                });
+            }
+            Err(e) => drop(tell_ready.send(Err(e))),
+        }
+        // Nobody listens any more if the deadline of `drop` has passed.
+        let _ = tell_stopped.send(());
+    })?;
+    match ready.recv_timeout(DEADLINE) {
+        Ok(bound) => bound.map(|()| EmbeddedBroker { addr, stop, stopped }),
+        Err(_) => {
+            stop.cancel();
+            Err(io::Error::new(ErrorKind::TimedOut, "it does not listen after 5 s"))
+        }
+    }
+}
+
+/// The system's reason behind rumqttd's error, whose type it does not export.
+fn io_reason(error: Option<impl Error>) -> io::Error {
+    let Some(error) = error else { return io::Error::other("it has stopped listening") };
+    let system = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match system {
+        Some(system) => io::Error::new(system.kind(), system.to_string()),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+/// Why the port cannot be had, and what would mend it.
+pub(super) fn refuse(listen: SocketAddr, error: &io::Error) -> HomeError {
+    let reason = match error.kind() {
+        ErrorKind::AddrInUse => "another program (a broker, or another undertone) uses this port; set \
+                                 mqtt.embedded_listen to a free one, or mqtt.broker to that broker's URL"
+            .to_owned(),
+        ErrorKind::PermissionDenied => {
+            "the system does not allow it; set mqtt.embedded_listen to a port above 1023".to_owned()
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this machine does not have this address; set mqtt.embedded_listen to one that it has, such as \
+             127.0.0.1:1883"
+                .to_owned()
+        }
+        _ => format!("{error}; set mqtt.embedded_listen to another address"),
+    };
+    HomeError::Listen { listen, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: &str = "127.0.0.1:0";
+
+    #[test]
+    fn a_port_in_use_is_one_sentence_with_the_mend() {
+        let first = EmbeddedBroker::start(ANY.parse().unwrap(), None).unwrap();
+        let sentence = EmbeddedBroker::start(first.addr(), None).unwrap_err().to_string();
+        assert!(sentence.contains("uses this port; set mqtt.embedded_listen"), "{sentence}");
+    }
+
+    #[test]
+    fn the_port_is_free_again_after_drop() {
+        let first = EmbeddedBroker::start(ANY.parse().unwrap(), None).unwrap();
+        let addr = first.addr();
+        std::net::TcpStream::connect(addr).unwrap();
+        drop(first);
+        assert!(std::net::TcpStream::connect(addr).is_err());
+        EmbeddedBroker::start(addr, None).unwrap();
+    }
+
+    #[test]
+    fn the_network_gets_in_only_with_a_login() {
+        let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let sentence = EmbeddedBroker::start(listen, None).unwrap_err().to_string();
+        assert!(sentence.contains("everybody on the network"), "{sentence}");
+        let broker = EmbeddedBroker::start(listen, Some(&Login::new("ann", "s3cret"))).unwrap();
+        assert_eq!(broker.url(), format!("mqtt://127.0.0.1:{}", broker.addr().port()));
+    }
+}

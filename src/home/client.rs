@@ -1,0 +1,113 @@
+//! The handle that the rest of the daemon talks to: messages in, and what the connection is like.
+
+use super::HomeError;
+use super::access::Access;
+use super::outbox::Kind;
+use super::session;
+use super::shared::Shared;
+use super::topics::Topics;
+use crate::config::Mqtt;
+use crate::events::{Event, State, Transcript};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Whether the broker is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    /// The broker has accepted the login.
+    Connected,
+    /// It is not there; attempts go on for ever.
+    Away {
+        /// Since when, UTC.
+        since: Timestamp,
+        /// One sentence: what fails, and what would mend it.
+        reason: String,
+    },
+}
+
+/// A handle on the connection to the broker. Clones share the connection.
+///
+/// No method waits for the network, and all may be called from any thread. Messages are kept while the
+/// broker is away: of the state only the newest, of events and transcripts up to `mqtt.outbox`. Each
+/// event arrives at least once, in order; after a broken connection some may arrive twice, with the
+/// same `id`.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("connection", &*self.shared.connection().borrow()).finish()
+    }
+}
+
+impl Client {
+    /// Starts a task that keeps a connection to `mqtt.broker`, and returns at once. The task ends after
+    /// [`flush`](Self::flush), or soon after `shutdown` is cancelled: then it says goodbye without
+    /// waiting for the outbox. To lose nothing, flush first; give the client a token of its own.
+    ///
+    /// `mqtt.broker` must be a URL: for the embedded broker, `EmbeddedBroker::url`.
+    ///
+    /// # Errors
+    /// If the configuration cannot work whatever the broker does: URL, password file, CA file.
+    pub fn start(
+        mqtt: &Mqtt,
+        node: &str,
+        shutdown: CancellationToken,
+    ) -> Result<(Client, JoinHandle<()>), HomeError> {
+        let access = Access::from_config(mqtt)?;
+        let runtime = Handle::try_current().map_err(|_| HomeError::NoRuntime)?;
+        let topics = Topics::new(&mqtt.prefix, node);
+        let reason = format!("{} has not answered yet", access.endpoint);
+        let away = Connection::Away { since: Timestamp::now(), reason };
+        let shared = Arc::new(Shared::new(topics, node.to_owned(), mqtt.outbox, away));
+        let task = runtime.spawn(session::keep(Arc::clone(&shared), access, shutdown));
+        Ok((Client { shared }, task))
+    }
+
+    /// Publishes an event: QoS 1, not retained.
+    pub fn event(&self, event: &Event) {
+        self.shared.push(Kind::Event, serde_json::to_vec(event));
+    }
+
+    /// Publishes what was said: QoS 1, not retained. Whether it may be told is the caller's decision.
+    pub fn transcript(&self, transcript: &Transcript) {
+        self.shared.push(Kind::Transcript, serde_json::to_vec(transcript));
+    }
+
+    /// Publishes the state: QoS 1, retained. A newer one replaces one that has not left yet.
+    pub fn state(&self, state: &State) {
+        self.shared.set_state(serde_json::to_vec(state));
+    }
+
+    /// Whether the broker is there, now and from now on.
+    pub fn connection(&self) -> watch::Receiver<Connection> {
+        self.shared.connection()
+    }
+
+    /// Events and transcripts lost since the start: the outbox was full, or the end came too early.
+    pub fn lost_events(&self) -> u64 {
+        self.shared.lock().lost
+    }
+
+    /// Waits until the broker has acknowledged everything, but not longer than `deadline`; then
+    /// publishes `offline` and disconnects, which takes at most a second more. Returns how many events
+    /// and transcripts were left behind. The client is of no use after it.
+    pub async fn flush(&self, deadline: Duration) -> usize {
+        self.shared.close_by(Instant::now() + deadline);
+        let mut ended = self.shared.ended.subscribe();
+        let limit = deadline + session::GOODBYE + Duration::from_secs(1);
+        let waited = tokio::time::timeout(limit, ended.wait_for(Option::is_some)).await;
+        match waited {
+            Ok(Ok(left)) => left.unwrap_or_default(),
+            _ => self.shared.lock().outbox.len(),
+        }
+    }
+}

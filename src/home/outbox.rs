@@ -1,0 +1,158 @@
+//! Messages that no broker has acknowledged yet: bounded, in order, the oldest goes first.
+
+use std::collections::VecDeque;
+
+/// Which topic a message belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `…/event`
+    Event,
+    /// `…/transcript`
+    Transcript,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Number of the message; grows by one each.
+    pub seq: u64,
+    /// Its topic.
+    pub kind: Kind,
+    /// JSON.
+    pub payload: Vec<u8>,
+}
+
+/// A queue that keeps each message until its acknowledgement.
+///
+/// A message is *waiting*, then *handed* to a connection, then acknowledged and gone. Handed messages
+/// are always the oldest ones. When a connection ends, they wait again.
+#[derive(Debug)]
+pub struct Outbox {
+    capacity: usize,
+    entries: VecDeque<Entry>,
+    handed: usize,
+    next_seq: u64,
+}
+
+impl Outbox {
+    /// Keeps up to `capacity` messages, at least one.
+    pub fn new(capacity: usize) -> Outbox {
+        Outbox { capacity: capacity.max(1), entries: VecDeque::new(), handed: 0, next_seq: 0 }
+    }
+
+    /// Appends a message. If the outbox was full, the oldest message that waits made room for it and
+    /// comes back; if none waits, the oldest of all (it may still arrive: it is on its way).
+    pub fn push(&mut self, kind: Kind, payload: Vec<u8>) -> Option<Entry> {
+        let dropped = if self.entries.len() < self.capacity {
+            None
+        } else if self.handed < self.entries.len() {
+            self.entries.remove(self.handed)
+        } else {
+            self.handed -= 1;
+            self.entries.pop_front()
+        };
+        self.entries.push_back(Entry { seq: self.next_seq, kind, payload });
+        self.next_seq += 1;
+        dropped
+    }
+
+    /// The oldest message that waits.
+    pub fn waiting(&self) -> Option<&Entry> {
+        self.entries.get(self.handed)
+    }
+
+    /// The message from [`waiting`](Self::waiting) was handed to the connection.
+    pub fn mark_handed(&mut self) {
+        self.handed = (self.handed + 1).min(self.entries.len());
+    }
+
+    /// The broker has it; an unknown number (one that was dropped meanwhile) is ignored.
+    pub fn acknowledge(&mut self, seq: u64) {
+        if let Some(at) = self.entries.iter().take(self.handed).position(|entry| entry.seq == seq) {
+            self.entries.remove(at);
+            self.handed -= 1;
+        }
+    }
+
+    /// The connection has ended: everything waits again.
+    pub fn take_back(&mut self) {
+        self.handed = 0;
+    }
+
+    /// Messages handed to the connection and not acknowledged.
+    pub fn handed(&self) -> usize {
+        self.handed
+    }
+
+    /// Messages in the outbox.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if every message was acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets everything; how many messages were left.
+    pub fn clear(&mut self) -> usize {
+        let left = self.entries.len();
+        self.entries.clear();
+        self.handed = 0;
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(outbox: &mut Outbox, n: u8) -> Option<u8> {
+        outbox.push(Kind::Event, vec![n]).map(|entry| entry.payload[0])
+    }
+
+    fn hand(outbox: &mut Outbox, count: usize) -> Vec<(u64, u8)> {
+        (0..count)
+            .map(|_| {
+                let entry = outbox.waiting().map(|e| (e.seq, e.payload[0])).unwrap();
+                outbox.mark_handed();
+                entry
+            })
+            .collect()
+    }
+
+    #[test]
+    fn full_drops_the_oldest_that_waits() {
+        let mut outbox = Outbox::new(3);
+        assert!((0..3).all(|n| push(&mut outbox, n).is_none()));
+        assert_eq!(push(&mut outbox, 3), Some(0));
+        hand(&mut outbox, 1);
+        assert_eq!(push(&mut outbox, 4), Some(2), "1 is on its way");
+        assert_eq!(hand(&mut outbox, 2), [(3, 3), (4, 4)]);
+        assert_eq!(push(&mut outbox, 5), Some(1), "all are on their way");
+        assert_eq!((outbox.len(), outbox.handed()), (3, 2));
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_handed_again_in_order() {
+        let mut outbox = Outbox::new(8);
+        (0..4).for_each(|n| assert_eq!(push(&mut outbox, n), None));
+        assert_eq!(hand(&mut outbox, 3), [(0, 0), (1, 1), (2, 2)]);
+        outbox.acknowledge(1);
+        outbox.acknowledge(99);
+        outbox.take_back();
+        outbox.acknowledge(0);
+        assert_eq!(hand(&mut outbox, 3), [(0, 0), (2, 2), (3, 3)], "an old connection's ack is ignored");
+        (0..4).for_each(|seq| outbox.acknowledge(seq));
+        assert!(outbox.is_empty());
+        assert!(outbox.waiting().is_none());
+    }
+
+    #[test]
+    fn room_for_one_is_the_least() {
+        let mut outbox = Outbox::new(0);
+        assert_eq!(push(&mut outbox, 7), None);
+        assert_eq!(push(&mut outbox, 8), Some(7));
+        assert_eq!(outbox.clear(), 1);
+    }
+}

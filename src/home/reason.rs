@@ -1,0 +1,188 @@
+//! Errors of the MQTT library as sentences: what failed, where, and what would mend it.
+//!
+//! A sentence holds nothing that changes from one attempt to the next, so that equal failures read
+//! equal and are logged once.
+
+use super::access::Access;
+use rumqttc::mqttbytes::Error as PacketError;
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
+use std::io::{self, ErrorKind};
+
+/// Why there is no connection. `was_connected`: the broker had accepted the login before.
+pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -> String {
+    let endpoint = &access.endpoint;
+    match error {
+        ConnectionError::ConnectionRefused(code) => refused(*code, access),
+        ConnectionError::Tls(TlsError::Io(e)) | ConnectionError::Io(e) => network(e, access),
+        ConnectionError::Tls(e) => tls(&e.to_string(), access),
+        ConnectionError::NetworkTimeout => {
+            format!("{endpoint} does not answer; is the broker running, and does a firewall stand between?")
+        }
+        ConnectionError::FlushTimeout | ConnectionError::MqttState(StateError::AwaitPingResp) => {
+            format!("{endpoint} has stopped answering; if this lasts, look at the broker or the network")
+        }
+        ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(PacketError::Io(e)))
+            if !was_connected =>
+        {
+            cut_before_login(access, e.kind())
+        }
+        ConnectionError::MqttState(StateError::ConnectionAborted) if !was_connected => {
+            cut_before_login(access, ErrorKind::ConnectionAborted)
+        }
+        ConnectionError::MqttState(
+            StateError::ConnectionAborted
+            | StateError::Io(_)
+            | StateError::Deserialization(PacketError::Io(_)),
+        ) => format!(
+            "{endpoint} has closed the connection; if this repeats, the broker was restarted, or another \
+             client uses the same node name"
+        ),
+        ConnectionError::MqttState(StateError::Deserialization(_)) | ConnectionError::NotConnAck(_)
+            if !was_connected =>
+        {
+            format!(
+                "what answers at {endpoint} is no MQTT broker; set mqtt.broker to the broker's address and port"
+            )
+        }
+        other => format!("the connection to {endpoint} has failed ({other}); look at the broker's log"),
+    }
+}
+
+/// The TCP connection, or the name, has failed.
+pub fn network(error: &io::Error, access: &Access) -> String {
+    let endpoint = &access.endpoint;
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            format!("{endpoint} refuses the connection; start the broker there, or correct mqtt.broker")
+        }
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+            format!("there is no way to {endpoint}; check the network and mqtt.broker")
+        }
+        ErrorKind::TimedOut => {
+            format!("{endpoint} does not answer; is the broker running, and does a firewall stand between?")
+        }
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
+            cut_before_login(access, error.kind())
+        }
+        _ if text.contains("lookup address") || text.contains("could not resolve") => unresolved(access),
+        _ => format!("no connection to {endpoint}: {text}; check the network and mqtt.broker"),
+    }
+}
+
+/// The host name has no address.
+pub fn unresolved(access: &Access) -> String {
+    format!(
+        "the name `{}` of the broker does not resolve; correct mqtt.broker, or use the broker's IP address",
+        access.endpoint.host
+    )
+}
+
+/// The TLS handshake has failed; `text` is the library's.
+pub fn tls(text: &str, access: &Access) -> String {
+    let endpoint = &access.endpoint;
+    if text.contains("wrong version number") || text.contains("packet length too long") {
+        return format!(
+            "what answers at {endpoint} does not speak TLS; use mqtt://, or the broker's TLS port"
+        );
+    }
+    if text.contains("ostname mismatch") || text.contains("IP address mismatch") {
+        return format!(
+            "the certificate of {endpoint} is for another name; set mqtt.broker to a name that the \
+             certificate holds"
+        );
+    }
+    if text.contains("certificate verify failed") {
+        let detail = text.rsplit_once(" (").map_or("", |(_, tail)| tail.trim_end_matches(')'));
+        return format!(
+            "the certificate of {endpoint} is not trusted ({detail}); set mqtt.ca_file to the PEM file of the \
+             CA that signed it"
+        );
+    }
+    format!("the TLS handshake with {endpoint} has failed ({text}); TLS 1.2 or newer is needed")
+}
+
+fn refused(code: ConnectReturnCode, access: &Access) -> String {
+    let endpoint = &access.endpoint;
+    match (code, &access.login) {
+        (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized, Some(login)) => format!(
+            "{endpoint} refuses the user `{}` or its password; correct mqtt.user and the password \
+             (mqtt.password_file, or UNDERTONE_MQTT_PASSWORD)",
+            login.user
+        ),
+        (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized, None) => format!(
+            "{endpoint} wants a user and a password; set mqtt.user and the password \
+             (mqtt.password_file, or UNDERTONE_MQTT_PASSWORD)"
+        ),
+        (ConnectReturnCode::BadClientId, _) => format!(
+            "{endpoint} refuses the client id `undertone-<node>`; old brokers allow 23 bytes: choose a shorter node"
+        ),
+        (ConnectReturnCode::RefusedProtocolVersion, _) => {
+            format!("{endpoint} does not speak MQTT 3.1.1; allow that version in the broker")
+        }
+        (ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::Success, _) => {
+            format!("{endpoint} is not available at the moment; if this lasts, look at the broker's log")
+        }
+    }
+}
+
+/// The broker cut the line instead of answering. Brokers do that for several reasons.
+fn cut_before_login(access: &Access, kind: ErrorKind) -> String {
+    let endpoint = &access.endpoint;
+    let cut = match kind {
+        ErrorKind::ConnectionReset => "resets",
+        _ => "closes",
+    };
+    match (endpoint.tls, &access.login) {
+        (true, _) => format!(
+            "{endpoint} {cut} the connection before an answer; is that the broker's TLS port, and are the \
+             login and the TLS version what it wants?"
+        ),
+        (false, Some(login)) => format!(
+            "{endpoint} {cut} the connection before an answer; it may not accept the user `{}` or its password \
+             (mqtt.password_file, or UNDERTONE_MQTT_PASSWORD), or want TLS (mqtts://)",
+            login.user
+        ),
+        (false, None) => format!(
+            "{endpoint} {cut} the connection before an answer; it may want a login (mqtt.user, \
+             mqtt.password_file) or TLS (mqtts://)"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mqtt;
+    use crate::home::login::Login;
+
+    fn access(url: &str, login: Option<Login>) -> Access {
+        let mut access = Access::from_config(&Mqtt { broker: url.into(), ..Mqtt::default() }).unwrap();
+        access.login = login;
+        access
+    }
+
+    #[test]
+    fn a_wrong_password_is_told_from_a_missing_one() {
+        let error = ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized);
+        let with = sentence(&error, &access("mqtt://b", Some(Login::new("ann", "s3cret"))), false);
+        assert!(with.contains("`ann` or its password") && !with.contains("s3cret"), "{with}");
+        let without = sentence(&error, &access("mqtt://b", None), false);
+        assert!(without.contains("wants a user"), "{without}");
+    }
+
+    #[test]
+    fn a_private_certificate_asks_for_the_ca_file() {
+        let text = "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify \
+                    failed:statem_clnt.c:1890: (self-signed certificate in certificate chain)";
+        let told = tls(text, &access("mqtts://b", None));
+        assert!(told.contains("(self-signed certificate in certificate chain); set mqtt.ca_file"), "{told}");
+    }
+
+    #[test]
+    fn a_connection_cut_before_the_login_is_told_from_one_cut_later() {
+        let cut = ConnectionError::MqttState(StateError::ConnectionAborted);
+        assert!(sentence(&cut, &access("mqtt://b", None), false).contains("mqtts://"));
+        assert!(sentence(&cut, &access("mqtt://b", None), true).contains("same node name"));
+    }
+}

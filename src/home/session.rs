@@ -1,0 +1,314 @@
+//! The task behind [`Client`](super::Client): connections, one after the other.
+//!
+//! Each connection starts with a new event loop of the library, because the old one's memory is a trap:
+//! it forgets what was in flight when the broker has forgotten the session, and keeps a colliding
+//! packet id for ever. What matters is in [`Shared`], and is sent again.
+
+use super::access::Access;
+use super::backoff::Backoff;
+use super::outbox::Kind;
+use super::reason;
+use super::shared::Shared;
+use super::topics::{OFFLINE, ONLINE};
+use crate::events::{Component, Event as Told, Problem};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS};
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How long `offline` and the disconnect may take.
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
+/// Name, TCP, TLS and login together, in seconds.
+const CONNECT_SECONDS: u64 = 10;
+/// Messages on their way at once. Far below the library's limit of 100, where packet ids may collide.
+const WINDOW: usize = 16;
+/// Room for the window, the announcement, the state and a notice.
+const CHANNEL: usize = 32;
+/// At most one notice of lost messages in this time on one connection.
+const NOTICE_EVERY: Duration = Duration::from_secs(10);
+/// Longest pause between attempts once the client is to be closed.
+const CLOSING_PAUSE: Duration = Duration::from_millis(250);
+
+/// Keeps a connection until the client is closed, by itself or by `shutdown`.
+pub(super) async fn keep(shared: Arc<Shared>, access: Access, shutdown: CancellationToken) {
+    let hurry = async {
+        shutdown.cancelled().await;
+        shared.close_by(Instant::now());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = connect_again_and_again(&shared, &access) => {}
+        () = hurry => {}
+    }
+    shared.set_away("the MQTT client was closed".to_owned());
+    shared.end();
+}
+
+async fn connect_again_and_again(shared: &Shared, access: &Access) {
+    let mut options = access.options(&format!("undertone-{}", shared.node));
+    options.set_last_will(LastWill::new(&shared.topics.availability, OFFLINE, QoS::AtLeastOnce, true));
+    let mut backoff = Backoff::default();
+    loop {
+        let (mut link, eventloop) = Link::new(shared, access, options.clone());
+        let error = match link.run(eventloop).await {
+            End::Closed => return,
+            End::Lost(error) => error,
+        };
+        let lived = link.connected.map(|since| since.elapsed());
+        let sentence = reason::sentence(&error, access, lived.is_some());
+        if shared.set_away(sentence.clone()) {
+            tracing::warn!("MQTT: {sentence}");
+        }
+        backoff.connection_lived(lived.unwrap_or_default());
+        if !wait(shared, backoff.pause(rand::random())).await {
+            return;
+        }
+    }
+}
+
+/// Waits before the next attempt; less if the client is to be closed. False: its time is up.
+async fn wait(shared: &Shared, pause: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        let closing = shared.lock().closing;
+        let now = Instant::now();
+        let until = match closing {
+            Some(deadline) if deadline <= now => return false,
+            Some(deadline) => deadline.min(began + pause.min(CLOSING_PAUSE)),
+            None => began + pause,
+        };
+        if until <= now {
+            return true;
+        }
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = shared.wake.notified() => {}
+        }
+    }
+}
+
+/// How a connection ended.
+enum End {
+    /// After a goodbye, or because the time for one was up.
+    Closed,
+    Lost(ConnectionError),
+}
+
+/// What was handed to the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Online,
+    Offline,
+    /// A version of the state.
+    State(u64),
+    /// A `problem` event about this many lost messages.
+    Notice(u64),
+    /// A message of the outbox.
+    Entry(u64),
+}
+
+/// One connection.
+struct Link<'a> {
+    shared: &'a Shared,
+    access: &'a Access,
+    client: AsyncClient,
+    connected: Option<Instant>,
+    announced: bool,
+    /// Handed to the library, which has not yet chosen a packet id.
+    handed: VecDeque<Sent>,
+    /// On the wire, by packet id.
+    in_flight: HashMap<u16, Sent>,
+    /// Newest version of the state handed over on this connection.
+    state_handed: u64,
+    notice: Option<Instant>,
+    /// Set once the goodbye has begun: when it must be over.
+    goodbye: Option<Instant>,
+}
+
+impl<'a> Link<'a> {
+    fn new(shared: &'a Shared, access: &'a Access, options: MqttOptions) -> (Link<'a>, EventLoop) {
+        let (client, mut eventloop) = AsyncClient::new(options, CHANNEL);
+        eventloop.network_options.set_connection_timeout(CONNECT_SECONDS);
+        eventloop.network_options.set_tcp_nodelay(true);
+        let link = Link {
+            shared,
+            access,
+            client,
+            connected: None,
+            announced: false,
+            handed: VecDeque::new(),
+            in_flight: HashMap::new(),
+            state_handed: 0,
+            notice: None,
+            goodbye: None,
+        };
+        (link, eventloop)
+    }
+
+    /// Drives the connection. The library's `poll` is never dropped half-way, except at the end.
+    async fn run(&mut self, mut eventloop: EventLoop) -> End {
+        loop {
+            let polled = {
+                let mut poll = pin!(eventloop.poll());
+                loop {
+                    let limit = self.goodbye.or(self.shared.lock().closing);
+                    let time_is_up = async {
+                        match limit {
+                            Some(limit) => sleep_until(limit).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        polled = &mut poll => break polled,
+                        () = self.shared.wake.notified() => {}
+                        () = time_is_up => {
+                            if self.goodbye.is_some() || self.connected.is_none() {
+                                return End::Closed;
+                            }
+                        }
+                    }
+                    self.pump();
+                }
+            };
+            match polled {
+                Ok(Event::Outgoing(Outgoing::Disconnect)) => return End::Closed,
+                Ok(event) => self.note(event),
+                Err(_) if self.goodbye.is_some() => return End::Closed,
+                Err(error) => return End::Lost(error),
+            }
+            self.pump();
+        }
+    }
+
+    /// Takes note of what the library did or received.
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                self.connected = Some(Instant::now());
+                self.shared.lock().state.delivered = 0;
+                self.shared.set_connected();
+                tracing::info!("MQTT: connected to {}", self.access.endpoint);
+            }
+            Event::Outgoing(Outgoing::Publish(packet_id)) => {
+                if let Some(sent) = self.handed.pop_front() {
+                    self.in_flight.insert(packet_id, sent);
+                }
+            }
+            Event::Incoming(Packet::PubAck(ack)) => {
+                if let Some(sent) = self.in_flight.remove(&ack.pkid) {
+                    self.acknowledged(sent);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn acknowledged(&mut self, sent: Sent) {
+        let mut inner = self.shared.lock();
+        match sent {
+            Sent::Online => {}
+            Sent::Offline => {
+                // A full channel only means that the line is cut without a disconnect, a second later.
+                let _ = self.client.try_disconnect();
+            }
+            Sent::State(version) => inner.state.delivered = version,
+            Sent::Notice(count) => inner.untold -= count.min(inner.untold),
+            Sent::Entry(seq) => inner.outbox.acknowledge(seq),
+        }
+    }
+
+    /// Hands over what may leave now.
+    fn pump(&mut self) {
+        if self.connected.is_none() || self.goodbye.is_some() {
+            return;
+        }
+        if !self.announced {
+            self.announced = self.hand(Sent::Online, ONLINE.into());
+        }
+        self.pump_state();
+        self.pump_notice();
+        self.pump_outbox();
+        let inner = self.shared.lock();
+        let now = Instant::now();
+        let over = inner.closing.is_some_and(|deadline| inner.all_delivered() || deadline <= now);
+        drop(inner);
+        if over && self.hand(Sent::Offline, OFFLINE.into()) {
+            self.goodbye = Some(now + GOODBYE);
+        }
+    }
+
+    /// The newest state, one at a time: what comes while one is on its way replaces the one before.
+    fn pump_state(&mut self) {
+        let inner = self.shared.lock();
+        let (version, delivered) = (inner.state.version, inner.state.delivered);
+        let free = self.state_handed == delivered && version > delivered;
+        let payload = inner.state.payload.clone().filter(|_| free);
+        drop(inner);
+        if let Some(payload) = payload
+            && self.hand(Sent::State(version), payload)
+        {
+            self.state_handed = version;
+        }
+    }
+
+    /// Tells what was lost.
+    fn pump_notice(&mut self) {
+        let inner = self.shared.lock();
+        let count = inner.untold;
+        let told = |sent: &Sent| matches!(sent, Sent::Notice(_));
+        let on_its_way = self.handed.iter().chain(self.in_flight.values()).any(told);
+        let recent = self.notice.is_some_and(|at| at.elapsed() < NOTICE_EVERY) && inner.closing.is_none();
+        if count == 0 || on_its_way || recent {
+            return;
+        }
+        let message = format!("{count} MQTT messages were lost: {}", inner.why_lost);
+        drop(inner);
+        let problem = Told::Problem(Problem {
+            node: self.shared.node.clone(),
+            time: jiff::Timestamp::now(),
+            component: Component::Mqtt,
+            message,
+            recovered: false,
+        });
+        if let Ok(payload) = serde_json::to_vec(&problem)
+            && self.hand(Sent::Notice(count), payload)
+        {
+            self.notice = Some(Instant::now());
+        }
+    }
+
+    fn pump_outbox(&mut self) {
+        let mut inner = self.shared.lock();
+        while inner.outbox.handed() < WINDOW {
+            let Some(entry) = inner.outbox.waiting() else { return };
+            let topic = match entry.kind {
+                Kind::Event => &self.shared.topics.event,
+                Kind::Transcript => &self.shared.topics.transcript,
+            };
+            let publish = self.client.try_publish(topic, QoS::AtLeastOnce, false, entry.payload.clone());
+            if publish.is_err() {
+                return;
+            }
+            self.handed.push_back(Sent::Entry(entry.seq));
+            inner.outbox.mark_handed();
+        }
+    }
+
+    /// Publishes something that is no part of the outbox. False if the library's channel is full.
+    fn hand(&mut self, sent: Sent, payload: Vec<u8>) -> bool {
+        let topics = &self.shared.topics;
+        let (topic, retain) = match sent {
+            Sent::Online | Sent::Offline => (&topics.availability, true),
+            Sent::State(_) => (&topics.state, true),
+            Sent::Notice(_) | Sent::Entry(_) => (&topics.event, false),
+        };
+        let handed = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_ok();
+        if handed {
+            self.handed.push_back(sent);
+        }
+        handed
+    }
+}

@@ -1,0 +1,107 @@
+//! From a source to the cascade: read, resample, push; and what was lost becomes a gap on the clock.
+
+use crate::audio::resample::Resampler;
+use crate::audio::{AudioError, AudioSource, Read};
+use crate::cascade::{Cascade, Told};
+use crate::model::ModelError;
+use std::time::Duration;
+
+/// Longest wait for samples; a request to stop is noticed after it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Reads one opened source into a cascade; holds the buffers that are used again and again.
+pub struct Listener {
+    resampler: Resampler,
+    raw: Vec<f32>,
+    samples: Vec<f32>,
+    /// Samples at 16 kHz that the source lost.
+    lost: u64,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There were samples, or a gap.
+    Heard,
+    /// There were none in a while.
+    Idle,
+    /// The source has ended.
+    End,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The source broke.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// The model failed on a window; listening can go on.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl Listener {
+    /// A listener for a source with this sample rate.
+    ///
+    /// # Errors
+    /// When the rate cannot be converted to 16 kHz.
+    pub fn new(sample_rate: u32) -> Result<Listener, AudioError> {
+        Ok(Listener {
+            resampler: Resampler::new(sample_rate)?,
+            raw: Vec::new(),
+            samples: Vec::new(),
+            lost: 0,
+        })
+    }
+
+    /// Samples at 16 kHz that the source lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Reads once, and hands over what it led to. At the end of the source an open segment is ended.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub fn step(
+        &mut self,
+        source: &mut dyn AudioSource,
+        cascade: &mut Cascade,
+        tell: &mut impl FnMut(Told),
+    ) -> Result<Step, ListenError> {
+        self.raw.clear();
+        self.samples.clear();
+        match source.read(&mut self.raw, PATIENCE)? {
+            Read::Samples => {
+                self.resampler.push(&self.raw, &mut self.samples);
+                cascade.push(&self.samples, tell)?;
+                Ok(Step::Heard)
+            }
+            Read::Gap(lost) => {
+                let gap = self.resampler.gap(lost, &mut self.samples);
+                self.lost += gap;
+                let pushed = cascade.push(&self.samples, tell);
+                cascade.gap(gap, tell)?;
+                pushed?;
+                Ok(Step::Heard)
+            }
+            Read::Idle => Ok(Step::Idle),
+            Read::End => {
+                self.end(cascade, tell)?;
+                Ok(Step::End)
+            }
+        }
+    }
+
+    /// No more will come from this source: what is still on the way is judged.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn end(&mut self, cascade: &mut Cascade, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        self.samples.clear();
+        self.resampler.flush(&mut self.samples);
+        let pushed = cascade.push(&self.samples, tell);
+        cascade.finish(tell)?;
+        pushed
+    }
+}

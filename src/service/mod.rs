@@ -1,0 +1,314 @@
+//! The daemon: the listener thread and the tasks around it, wired, supervised, shut down.
+//!
+//! In: a configuration and a source of sound. Out: MQTT messages, and a recogniser that is woken for
+//! segments that may be transcribed.
+
+mod hearing;
+
+pub use hearing::{Heard, Progress, Source};
+
+use crate::asr::{self, Asr, Clip};
+use crate::audio::SAMPLE_RATE;
+use crate::cascade::{Cascade, Effort, Segment, Told};
+use crate::config::Config;
+use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label, Scopes, State};
+use crate::home::{Client, HomeError};
+use crate::model::{Model, ModelError};
+use crate::tell::{Teller, round};
+use hearing::Hearing;
+use jiff::Timestamp;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Messages that may wait between the listener and the runtime.
+const QUEUE: usize = 256;
+/// How long the broker gets to take the last messages.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// How long the listener gets to stop.
+const LAST_WINDOW: Duration = Duration::from_secs(5);
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// MQTT cannot be used whatever the broker does.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// A thread cannot be started.
+    #[error("the listener thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Runs until the source ends or `shutdown` is cancelled; returns how far it came.
+///
+/// `config.mqtt.broker` must be a URL. A broker, microphone or recogniser that is away is no error: it
+/// is told, and tried again.
+///
+/// # Errors
+/// See [`ServiceError`]; all of them before anything is heard.
+pub async fn run(
+    config: &Config,
+    source: Source,
+    shutdown: CancellationToken,
+) -> Result<Progress, ServiceError> {
+    let cascade = Cascade::new(config, Model::load(&config.model)?);
+    let version = cascade.model().version().to_owned();
+    let scopes = Scopes::from(&config.consent);
+    let (_consent, consent) = watch::channel(scopes);
+    // Both outlive the listener, for what it has to tell at the end.
+    let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
+    let (client, _connection) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
+    let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
+    let asr = Asr::start(&config.asr, &config.node, consent, asr_told, asr_stop.clone());
+    let mut service = Service::new(config, &version, scopes, client, asr);
+
+    let (told, mut heard) = mpsc::channel(QUEUE);
+    let stop = shutdown.child_token();
+    let listener = if scopes.listening == Consent::Granted {
+        let hearing = Hearing::new(&config.audio, cascade, told, stop);
+        let thread = std::thread::Builder::new().name("listener".into());
+        Some(thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?)
+    } else {
+        tracing::info!("listening is withheld (consent.listening): the microphone stays closed");
+        None
+    };
+    service.publish_state();
+
+    let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    heartbeat.reset();
+    loop {
+        tokio::select! {
+            what = heard.recv(), if listener.is_some() => match what {
+                Some(what) => service.heard(what),
+                None => break, // the source has ended
+            },
+            Some(what) = asr_events.recv() => service.asr_told(what),
+            _ = heartbeat.tick() => service.heartbeat(),
+            () = shutdown.cancelled() => break,
+        }
+    }
+
+    // The listener ends the open segment; take what it still has to tell.
+    while let Ok(Some(what)) = tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
+        service.heard(what);
+    }
+    let progress = match listener {
+        Some(thread) if thread.is_finished() => thread.join().unwrap_or(service.progress),
+        _ => service.progress,
+    };
+    // Whoever asked to stop does not want to wait for a recogniser; the end of a recording may.
+    let patience =
+        if shutdown.is_cancelled() { Duration::from_secs(1) } else { service.recogniser_patience() };
+    let deadline = tokio::time::Instant::now() + patience;
+    while service.recognising > 0 {
+        let Ok(Some(what)) = tokio::time::timeout_at(deadline, asr_events.recv()).await else { break };
+        service.asr_told(what);
+    }
+    asr_stop.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(1), service.asr.ended()).await;
+    while let Ok(what) = asr_events.try_recv() {
+        service.asr_told(what);
+    }
+    service.progress = Progress { listening: false, speaking: false, ..progress };
+    service.publish_state();
+    let left = service.client.flush(GOODBYE).await;
+    if left > 0 {
+        tracing::warn!("{left} events were not taken by the broker before the end");
+    }
+    mqtt_stop.cancel();
+    Ok(service.progress)
+}
+
+/// What the runtime knows.
+struct Service {
+    config: Config,
+    model: String,
+    scopes: Scopes,
+    client: Client,
+    asr: Asr,
+    teller: Teller,
+    progress: Progress,
+    /// Hand-overs that have not ended.
+    recognising: usize,
+    /// Since when nobody speaks, in samples.
+    background: Option<u64>,
+    emotion: Option<(Label, f64)>,
+    /// At the last state: effort, CPU seconds, wall clock.
+    last: (Effort, f64, Instant),
+}
+
+impl Service {
+    fn new(config: &Config, model: &str, scopes: Scopes, client: Client, asr: Asr) -> Service {
+        Service {
+            teller: Teller::new(&config.node, model, Timestamp::now()),
+            config: config.clone(),
+            model: model.into(),
+            scopes,
+            client,
+            asr,
+            progress: Progress::default(),
+            recognising: 0,
+            background: None,
+            emotion: None,
+            last: (Effort::default(), cpu_seconds(), Instant::now()),
+        }
+    }
+
+    fn heard(&mut self, what: Heard) {
+        match what {
+            Heard::Begun(anchor) => {
+                self.teller = Teller::new(&self.config.node, &self.model, anchor);
+                tracing::info!("listening");
+            }
+            Heard::Progress(progress) => {
+                let changed = progress.listening != self.progress.listening;
+                self.progress = progress;
+                if changed {
+                    self.publish_state();
+                }
+            }
+            Heard::Problem { component, message, recovered } => {
+                if recovered {
+                    tracing::info!("{message}");
+                } else {
+                    tracing::warn!("{message}");
+                }
+                if component == Component::Audio {
+                    self.progress.listening = recovered;
+                }
+                self.client.event(&self.teller.problem(component, message, recovered));
+                self.publish_state();
+            }
+            Heard::Told(mut told, now) => {
+                self.progress.clock = now;
+                let asr = match &mut told {
+                    Told::Started { .. } => {
+                        self.background = None;
+                        self.progress.speaking = true;
+                        AsrDecision::NotConfigured
+                    }
+                    Told::Background { since } => {
+                        self.background = Some(*since);
+                        AsrDecision::NotConfigured
+                    }
+                    Told::Segment(segment) => {
+                        self.progress.speaking = false;
+                        self.emotion =
+                            Some((segment.label, round(segment.posterior[segment.label as usize], 4)));
+                        self.wake(segment)
+                    }
+                };
+                let event = self.teller.event(&told, asr, now);
+                log(&event);
+                self.client.event(&event);
+                self.publish_state();
+            }
+        }
+    }
+
+    /// Hands a segment to the recogniser if it may and can have it.
+    fn wake(&mut self, segment: &mut Segment) -> AsrDecision {
+        let settings = &self.config.asr;
+        let seconds = (segment.end - segment.start) as f64 / f64::from(SAMPLE_RATE);
+        let wanted = (settings.min_seconds..=settings.max_seconds).contains(&seconds)
+            && segment.speech_mean >= settings.min_speech;
+        let decision = if settings.command.is_empty() {
+            AsrDecision::NotConfigured
+        } else if self.scopes.transcription != Consent::Granted {
+            AsrDecision::NoConsent
+        } else if !wanted {
+            AsrDecision::BelowThreshold
+        } else {
+            let samples = std::mem::take(&mut segment.clip);
+            let end = segment.clip_start + samples.len() as u64;
+            let (start, end) = (self.teller.time(segment.clip_start), self.teller.time(end));
+            self.asr.offer(Clip { id: segment.id, start, end, samples })
+        };
+        self.recognising += usize::from(decision == AsrDecision::Woken);
+        decision
+    }
+
+    fn asr_told(&mut self, what: asr::Told) {
+        match what {
+            asr::Told::Woken(woken) => {
+                self.recognising = self.recognising.saturating_sub(1);
+                let event = Event::AsrWoken(woken);
+                log(&event);
+                self.client.event(&event);
+            }
+            asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
+            asr::Told::Problem(problem) => {
+                tracing::warn!("{}", problem.message);
+                self.client.event(&Event::Problem(problem));
+            }
+        }
+    }
+
+    fn recogniser_patience(&self) -> Duration {
+        let one = Duration::from_secs_f64(self.config.asr.timeout_seconds);
+        one * self.recognising as u32 + Duration::from_secs(1)
+    }
+
+    fn heartbeat(&mut self) {
+        if let Some(since) = self.background.filter(|_| !self.progress.speaking) {
+            let now = self.progress.clock;
+            self.client.event(&self.teller.background(since, now, BackgroundCause::Heartbeat));
+        }
+        self.publish_state();
+    }
+
+    fn publish_state(&mut self) {
+        let (effort, cpu, now) = (self.progress.effort, cpu_seconds(), Instant::now());
+        let (before, cpu_before, then) = self.last;
+        let modules = effort.modules_total.saturating_sub(before.modules_total);
+        let run = effort.modules_run.saturating_sub(before.modules_run);
+        let wall = now.duration_since(then).as_secs_f64().max(1e-3);
+        self.client.state(&State {
+            node: self.config.node.clone(),
+            time: Timestamp::now(),
+            listening: self.progress.listening,
+            speech: self.progress.speaking,
+            background: self.background.is_some() && !self.progress.speaking,
+            emotion: self.emotion.map(|(label, _)| label),
+            confidence: self.emotion.map(|(_, confidence)| confidence),
+            modules_skipped_pct: (modules > 0).then(|| round(100.0 * (1.0 - run as f64 / modules as f64), 1)),
+            cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
+            dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
+            consent: self.scopes,
+            model: self.model.clone(),
+        });
+        // Over less than a second the shares are noise: let the interval grow.
+        if wall >= 1.0 {
+            self.last = (effort, cpu, now);
+        }
+    }
+}
+
+/// One line a decision; never audio, never words.
+fn log(event: &Event) {
+    match event {
+        Event::SpeechStarted(e) => tracing::info!("speech began at {:.2} s", e.start_s),
+        Event::Emotion(e) => {
+            tracing::info!(
+                "{:.2} to {:.2} s: {} ({:.2}), {} modules ran",
+                e.start_s,
+                e.end_s,
+                e.label,
+                e.confidence,
+                e.modules_run
+            );
+        }
+        Event::AsrWoken(e) => tracing::info!("recogniser: {:?} after {:.2} s", e.outcome, e.took_s),
+        Event::Background(_) | Event::Problem(_) => {}
+    }
+}
+
+/// CPU time of this process so far, in seconds.
+pub fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

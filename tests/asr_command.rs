@@ -1,0 +1,166 @@
+//! The hook of kind `command`, with real programs: what they get, and what they may do wrong.
+
+#[path = "support/hooks/mod.rs"]
+mod hooks;
+
+use hooks::{clip, config, hook, is_gone, read_pids, transcribe};
+use std::time::{Duration, Instant};
+use undertone::asr::AsrError;
+
+#[tokio::test]
+async fn words_come_back_trimmed() {
+    assert_eq!(transcribe(&["echo.sh", "turn", "the light on"], 0.5).await.unwrap(), "turn the light on");
+    assert_eq!(transcribe(&["echo.sh"], 0.5).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn the_program_gets_16_bit_mono_wav_at_16_khz() {
+    let text = transcribe(&["header.sh"], 1.25).await.unwrap();
+    let (header, rest) = text.split_once(' ').unwrap();
+    let header: Vec<u8> =
+        (0..44).map(|i| u8::from_str_radix(&header[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let u16_at = |i: usize| u16::from_le_bytes([header[i], header[i + 1]]);
+    let u32_at = |i: usize| u32::from_le_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]);
+    let data = 20_000 * 2;
+    assert_eq!(&header[0..4], b"RIFF");
+    assert_eq!(u32_at(4), 36 + data);
+    assert_eq!(&header[8..16], b"WAVEfmt ");
+    assert_eq!(u32_at(16), 16, "size of the format chunk");
+    assert_eq!(u16_at(20), 1, "PCM");
+    assert_eq!(u16_at(22), 1, "channels");
+    assert_eq!(u32_at(24), 16_000, "samples per second");
+    assert_eq!(u32_at(28), 32_000, "bytes per second");
+    assert_eq!(u16_at(32), 2, "bytes per frame");
+    assert_eq!(u16_at(34), 16, "bits per sample");
+    assert_eq!(&header[36..40], b"data");
+    assert_eq!(u32_at(40), data);
+    assert_eq!(rest.trim(), data.to_string(), "bytes after the header");
+}
+
+#[tokio::test]
+async fn samples_arrive_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("heard.wav");
+    let mut clip = clip(0.0);
+    clip.samples = vec![0.0, 0.5, -0.5, 1.0, -1.0, 7.0, -7.0, f32::NAN, f32::INFINITY];
+    let hook = hook(&["sh", "-c", "cat >\"$0\"", path.to_str().unwrap()], 10.0);
+    hook.transcribe(&clip).await.unwrap();
+    let heard: Vec<i16> = hound::WavReader::open(&path).unwrap().into_samples().map(Result::unwrap).collect();
+    assert_eq!(heard, [0, 16384, -16384, 32767, -32767, 32767, -32767, 0, 32767]);
+}
+
+#[tokio::test]
+async fn the_environment_names_the_segment_and_the_node() {
+    let clip = clip(0.1);
+    let text = hook(&["environment.sh"], 10.0).transcribe(&clip).await.unwrap();
+    assert_eq!(text, format!("{} attic home no password", clip.id));
+}
+
+/// Runs the test above in a process that has the broker's password in its environment.
+#[test]
+fn the_password_of_the_broker_is_not_passed_on() {
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_environment_names_the_segment_and_the_node"])
+        .env("UNDERTONE_MQTT_PASSWORD", "hunter2")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let began = Instant::now();
+    let error = hook(&["hang.sh", pids.to_str().unwrap()], 0.5).transcribe(&clip(1.0)).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(matches!(error, AsrError::TimedOut { seconds: 0.5, .. }), "{error}");
+    assert!(error.to_string().contains("hang.sh` did not answer within 0.5 s and was killed"), "{error}");
+    assert!(error.to_string().contains("asr.timeout_seconds"), "{error}");
+    let pids = read_pids(&pids);
+    assert_eq!(pids.len(), 2);
+    assert!(!std::path::Path::new(&format!("/proc/{}", pids[0])).exists(), "a zombie is left");
+    assert!(is_gone(pids[1]).await, "the grandchild lives");
+}
+
+#[tokio::test]
+async fn a_hand_over_that_is_dropped_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let (hook, clip) = (hook(&["hang.sh", file.to_str().unwrap()], 60.0), clip(1.0));
+    let dropped = tokio::time::timeout(Duration::from_secs(1), hook.transcribe(&clip)).await;
+    assert!(dropped.is_err());
+    for pid in read_pids(&file) {
+        assert!(is_gone(pid).await, "{pid} lives");
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_is_killed_and_its_answer_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let began = Instant::now();
+    let text = hook(&["linger.sh", pid.to_str().unwrap()], 30.0).transcribe(&clip(1.0)).await.unwrap();
+    assert_eq!(text, "done");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(is_gone(read_pids(&pid)[0]).await);
+}
+
+#[tokio::test]
+async fn a_flood_is_stopped() {
+    let began = Instant::now();
+    let error = transcribe(&["flood.sh"], 1.0).await.unwrap_err();
+    assert!(matches!(error, AsrError::Flooded { limit: 65536, .. }), "{error}");
+    // A program that returns the audio itself fills one pipe while undertone fills the other.
+    let error = transcribe(&["cat"], 300.0).await.unwrap_err();
+    assert!(matches!(error, AsrError::Flooded { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_program_may_write_before_it_reads() {
+    assert_eq!(transcribe(&["chatter.sh"], 300.0).await.unwrap(), "heard");
+}
+
+#[tokio::test]
+async fn a_program_that_dies_says_why() {
+    let error = transcribe(&["die.sh"], 30.0).await.unwrap_err();
+    assert!(error.to_string().contains("die.sh` failed (exit status: 3)"), "{error}");
+    assert!(error.sentence().ends_with("it said: the model file is missing"), "{}", error.sentence());
+    assert!(!error.sentence().contains("half a sen"), "{}", error.sentence());
+    assert!(!error.before_hand_over());
+    let error = transcribe(&["sh", "-c", "kill -SEGV $$"], 30.0).await.unwrap_err();
+    assert!(error.to_string().contains("signal: 11"), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_need_not_read() {
+    assert_eq!(transcribe(&["deaf.sh"], 300.0).await.unwrap(), "nothing to read here");
+    assert_eq!(transcribe(&["close_early.sh"], 320.0).await.unwrap(), "enough");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_utf_8_are_replaced() {
+    assert_eq!(transcribe(&["bytes.sh"], 0.5).await.unwrap(), "café \u{fffd} au lait");
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_start_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recogniser");
+    std::fs::write(&file, "#!/bin/sh\necho hello\n").unwrap();
+    for program in ["/nowhere/recogniser", "recogniser-that-does-not-exist", file.to_str().unwrap(), "/"] {
+        let error = hook(&[program], 10.0).transcribe(&clip(0.1)).await.unwrap_err();
+        assert!(matches!(error, AsrError::Start { .. }), "{error}");
+        assert!(error.before_hand_over());
+        let text = error.to_string();
+        assert!(text.contains(program) && text.contains("asr.command"), "{text}");
+    }
+}
+
+#[test]
+fn the_configuration_chooses_the_hook() {
+    assert!(undertone::asr::configured(&config(&[], 1.0), "attic").is_none());
+    assert_eq!(hook(&["cat"], 1.0).name(), "command");
+}

@@ -1,0 +1,168 @@
+//! The shipped configuration file holds every key at its default, and bad ones are refused in words.
+
+use std::path::Path;
+use toml::{Table, Value};
+use undertone::config::Config;
+
+const SHIPPED: &str = include_str!("../config/undertone.toml");
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("undertone.toml")).map_err(|e| e.to_string())
+}
+
+/// The shipped file with each `# key = value` made live.
+fn uncommented() -> String {
+    let live = |line: &str| {
+        let rest = line.strip_prefix("# ")?;
+        let (key, _) = rest.split_once(" = ")?;
+        key.chars().all(|c| c.is_ascii_lowercase() || c == '_').then(|| rest.to_owned())
+    };
+    SHIPPED.lines().map(|line| live(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+/// Every key with its table and its default.
+fn keys() -> Vec<(String, String, Value)> {
+    let mut keys = Vec::new();
+    for (name, value) in Table::try_from(Config::default()).unwrap() {
+        match value {
+            Value::Table(table) => keys.extend(table.into_iter().map(|(key, v)| (name.clone(), key, v))),
+            value => keys.push((String::new(), name, value)),
+        }
+    }
+    assert!(keys.len() > 30, "{keys:?}");
+    keys
+}
+
+/// A file with one key.
+fn file(table: &str, key: &str, value: &str) -> String {
+    match table {
+        "" => format!("{key} = {value}\n"),
+        table => format!("[{table}]\n{key} = {value}\n"),
+    }
+}
+
+fn full_name(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+}
+
+#[test]
+fn as_shipped_it_changes_nothing() {
+    assert_eq!(parse(SHIPPED).unwrap(), Config::default());
+}
+
+#[test]
+fn uncommented_it_changes_nothing_and_holds_every_key() {
+    let text = uncommented();
+    assert_eq!(parse(&text).unwrap(), Config::default());
+    let shipped: Table = text.parse().unwrap();
+    for (table, key, default) in keys() {
+        let place = if table.is_empty() { Some(&shipped) } else { shipped[&table].as_table() };
+        assert_eq!(place.and_then(|t| t.get(&key)), Some(&default), "{}", full_name(&table, &key));
+    }
+}
+
+#[test]
+fn every_key_is_explained() {
+    let mut before = "";
+    for line in SHIPPED.lines() {
+        let is_key = uncommented().lines().any(|live| line == format!("# {live}"));
+        assert!(!is_key || before.starts_with("# "), "no explanation above `{line}`");
+        before = line;
+    }
+}
+
+#[test]
+fn every_number_has_limits_and_the_error_names_key_and_value() {
+    for (table, key, default) in keys() {
+        let bad: &[(&str, &str)] = match default {
+            Value::Float(_) => &[("-1.0", "-1"), ("1e9", "1000000000"), ("nan", "NaN"), ("inf", "inf")],
+            Value::Integer(_) => &[("0", "0"), ("1000000000", "1000000000")],
+            _ => continue,
+        };
+        let name = full_name(&table, &key);
+        for (written, seen) in bad {
+            let e = parse(&file(&table, &key, written)).expect_err(&name);
+            assert!(e.starts_with(&format!("{name} = {seen}: allowed are ")), "{e}");
+        }
+    }
+}
+
+#[test]
+fn a_negative_count_names_its_line() {
+    for key in ["[mqtt]\noutbox", "[asr]\nqueue"] {
+        let e = parse(&format!("{key} = -1")).unwrap_err();
+        assert!(e.starts_with("undertone.toml: line 2, `") && e.contains("= -1`"), "{e}");
+    }
+}
+
+#[test]
+fn limits_that_depend_on_another_key_hold() {
+    let e = parse("[cascade]\nonset = 0.4\noffset = 0.5").unwrap_err();
+    assert_eq!(e, "cascade.offset = 0.5: allowed are 0 to cascade.onset");
+    let e = parse("[asr]\nmin_seconds = 9.0\nmax_seconds = 8.0").unwrap_err();
+    assert_eq!(e, "asr.max_seconds = 8: allowed are asr.min_seconds to 300 seconds");
+    parse("[cascade]\nonset = 0.4\noffset = 0.4\n[asr]\nmin_seconds = 9.0\nmax_seconds = 9.0").unwrap();
+}
+
+#[test]
+fn words_that_are_not_allowed_are_named_with_what_is() {
+    let name = "1 to 64 letters, digits, `_` and `-`";
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("", "node", "\"\"", name),
+        ("", "node", "\"living room\"", name),
+        ("", "node", "\"a/b\"", name),
+        ("", "node", "\"küche\"", name),
+        ("mqtt", "prefix", "\"#\"", name),
+        ("mqtt", "broker", "\"broker.lan\"", "mqtt://host[:port]"),
+        ("mqtt", "broker", "\"http://broker.lan\"", "\"embedded\""),
+        ("mqtt", "embedded_listen", "\"localhost\"", "127.0.0.1:1883"),
+        ("asr", "command", "[\" \"]", "must name a program"),
+    ];
+    for (table, key, value, allowed) in cases {
+        let e = parse(&file(table, key, value)).unwrap_err();
+        assert!(e.starts_with(&format!("{} = {value}: ", full_name(table, key))), "{e}");
+        assert!(e.contains(allowed), "{e}");
+    }
+}
+
+#[test]
+fn a_wrong_type_names_line_and_key() {
+    for (table, key, _) in keys() {
+        let e = parse(&file(&table, &key, "{ a = 1979-05-27 }")).unwrap_err();
+        let line = if table.is_empty() { 1 } else { 2 };
+        assert!(e.starts_with(&format!("undertone.toml: line {line}, `{key} = ")), "{e}");
+        assert!(!e.contains('\n'), "{e}");
+    }
+    let e = parse("[consent]\nlistening = \"yes\"").unwrap_err();
+    assert!(e.contains("line 2") && e.contains("granted") && e.contains("withheld"), "{e}");
+}
+
+#[test]
+fn a_typo_in_any_key_suggests_it() {
+    for (table, key, _) in keys() {
+        let e = parse(&file(&table, &format!("{key}s"), "1")).unwrap_err();
+        let name = full_name(&table, &key);
+        assert!(e.contains(&format!("there is no key `{name}s`; did you mean `{name}`?")), "{e}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_names_the_line() {
+    let e = parse("node = \"kitchen\"\n[mqtt\n").unwrap_err();
+    assert!(e.starts_with("undertone.toml: line 2, `[mqtt`: "), "{e}");
+    let e = parse("node = \"a\"\nnode = \"b\"\n").unwrap_err();
+    assert!(e.contains("line 2") && e.contains("node"), "{e}");
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_text_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    let missing = Config::read(&path).unwrap_err().to_string();
+    assert!(missing.contains("cannot read") && missing.contains("undertone.toml"), "{missing}");
+    std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    let binary = Config::read(&path).unwrap_err().to_string();
+    assert!(binary.contains("undertone.toml") && binary.contains("UTF-8"), "{binary}");
+    std::fs::write(&path, SHIPPED).unwrap();
+    assert_eq!(Config::find(Some(&path)).unwrap(), Config::default());
+}

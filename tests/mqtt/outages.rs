@@ -1,0 +1,195 @@
+//! Brokers that are killed, restarted and frozen while events are offered.
+
+use crate::mosquitto::{Mosquitto, Seen, Witness, free_port};
+use crate::{away, config, connected, event, number, start, state};
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use undertone::config::Mqtt;
+use undertone::home::{Client, EmbeddedBroker};
+
+/// Offers events from another thread, as the listener does; returns how long each call took.
+fn offer(client: &Client, count: usize, every: Duration) -> JoinHandle<Vec<Duration>> {
+    let client = client.clone();
+    std::thread::spawn(move || {
+        (0..count)
+            .map(|n| {
+                std::thread::sleep(every);
+                let event = event(n);
+                let began = Instant::now();
+                client.event(&event);
+                began.elapsed()
+            })
+            .collect()
+    })
+}
+
+/// The machine may take the processor away from a thread at any time, hence not the slowest one.
+fn assert_nothing_blocked(mut took: Vec<Duration>) {
+    took.sort();
+    let (most, slowest) = (took[took.len() * 98 / 100], took[took.len() - 1]);
+    println!("event(): median {:?}, 98 % {most:?}, slowest {slowest:?}", took[took.len() / 2]);
+    assert!(most < Duration::from_millis(1), "98 %: {most:?}");
+    assert!(slowest < Duration::from_millis(200), "slowest: {slowest:?}");
+}
+
+/// Numbers in the order of their first arrival.
+fn first_arrivals(all: &[Seen]) -> Vec<usize> {
+    let mut order = Vec::new();
+    for n in all.iter().filter_map(|seen| number(&seen.payload)) {
+        if !order.contains(&n) {
+            order.push(n);
+        }
+    }
+    order
+}
+
+/// Starts and stops a broker on one port, without persistence.
+trait Outage {
+    fn down(&mut self);
+    fn up(&mut self);
+    fn port(&self) -> u16;
+}
+
+impl Outage for Mosquitto {
+    fn down(&mut self) {
+        self.kill();
+    }
+    fn up(&mut self) {
+        self.restart();
+    }
+    fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+struct Embedded(SocketAddr, Option<EmbeddedBroker>);
+
+impl Outage for Embedded {
+    fn down(&mut self) {
+        self.1 = None;
+    }
+    fn up(&mut self) {
+        self.1 = Some(EmbeddedBroker::start(self.0, None).unwrap());
+    }
+    fn port(&self) -> u16 {
+        self.0.port()
+    }
+}
+
+/// Two outages while events are offered. The client shares the thread of this test, so it cannot send
+/// between `up` and the moment when the witness watches.
+async fn outages(broker: &mut impl Outage) {
+    const COUNT: usize = 600;
+    let url = format!("mqtt://127.0.0.1:{}", broker.port());
+    let mut witness = Witness::watch(broker.port());
+    let (client, _task) = start(&Mqtt { outbox: 1000, ..config(&url) });
+    client.state(&state(true));
+    connected(&client).await;
+    let offering = offer(&client, COUNT, Duration::from_millis(4));
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        broker.down();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        all.extend(witness.so_far());
+        broker.up();
+        witness = Witness::watch(broker.port());
+    }
+    let last = |all: &[Seen]| all.iter().any(|seen| number(&seen.payload) == Some(COUNT - 1));
+    let afterwards = witness.until("the last event", last).await;
+    assert_eq!(afterwards[0].payload, "online", "announced first");
+    assert!(afterwards[1].topic.ends_with("/state"), "then the state, which the broker has forgotten");
+    all.extend(afterwards);
+    assert_eq!(first_arrivals(&all), (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(client.lost_events(), 0);
+    assert_nothing_blocked(offering.join().unwrap());
+}
+
+#[tokio::test]
+async fn each_event_arrives_although_mosquitto_is_killed() {
+    outages(&mut Mosquitto::start()).await;
+}
+
+#[tokio::test]
+async fn each_event_arrives_although_the_embedded_broker_is_stopped() {
+    let broker = EmbeddedBroker::start("127.0.0.1:0".parse().unwrap(), None).unwrap();
+    outages(&mut Embedded(broker.addr(), Some(broker))).await;
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_when_the_broker_died_is_sent_again() {
+    let mut broker = Mosquitto::start();
+    let (client, _task) = start(&config(&broker.url()));
+    connected(&client).await;
+    broker.freeze();
+    (0..30).for_each(|n| client.event(&event(n)));
+    // The first ones go into the socket of a broker that will never read them.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    broker.restart();
+    let witness = Witness::watch(broker.port);
+    let all = witness.until("event 29", |all| all.iter().any(|s| number(&s.payload) == Some(29))).await;
+    assert_eq!(first_arrivals(&all), (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_full_outbox_drops_the_oldest_and_tells_it() {
+    let mut broker = Mosquitto::start();
+    let (client, _task) = start(&Mqtt { outbox: 5, ..config(&broker.url()) });
+    connected(&client).await;
+    broker.kill();
+    away(&client, Duration::from_secs(5)).await;
+    assert_nothing_blocked(offer(&client, 12, Duration::ZERO).join().unwrap());
+    assert_eq!(client.lost_events(), 7);
+    broker.restart();
+    let witness = Witness::watch(broker.port);
+    let all =
+        witness.until("the newest event", |all| all.iter().any(|s| number(&s.payload) == Some(11))).await;
+    assert_eq!(first_arrivals(&all), [7, 8, 9, 10, 11]);
+    let problem: serde_json::Value = serde_json::from_str(&all[1].payload).unwrap();
+    assert_eq!((&problem["type"], &problem["component"]), (&"problem".into(), &"mqtt".into()));
+    let message = problem["message"].as_str().unwrap();
+    assert!(message.starts_with("7 MQTT messages were lost") && message.contains("mqtt.outbox"), "{message}");
+    let told = all.iter().filter(|seen| seen.payload.contains("\"problem\"")).count();
+    assert_eq!(told, 1, "told once");
+    let late = Witness::watch(broker.port);
+    late.until("only what is retained", |all| all.len() == 1 && all[0].payload == "online").await;
+}
+
+#[tokio::test]
+async fn a_frozen_broker_is_noticed_and_nothing_is_lost() {
+    const COUNT: usize = 200;
+    let broker = Mosquitto::start();
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    connected(&client).await;
+    broker.freeze();
+    let frozen = Instant::now();
+    let took = offer(&client, COUNT, Duration::from_millis(1)).join().unwrap();
+    let reason = away(&client, Duration::from_secs(45)).await;
+    println!("noticed after {:?}", frozen.elapsed());
+    assert!(reason.contains("has stopped answering"), "{reason}");
+    broker.thaw();
+    let last = |all: &[Seen]| all.iter().any(|seen| number(&seen.payload) == Some(COUNT - 1));
+    let all = witness.until("the last event", last).await;
+    assert_eq!(first_arrivals(&all), (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(client.lost_events(), 0);
+    assert_nothing_blocked(took);
+    // The freeze left half-made connections behind; their last will must not be the last word.
+    let late = Witness::watch(broker.port);
+    let kept = late.until("availability", |all| !all.is_empty()).await;
+    assert_eq!(kept[0].payload, "online");
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_late_gets_everything() {
+    let port = free_port();
+    let (client, _task) = start(&config(&format!("mqtt://127.0.0.1:{port}")));
+    (0..20).for_each(|n| client.event(&event(n)));
+    let reason = away(&client, Duration::from_secs(5)).await;
+    assert!(reason.contains("refuses the connection; start the broker there"), "{reason}");
+    let broker = EmbeddedBroker::start(SocketAddr::from(([127, 0, 0, 1], port)), None).unwrap();
+    let witness = Witness::watch(broker.addr().port());
+    let all = witness.until("event 19", |all| all.iter().any(|s| number(&s.payload) == Some(19))).await;
+    assert_eq!(first_arrivals(&all), (0..20).collect::<Vec<_>>());
+}

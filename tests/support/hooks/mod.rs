@@ -1,0 +1,62 @@
+//! What the recogniser's tests share: clips, hooks made of the programs in this folder, their traces.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use jiff::Timestamp;
+use std::path::Path;
+use std::time::Duration;
+use undertone::asr::{AsrError, AsrHook, Clip, configured};
+use undertone::config;
+use uuid::Uuid;
+
+/// A clip of this many seconds.
+pub fn clip(seconds: f64) -> Clip {
+    let samples = (0..(seconds * 16_000.0) as usize).map(|i| (i as f32 * 0.1).sin() * 0.3).collect();
+    let start: Timestamp = "2026-03-01T07:30:00Z".parse().unwrap();
+    let end = start + Duration::from_secs_f64(seconds);
+    Clip { id: Uuid::now_v7(), start, end, samples }
+}
+
+/// A command whose first word, if it ends in `.sh`, is a program of this folder.
+pub fn command(words: &[&str]) -> Vec<String> {
+    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    if let Some(program) = words.first_mut().filter(|p| p.ends_with(".sh") && !p.contains('/')) {
+        *program = format!("{}/tests/support/hooks/{program}", env!("CARGO_MANIFEST_DIR"));
+    }
+    words
+}
+
+pub fn config(words: &[&str], timeout_seconds: f64) -> config::Asr {
+    config::Asr { command: command(words), timeout_seconds, ..Default::default() }
+}
+
+pub fn hook(words: &[&str], timeout_seconds: f64) -> Box<dyn AsrHook> {
+    configured(&config(words, timeout_seconds), "attic").unwrap()
+}
+
+pub async fn transcribe(words: &[&str], seconds: f64) -> Result<String, AsrError> {
+    hook(words, 20.0).transcribe(&clip(seconds)).await
+}
+
+/// The process ids in a file that a program wrote.
+pub fn read_pids(path: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether the process ends within two seconds. A zombie of another parent counts as gone.
+pub async fn is_gone(pid: u32) -> bool {
+    for _ in 0..100 {
+        let alive = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            let after_name = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+            let mut fields = after_name.split(' ');
+            let (state, parent) = (fields.next(), fields.next());
+            state != Some("Z") || parent == Some(&std::process::id().to_string())
+        });
+        if !alive {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
