@@ -26,7 +26,7 @@ const OUTAGE: Duration = Duration::from_secs(1);
 
 const UNREADABLE: &str = "it offers no format that undertone can read";
 
-/// How a device is opened.
+/// How a device is opened; 20 ms at a time if it can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
     /// Frames per second.
@@ -133,9 +133,18 @@ pub fn offer(device: &Device) -> Result<Offer, String> {
     Ok(Offer { rates, channels, samples, chosen: choose(&ranges).ok_or(UNREADABLE)? })
 }
 
-/// Opens a device and starts it. The stream ends when it is dropped, which may hang.
-pub fn open(device: &Device, ring_seconds: f64) -> Result<(Capture, cpal::Stream), String> {
-    let ranges: Vec<_> = device.supported_input_configs().map_err(|e| reason(&e))?.collect();
+/// Opens a device and starts it, as `wish` (frames per second, channels) says or as is best. The
+/// stream ends when it is dropped, which may hang.
+pub fn open(
+    device: &Device,
+    ring_seconds: f64,
+    wish: Option<(u32, u16)>,
+) -> Result<(Capture, cpal::Stream), String> {
+    let mut ranges: Vec<_> = device.supported_input_configs().map_err(|e| reason(&e))?.collect();
+    if let Some((rate, channels)) = wish {
+        ranges.retain(|range| range.channels() == channels && range.contains_rate(rate));
+        ranges = ranges.iter().map(|range| at(range, rate)).collect();
+    }
     let format = choose(&ranges).ok_or(UNREADABLE)?;
     // Without a fixed size some ALSA plugins call back for each single frame.
     let fixed = start(device, format, BufferSize::Fixed(format.period), ring_seconds);
@@ -147,6 +156,12 @@ pub fn open(device: &Device, ring_seconds: f64) -> Result<(Capture, cpal::Stream
     }
     .map_err(|e| reason(&e))?;
     Ok((capture, stream))
+}
+
+/// A range with only one rate.
+fn at(range: &SupportedStreamConfigRange, rate: u32) -> SupportedStreamConfigRange {
+    let (channels, size, sample) = (range.channels(), *range.buffer_size(), range.sample_format());
+    SupportedStreamConfigRange::new(channels, rate, rate, size, sample)
 }
 
 fn start(
@@ -279,7 +294,7 @@ pub fn choose(ranges: &[SupportedStreamConfigRange]) -> Option<Format> {
         };
         let sample = range.sample_format();
         let key = (preference, rate.abs_diff(48_000), range.channels(), rank(sample)?);
-        let wanted = rate / 16;
+        let wanted = rate / 50;
         let period = match *range.buffer_size() {
             SupportedBufferSize::Range { min, max } => wanted.clamp(min.min(max), max),
             SupportedBufferSize::Unknown => wanted,
@@ -306,7 +321,7 @@ mod tests {
     use super::*;
 
     fn range(channels: u16, low: u32, high: u32, sample: SampleFormat) -> SupportedStreamConfigRange {
-        let size = SupportedBufferSize::Range { min: 64, max: 2_048 };
+        let size = SupportedBufferSize::Range { min: 64, max: 800 };
         SupportedStreamConfigRange::new(channels, low, high, size, sample)
     }
 
@@ -328,7 +343,7 @@ mod tests {
         assert_eq!(chosen(&odd).unwrap(), "96000 Hz, 8 channels, i32");
         assert_eq!(chosen(&[range(1, 8_000, 11_025, I16)]).unwrap(), "11025 Hz, 1 channel, i16");
         assert_eq!(chosen(&[range(2, 2_822_400, 2_822_400, DsdU8), range(1, 1_000, 2_000, I16)]), None);
-        assert_eq!(choose(&card).unwrap().period, 2_048, "no more than the device can");
+        assert_eq!(choose(&card).unwrap().period, 800, "no more than the device can");
     }
 
     fn mono<T: Copy>(samples: &[T], channels: usize, level: impl Fn(T) -> f32) -> Vec<f32> {

@@ -17,8 +17,8 @@ const OPEN: Duration = Duration::from_secs(5);
 /// How long a device may take to tell its formats, when all are listed.
 const LIST: Duration = Duration::from_secs(3);
 
-/// How often the ring is looked at; half of what the device delivers at a time.
-const POLL: Duration = Duration::from_millis(30);
+/// How often the ring is looked at while it is empty; devices deliver every 20 ms.
+const POLL: Duration = Duration::from_millis(20);
 
 /// An open microphone.
 ///
@@ -45,11 +45,23 @@ impl Microphone {
     /// # Errors
     /// [`AudioError::Device`] if the device is absent, busy, not allowed, or does not answer.
     pub fn open(settings: &config::Audio) -> Result<Microphone, AudioError> {
+        Microphone::start(settings, None)
+    }
+
+    /// The same at a given rate with a given number of channels.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), also if the device does not offer that.
+    pub fn open_as(settings: &config::Audio, rate: u32, channels: u16) -> Result<Microphone, AudioError> {
+        Microphone::start(settings, Some((rate, channels)))
+    }
+
+    fn start(settings: &config::Audio, wish: Option<(u32, u16)>) -> Result<Microphone, AudioError> {
         let (device, ring_seconds) = (settings.device.clone(), settings.ring_seconds);
         let open = move || {
             quiet();
             let host = capture::host()?;
-            capture::open(&capture::find(&host, &device)?, ring_seconds)
+            capture::open(&capture::find(&host, &device)?, ring_seconds, wish)
         };
         let (capture, stream) = hold(OPEN, open).map_err(|e: HoldError<String>| AudioError::Device {
             device: settings.device.clone(),
