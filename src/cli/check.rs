@@ -55,13 +55,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     if config.mqtt.broker == "embedded" {
         list.tell("broker", embedded(&config));
     } else {
-        let stages = runtime()?.block_on(broker_check::check(&config.mqtt, &config.node));
-        match stages {
-            Ok(stages) => {
-                stages.into_iter().for_each(|s| list.tell(&format!("broker {}", s.name), s.outcome))
-            }
-            Err(e) => list.tell("broker", Err(e.to_string())),
-        }
+        let stages = runtime()?.block_on(broker_check::check(&config.mqtt, &config.node))?;
+        stages.into_iter().for_each(|s| list.tell(&format!("broker {}", s.name), s.outcome));
     }
     list.tell("recogniser", recogniser(&config));
     match list.failed {

@@ -1,4 +1,5 @@
 //! The real binary, run to its end.
+#![allow(dead_code)] // each test uses a part of it
 
 use serde_json::Value;
 use std::path::Path;

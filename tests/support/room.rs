@@ -1,4 +1,5 @@
 //! The demo's recording: where its voices are, and copies of it in other formats.
+#![allow(dead_code)] // each test uses a part of it
 
 use std::path::Path;
 use undertone::audio::file::read_16k;
