@@ -7,6 +7,10 @@ use crate::events::{Consent, Scopes};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+mod validation;
+
+pub use validation::ConfigError;
+
 /// Where the daemon looks when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/undertone/undertone.toml";
 
@@ -218,47 +222,6 @@ impl From<&ConsentDefaults> for Scopes {
     }
 }
 
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The file is not TOML, or a value has the wrong type.
-    #[error("{path}: {reason}")]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        reason: String,
-    },
-    /// A key that does not exist.
-    #[error("{path}: there is no key `{key}`{}", suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// The key as written, with its table.
-        key: String,
-        /// The nearest key that exists.
-        suggestion: Option<String>,
-    },
-    /// A value that is not allowed.
-    #[error("{key} = {value}: {allowed}")]
-    Value {
-        /// The key, with its table.
-        key: &'static str,
-        /// What it holds.
-        value: String,
-        /// What it may hold.
-        allowed: &'static str,
-    },
-}
-
 impl Config {
     /// Reads and validates a file.
     ///
@@ -275,12 +238,14 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let syntax =
-            |e: toml::de::Error| ConfigError::Syntax { path: path.into(), reason: sentence(text, &e) };
+        let syntax = |e: toml::de::Error| ConfigError::Syntax {
+            path: path.into(),
+            reason: validation::sentence(text, &e),
+        };
         let table: toml::Table = text.parse().map_err(syntax)?;
-        refuse_unknown_keys(&table, path)?;
+        validation::refuse_unknown_keys(&table, path)?;
         let config: Config = toml::from_str(text).map_err(syntax)?;
-        config.validate()?;
+        validation::validate(&config)?;
         Ok(config)
     }
 
@@ -295,166 +260,6 @@ impl Config {
             None => Ok(Config::default()),
         }
     }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        name("node", &self.node)?;
-        name("mqtt.prefix", &self.mqtt.prefix)?;
-        let seconds = "allowed are seconds from 0.1 to 3600";
-        within("audio.ring_seconds", self.audio.ring_seconds, 0.5, 60.0, "allowed are 0.5 to 60 seconds")?;
-        within("audio.stall_seconds", self.audio.stall_seconds, 0.1, 3600.0, seconds)?;
-        within("audio.retry_seconds", self.audio.retry_seconds, 0.1, 3600.0, seconds)?;
-        let share = "allowed are 0 to 1";
-        within("model.gate_threshold", self.model.gate_threshold, 0.0, 1.0, share)?;
-        let c = &self.cascade;
-        within("cascade.energy_margin_db", c.energy_margin_db, 0.0, 40.0, "allowed are 0 to 40 dB")?;
-        within(
-            "cascade.stride_seconds",
-            c.stride_seconds,
-            0.04,
-            3.6,
-            "allowed are 0.04 to 3.6 seconds (one window)",
-        )?;
-        within("cascade.onset", c.onset, 0.0, 1.0, share)?;
-        within("cascade.offset", c.offset, 0.0, c.onset, "allowed are 0 to cascade.onset")?;
-        within("cascade.min_speech_seconds", c.min_speech_seconds, 0.0, 3.0, "allowed are 0 to 3 seconds")?;
-        within(
-            "cascade.min_silence_seconds",
-            c.min_silence_seconds,
-            0.04,
-            3.0,
-            "allowed are 0.04 to 3 seconds",
-        )?;
-        within("cascade.pre_roll_seconds", c.pre_roll_seconds, 0.0, 2.0, "allowed are 0 to 2 seconds")?;
-        within(
-            "cascade.post_roll_seconds",
-            c.post_roll_seconds,
-            0.0,
-            c.min_silence_seconds + c.stride_seconds,
-            "allowed are 0 to cascade.min_silence_seconds + cascade.stride_seconds (no segment waits longer for its end)",
-        )?;
-        within(
-            "cascade.max_segment_seconds",
-            c.max_segment_seconds,
-            1.0,
-            120.0,
-            "allowed are 1 to 120 seconds",
-        )?;
-        within(
-            "mqtt.heartbeat_seconds",
-            self.mqtt.heartbeat_seconds,
-            1.0,
-            86400.0,
-            "allowed are 1 to 86400 seconds",
-        )?;
-        within("mqtt.outbox", self.mqtt.outbox as f64, 1.0, 100_000.0, "allowed are 1 to 100000 events")?;
-        within("asr.timeout_seconds", self.asr.timeout_seconds, 0.1, 3600.0, seconds)?;
-        within("asr.queue", self.asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments")?;
-        within("asr.min_seconds", self.asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds")?;
-        within(
-            "asr.max_seconds",
-            self.asr.max_seconds,
-            self.asr.min_seconds,
-            300.0,
-            "allowed are asr.min_seconds to 300 seconds",
-        )?;
-        within("asr.min_speech", self.asr.min_speech, 0.0, 1.0, share)?;
-        let broker = &self.mqtt.broker;
-        if broker != "embedded" && !broker.starts_with("mqtt://") && !broker.starts_with("mqtts://") {
-            return Err(ConfigError::Value {
-                key: "mqtt.broker",
-                value: format!("{broker:?}"),
-                allowed: "allowed are \"embedded\", \"mqtt://host[:port]\" and \"mqtts://host[:port]\"",
-            });
-        }
-        if self.mqtt.embedded_listen.parse::<std::net::SocketAddr>().is_err() {
-            return Err(ConfigError::Value {
-                key: "mqtt.embedded_listen",
-                value: format!("{:?}", self.mqtt.embedded_listen),
-                allowed: "allowed is an address with a port, such as \"127.0.0.1:1883\"",
-            });
-        }
-        if self.asr.command.first().is_some_and(|program| program.trim().is_empty()) {
-            return Err(ConfigError::Value {
-                key: "asr.command",
-                value: format!("{:?}", self.asr.command),
-                allowed: "the first entry must name a program; leave the list empty for no recogniser",
-            });
-        }
-        Ok(())
-    }
-}
-
-/// A TOML error in one line: the place, what is there, what is wrong.
-fn sentence(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().replace('\n', ", ");
-    match error.span() {
-        Some(span) => {
-            let line = text[..span.start.min(text.len())].matches('\n').count();
-            let content = text.lines().nth(line).unwrap_or_default().trim();
-            format!("line {}, `{content}`: {message}", line + 1)
-        }
-        None => message,
-    }
-}
-
-/// Compares every key with the defaults, which hold them all.
-fn refuse_unknown_keys(table: &toml::Table, path: &Path) -> Result<(), ConfigError> {
-    let known = toml::Table::try_from(Config::default()).unwrap_or_default();
-    let mut names: Vec<String> = Vec::new();
-    for (key, value) in &known {
-        names.push(key.clone());
-        if let toml::Value::Table(inner) = value {
-            names.extend(inner.keys().map(|k| format!("{key}.{k}")));
-        }
-    }
-    let refuse = |key: String| {
-        let leaf = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-        let score = |name: &String| {
-            let whole = strsim::jaro_winkler(name, &key);
-            whole.max(strsim::jaro_winkler(&leaf(name), &leaf(&key)) - 0.02)
-        };
-        let suggestion = names
-            .iter()
-            .max_by(|a, b| score(a).total_cmp(&score(b)))
-            .filter(|name| score(name) > 0.75)
-            .cloned();
-        Err(ConfigError::UnknownKey { path: path.into(), key, suggestion })
-    };
-    for (key, value) in table {
-        match (known.get(key), value) {
-            (None, _) => return refuse(key.clone()),
-            (Some(toml::Value::Table(allowed)), toml::Value::Table(inner)) => {
-                if let Some(stray) = inner.keys().find(|k| !allowed.contains_key(*k)) {
-                    return refuse(format!("{key}.{stray}"));
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Names become parts of MQTT topics, so they must not hold separators, wildcards or spaces.
-fn name(key: &'static str, value: &str) -> Result<(), ConfigError> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !value.is_empty() && value.len() <= 64 && value.chars().all(fits) {
-        return Ok(());
-    }
-    let allowed = "allowed are 1 to 64 letters, digits, `_` and `-`";
-    Err(ConfigError::Value { key, value: format!("{value:?}"), allowed })
-}
-
-fn within(
-    key: &'static str,
-    value: f64,
-    low: f64,
-    high: f64,
-    allowed: &'static str,
-) -> Result<(), ConfigError> {
-    if value.is_finite() && value >= low && value <= high {
-        return Ok(());
-    }
-    Err(ConfigError::Value { key, value: value.to_string(), allowed })
 }
 
 #[cfg(test)]
