@@ -1,11 +1,12 @@
 //! The microphone through cpal and ALSA, on a card made of a FIFO or a file.
 
-mod support;
+#[path = "support/fifo.rs"]
+mod fifo;
 
+use fifo::{BARE, CONVERTED, Card, is_child};
 use std::f64::consts::TAU;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::fifo::{BARE, CONVERTED, Card, is_child};
 use undertone::audio::microphone::Microphone;
 use undertone::audio::resample::Resampler;
 use undertone::audio::{AudioError, AudioSource, Read};

@@ -64,19 +64,22 @@ impl Card {
 
     /// Plays `frame(k)`, the bytes of frame k, for `seconds` at `rate` on a thread; then stalls.
     ///
-    /// It writes 20 ms at a time, as undertone reads: the plugin fills what it cannot read at once
-    /// with silence. So it also waits for a reader, and never runs into a full FIFO.
+    /// The plugin fills what it cannot read at once with silence. So this writes 20 ms at a time, as
+    /// undertone reads, and each only when the one before it was read, however busy the machine is.
     pub fn play(&self, rate: u32, seconds: f64, frame: impl Fn(u64) -> Vec<u8> + Send + 'static) {
         let path = self.fifo();
         std::thread::spawn(move || {
             // Blocks until somebody reads.
             let Ok(mut fifo) = File::options().write(true).open(&path) else { return };
             // Readers come and go while devices are listed; with this one the FIFO outlives them.
-            let Ok(_reader) = File::options().read(true).open(&path) else { return };
+            let Ok(reader) = File::options().read(true).open(&path) else { return };
             let (begin, block) = (Instant::now(), u64::from(rate / 50));
             let mut k = 0;
             while (k as f64) < seconds * f64::from(rate) {
                 let bytes: Vec<u8> = (k..k + block).flat_map(&frame).collect();
+                while rustix::io::ioctl_fionread(&reader).is_ok_and(|waiting| waiting > 0) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 if fifo.write_all(&bytes).is_err() {
                     return;
                 }
