@@ -101,6 +101,12 @@ fn limits_that_depend_on_another_key_hold() {
     assert_eq!(e, "cascade.offset = 0.5: allowed are 0 to cascade.onset");
     let e = parse("[asr]\nmin_seconds = 9.0\nmax_seconds = 8.0").unwrap_err();
     assert_eq!(e, "asr.max_seconds = 8: allowed are asr.min_seconds to 300 seconds");
+    let e = parse("[cascade]\nmin_silence_seconds = 0.3\nstride_seconds = 0.5\npost_roll_seconds = 0.9")
+        .unwrap_err();
+    assert!(
+        e.starts_with("cascade.post_roll_seconds = 0.9: allowed are 0 to cascade.min_silence_seconds + "),
+        "{e}"
+    );
     parse("[cascade]\nonset = 0.4\noffset = 0.4\n[asr]\nmin_seconds = 9.0\nmax_seconds = 9.0").unwrap();
 }
 
