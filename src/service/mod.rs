@@ -73,6 +73,7 @@ pub async fn run(
         Some(thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?)
     } else {
         tracing::info!("listening is withheld (consent.listening): the microphone stays closed");
+        drop(told); // nobody will speak: the shutdown must not wait for it
         None
     };
     service.publish_state();
