@@ -29,7 +29,7 @@ impl Teller {
     }
 
     /// The event for what the cascade told; `asr` is what was decided about a segment.
-    pub fn event(&self, told: &Told, asr: AsrDecision, now: u64) -> Event {
+    pub fn event(&self, told: &Told, asr: AsrDecision) -> Event {
         match told {
             Told::Started { id, start } => Event::SpeechStarted(SpeechStarted {
                 id: *id,
@@ -38,7 +38,7 @@ impl Teller {
                 start_s: seconds(*start),
             }),
             Told::Segment(segment) => Event::Emotion(self.emotion(segment, asr)),
-            Told::Background { since } => self.background(*since, now, BackgroundCause::Change),
+            Told::Background { since, until } => self.background(*since, *until, BackgroundCause::Change),
         }
     }
 

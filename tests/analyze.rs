@@ -127,6 +127,7 @@ fn steady_noise_and_silence_hold_no_speech() {
         write_wav(&path, &samples, 16_000, 1, 16);
         let run = analyze(&path);
         assert_eq!(run.status, 0, "{name}: {}", run.err);
+        assert_eq!(run.err.contains("is digital silence"), name == "digital silence", "{name}: {}", run.err);
         let events = run.json();
         let speech =
             events.iter().filter(|e| e["type"] == "speech_started" || e["type"] == "emotion").count();
@@ -156,6 +157,7 @@ fn clipped_speech_is_speech() {
     write_wav(&path, &clipped, 16_000, 1, 16);
     let run = analyze(&path);
     assert_eq!(run.status, 0, "{}", run.err);
+    assert!(run.sentence().contains("is clipped"), "{}", run.err);
     assert!(!segments(&run.json()).is_empty());
 }
 
@@ -165,7 +167,8 @@ fn what_is_no_number_is_silence() {
         let (_folder, path) = scratch("bad.wav");
         write_wav(&path, &vec![value; 160_000], 16_000, 1, 32);
         let run = analyze(&path);
-        assert_eq!((run.status, run.err.as_str()), (0, ""), "{name}");
+        assert_eq!(run.status, 1, "{name}");
+        assert!(run.sentence().contains("160000 of 160000 samples are no numbers"), "{name}: {}", run.err);
         assert!(!run.out.contains("NaN") && !run.out.contains("null"), "{name}: {}", run.out);
         assert!(segments(&run.json()).is_empty(), "{name}");
     }

@@ -83,7 +83,7 @@ fn a_missing_or_wrong_library_gets_one_sentence() {
 fn a_model_that_is_none_or_not_ours_gets_one_sentence() {
     let golden = Path::new("tests/golden/contract");
     for (model, expected) in [
-        ("absent.onnx".into(), "the model was found neither at absent.onnx"),
+        ("absent.onnx".into(), "the model was not found at absent.onnx"),
         ("Cargo.toml".into(), "Cargo.toml is not a model"),
         (
             golden.join("other_output.onnx"),

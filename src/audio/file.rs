@@ -13,7 +13,7 @@ use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
 
 /// An audio file that is being read.
@@ -30,6 +30,35 @@ pub struct FileSource {
     decoded: u64,
     expected: Option<u64>,
     complaint: Option<String>,
+    level: Level,
+}
+
+/// What the samples tell of the recording's quality.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Level {
+    /// Samples, over all channels.
+    pub samples: u64,
+    /// Those that are no numbers, or beyond any sound; they were taken as silence.
+    pub unusable: u64,
+    /// Those at full scale.
+    pub clipped: u64,
+    /// Those that are not zero.
+    pub sounding: u64,
+}
+
+impl Level {
+    /// Nothing that is sound exceeds this; float files may go above 1.
+    const LOUDEST: f32 = 1e3;
+
+    fn look(&mut self, samples: &[f32]) {
+        self.samples += samples.len() as u64;
+        for x in samples {
+            let size = x.abs();
+            self.unusable += u64::from(!size.is_finite() || size > Self::LOUDEST);
+            self.clipped += u64::from(size >= 0.999 && size <= Self::LOUDEST);
+            self.sounding += u64::from(*x != 0.0);
+        }
+    }
 }
 
 impl FileSource {
@@ -43,6 +72,10 @@ impl FileSource {
         let meta = file.metadata().map_err(open_error)?;
         if meta.is_dir() {
             return Err(open_error(ErrorKind::IsADirectory.into()));
+        }
+        if !meta.is_file() {
+            // A pipe: it cannot be sought in, and its length is not known.
+            return FileSource::from_media(path, Box::new(ReadOnlySource::new(file)));
         }
         if meta.len() == 0 {
             return Err(AudioError::Empty { path: path.into() });
@@ -93,6 +126,7 @@ impl FileSource {
             decoded: 0,
             expected,
             complaint: None,
+            level: Level::default(),
         };
         let mut first = Vec::new();
         while source.read_packet(&mut first)? != Read::End {
@@ -110,6 +144,11 @@ impl FileSource {
     /// What the decoder complained about, if it did; what could be decoded was delivered.
     pub fn complaint(&self) -> Option<&str> {
         self.complaint.as_deref()
+    }
+
+    /// What the samples delivered so far tell of the recording.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// Length in seconds, if the file says it.
@@ -153,6 +192,7 @@ impl FileSource {
                     let channels = buffer.num_planes().max(1);
                     self.interleaved.resize(buffer.samples_interleaved(), 0.0);
                     buffer.copy_to_slice_interleaved(&mut self.interleaved);
+                    self.level.look(&self.interleaved);
                     let scale = 1.0 / channels as f32;
                     out.extend(
                         self.interleaved

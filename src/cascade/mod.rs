@@ -45,10 +45,12 @@ pub enum Told {
     },
     /// A segment of speech ended.
     Segment(Box<Segment>),
-    /// Speech gave way to background, or the stream began with it, at this sample.
+    /// Speech gave way to background, or the stream began with it.
     Background {
         /// First sample of background.
         since: u64,
+        /// Up to here it is sure.
+        until: u64,
     },
 }
 
@@ -109,6 +111,8 @@ pub struct Cascade {
     stride: usize,
     pre_roll: u64,
     post_roll: u64,
+    min_silence: u64,
+    background_veto: f64,
     stream: FrameStream,
     /// The last 360 frames, or fewer after a break.
     frames: VecDeque<Frame>,
@@ -149,6 +153,8 @@ impl Cascade {
             stride,
             pre_roll: samples(settings.pre_roll_seconds),
             post_roll: samples(settings.post_roll_seconds),
+            min_silence: samples(settings.min_silence_seconds),
+            background_veto: settings.background_veto,
             stream: FrameStream::new(),
             frames: VecDeque::with_capacity(FRAMES),
             epoch: 0,
@@ -288,9 +294,11 @@ impl Cascade {
             let change = self.segmenter.push(posterior);
             let (none, told) = (change.is_none(), self.change(change, tell));
             failure = failure.and(told);
-            if none && !self.background && self.current.is_none() && self.segmenter.idle() {
+            let (since, until) = (self.told_until.max(self.epoch), self.sample(self.segmenter.frames()));
+            let sure = none && self.segmenter.idle() && until >= since + self.min_silence;
+            if sure && !self.background {
                 self.background = true;
-                tell(Told::Background { since: self.told_until.max(self.epoch) });
+                tell(Told::Background { since, until });
             }
         }
         failure
@@ -309,6 +317,9 @@ impl Cascade {
             Some(Change::Ended(span)) => {
                 let id = self.current.take().unwrap_or_else(Uuid::now_v7);
                 let segment = self.judge(id, &span)?;
+                if segment.posterior[Label::Background as usize] > self.background_veto {
+                    return Ok(()); // a noise that resembled speech; `background` will be told
+                }
                 self.told_until = segment.end;
                 self.effort.segments += 1;
                 tell(Told::Segment(Box::new(segment)));

@@ -76,6 +76,11 @@ impl Segmenter {
         }
     }
 
+    /// Frames since the stream began, or broke.
+    pub fn frames(&self) -> usize {
+        self.next
+    }
+
     /// No span is open.
     pub fn idle(&self) -> bool {
         self.open.is_none()

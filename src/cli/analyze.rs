@@ -2,7 +2,7 @@
 
 use super::{Failure, progress};
 use crate::audio::AudioSource;
-use crate::audio::file::FileSource;
+use crate::audio::file::{FileSource, Level};
 use crate::cascade::Cascade;
 use crate::config::Config;
 use crate::events::{AsrDecision, Event, Summary};
@@ -73,7 +73,7 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
         let step = listener.step(&mut source, &mut cascade, &mut |what| told.push(what));
         let now = cascade.clock();
         for what in told.drain(..) {
-            let event = teller.event(&what, AsrDecision::NotConfigured, now);
+            let event = teller.event(&what, AsrDecision::NotConfigured);
             bar.suspend(
                 || if args.json { json_line(&mut out, &event) } else { table_line(&mut out, &event) },
             )?;
@@ -106,10 +106,36 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
     } else {
         writeln!(out, "{}\n", super::sentence(&summary))?;
     }
-    match (model_failure, source.complaint()) {
+    out.flush()?;
+    let level = source.level();
+    let damage = match source.complaint() {
+        Some(reason) => Some(reason.to_owned()),
+        None if level.unusable > 0 => Some(format!(
+            "{} of {} samples are no numbers that could be sound",
+            level.unusable, level.samples
+        )),
+        None => None,
+    };
+    match (model_failure, damage) {
         (Some(failure), _) => Err(failure.into()),
-        (None, Some(reason)) => Err(Failure::Damaged { path: path.into(), reason: reason.into() }),
-        (None, None) => Ok(()),
+        (None, Some(reason)) => Err(Failure::Damaged { path: path.into(), reason }),
+        (None, None) => {
+            advise(path, level);
+            Ok(())
+        }
+    }
+}
+
+/// What a person should know of a recording that was analyzed all the same.
+fn advise(path: &Path, level: Level) {
+    if level.sounding == 0 {
+        eprintln!("undertone: {} is digital silence; was the microphone muted?", path.display());
+    } else if level.clipped * 200 > level.samples {
+        let share = 100.0 * level.clipped as f64 / level.samples as f64;
+        eprintln!(
+            "undertone: {} is clipped ({share:.1} % at full scale); record it at a lower level",
+            path.display()
+        );
     }
 }
 

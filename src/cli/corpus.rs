@@ -37,10 +37,10 @@ pub struct MixArgs {
     #[arg(long)]
     out: PathBuf,
     /// Only rows of this split (with --audio: all files get it)
-    #[arg(long, default_value = "train")]
+    #[arg(long, default_value = "train", value_parser = ["train", "test_seen", "test_unseen", ""])]
     split: String,
     /// Signal-to-noise ratios of the whole-utterance clips, in dB
-    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true)]
+    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true, value_parser = super::decibels)]
     snr: Vec<f32>,
     /// Seconds of background before and after each utterance
     #[arg(long, default_value_t = 0.5)]
@@ -86,6 +86,11 @@ pub fn run(command: Corpus) -> Result<(), Failure> {
                 (row.emotion.is_some() || row.speech.is_some())
                     && (args.split.is_empty() || args.split.contains(&row.split))
             });
+            if rows.is_empty() {
+                let reason =
+                    format!("{} has no labelled row to compute features of", args.manifest.display());
+                return Err(CorpusError::Nothing(reason).into());
+            }
             let bar = progress(rows.len() as u64, "features");
             export::features(&rows, &args.out, |n| bar.inc(n))?;
             bar.finish_and_clear();
@@ -112,10 +117,12 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         .cloned()
         .collect();
     if speech.is_empty() {
-        return Err(CorpusError::Nothing(format!(
-            "no labelled speech in split `{}`; --split names another",
-            args.split
-        )));
+        return Err(CorpusError::Nothing(match &args.audio {
+            Some(folder) => {
+                format!("no file name under {} is one of a corpus that is known", folder.display())
+            }
+            None => format!("no labelled speech in split `{}`; --split names another", args.split),
+        }));
     }
     let noise_rows = match &args.noise {
         Some(folder) => noise_folder(folder)?,
@@ -146,7 +153,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
             let made = mix::utterance(row, &samples, &noise, &recipe, i);
             let rows = made.into_iter().enumerate().map(|(n, clip)| {
                 let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();
-                write_clip(clip, &clips.join(format!("{}-{stem}-{n}.wav", row.corpus)))
+                write_clip(clip, &clips.join(format!("{}-{i}-{stem}-{n}.wav", row.corpus)))
             });
             let rows = rows.collect();
             bar.inc(1);

@@ -14,15 +14,15 @@ use std::path::PathBuf;
 /// What to evaluate.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// CSV with path,corpus,speaker,emotion,split; rows of the test splits are used (all rows, if none
-    /// is in a test split), those with emotion `background` as noise
+    /// CSV with path,corpus,speaker,emotion,split; the rows of its test splits are used (if there are
+    /// none, those without a split), those with emotion `background` as noise
     #[arg(long)]
     manifest: PathBuf,
     /// Folder of background recordings, instead of the manifest's own
     #[arg(long)]
     noise: Option<PathBuf>,
     /// Signal-to-noise ratios at which background is laid over each utterance, in dB
-    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true)]
+    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true, value_parser = super::decibels)]
     snr: Vec<f32>,
     /// The utterances as they are, without background around or over them
     #[arg(long)]
@@ -44,14 +44,12 @@ pub struct EvaluateArgs {
 /// When the manifest, audio or model cannot be read.
 pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
-    let mut rows = manifest::read(&args.manifest)?;
-    if rows.iter().any(|row| row.split.starts_with("test")) {
-        rows.retain(|row| row.split.starts_with("test"));
-    }
+    let rows = manifest::read(&args.manifest)?;
     let (background, speech): (Vec<Row>, Vec<Row>) = rows
         .into_iter()
         .filter(|row| row.emotion.is_some())
         .partition(|row| row.emotion == Some(Label::Background));
+    let (speech, background) = (test_rows(speech), test_rows(background));
     let background = match &args.noise {
         Some(folder) => noise_folder(folder)?,
         None => background,
@@ -61,7 +59,8 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         return Err(CorpusError::Nothing(reason).into());
     }
     if background.is_empty() && !args.clean {
-        let reason = "the manifest has no background rows; name a folder with --noise, or say --clean";
+        let reason = "the manifest has no background rows outside of the train split; name a folder with \
+                      --noise, or say --clean";
         return Err(CorpusError::Nothing(reason.into()).into());
     }
     let frame = crate::cascade::SPEECH_HOP as f64 / f64::from(crate::audio::SAMPLE_RATE);
@@ -82,6 +81,13 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         tables(&mut out, &report)?;
     }
     Ok(())
+}
+
+/// The rows of the test splits; where there are none, the rows without a split. Never `train`.
+fn test_rows(mut rows: Vec<Row>) -> Vec<Row> {
+    let any_test = rows.iter().any(|row| row.split.starts_with("test"));
+    rows.retain(|row| if any_test { row.split.starts_with("test") } else { row.split.is_empty() });
+    rows
 }
 
 fn tables(out: &mut impl Write, report: &Report) -> std::io::Result<()> {

@@ -126,6 +126,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A finite number of decibels.
+fn decibels(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|db: &f32| db.is_finite()).ok_or_else(|| "allowed are numbers, in dB".into())
+}
+
 /// A progress bar on a terminal; nothing elsewhere.
 fn progress(length: u64, doing: &'static str) -> indicatif::ProgressBar {
     let style = "{msg:>9} {bar:30} {pos}/{len}  {elapsed} gone, {eta} left";

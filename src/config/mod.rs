@@ -84,6 +84,8 @@ pub struct Cascade {
     pub post_roll_seconds: f64,
     /// Longer segments are cut.
     pub max_segment_seconds: f64,
+    /// A segment is not told if its own judgement says background with a posterior above this.
+    pub background_veto: f64,
 }
 
 /// `[mqtt]`
@@ -177,6 +179,7 @@ impl Default for Cascade {
             pre_roll_seconds: 0.3,
             post_roll_seconds: 0.3,
             max_segment_seconds: 15.0,
+            background_veto: 0.7,
         }
     }
 }

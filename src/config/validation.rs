@@ -67,6 +67,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     within("cascade.offset", c.offset, 0.0, c.onset, "allowed are 0 to cascade.onset")?;
     within("cascade.min_speech_seconds", c.min_speech_seconds, 0.0, 3.0, "allowed are 0 to 3 seconds")?;
     within("cascade.min_silence_seconds", c.min_silence_seconds, 0.04, 3.0, "allowed are 0.04 to 3 seconds")?;
+    within("cascade.background_veto", c.background_veto, 0.0, 1.0, share)?;
     within("cascade.pre_roll_seconds", c.pre_roll_seconds, 0.0, 2.0, "allowed are 0 to 2 seconds")?;
     within(
         "cascade.post_roll_seconds",

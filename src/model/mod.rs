@@ -27,7 +27,7 @@ pub const SPEECH_FRAMES: usize = 90;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file was found nowhere.
-    #[error("{what} was found neither at {}; {mend}", .searched.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", nor at "))]
+    #[error("{what} was not found at {}; {mend}", .searched.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", nor at "))]
     Missing {
         /// The model file or the library.
         what: &'static str,

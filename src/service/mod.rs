@@ -192,7 +192,7 @@ impl Service {
                         self.progress.speaking = true;
                         AsrDecision::NotConfigured
                     }
-                    Told::Background { since } => {
+                    Told::Background { since, .. } => {
                         self.background = Some(*since);
                         AsrDecision::NotConfigured
                     }
@@ -203,7 +203,7 @@ impl Service {
                         self.wake(segment)
                     }
                 };
-                let event = self.teller.event(&told, asr, now);
+                let event = self.teller.event(&told, asr);
                 log(&event);
                 self.client.event(&event);
                 self.publish_state();
@@ -243,8 +243,7 @@ impl Service {
             }
             asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
             asr::Told::Problem(problem) => {
-                tracing::warn!("{}", problem.message);
-                self.client.event(&Event::Problem(problem));
+                self.client.event(&Event::Problem(problem)); // logged where it arose
             }
         }
     }
