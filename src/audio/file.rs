@@ -55,7 +55,7 @@ impl Level {
         for x in samples {
             let size = x.abs();
             self.unusable += u64::from(!size.is_finite() || size > Self::LOUDEST);
-            self.clipped += u64::from(size >= 0.999 && size <= Self::LOUDEST);
+            self.clipped += u64::from((0.999..=Self::LOUDEST).contains(&size));
             self.sounding += u64::from(*x != 0.0);
         }
     }
