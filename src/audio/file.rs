@@ -15,6 +15,14 @@ use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
+
+/// A WAV file that was written to a pipe promises this many bytes or more: its writer could not know.
+const UNKNOWN_LENGTH: u64 = 0x7fff_0000;
+/// A jump in the packets' times of at least this part of a second is a hole in the file.
+const HOLE: u32 = 20;
+/// A longer jump, in seconds, is a wrong number rather than a hole.
+const LONGEST_HOLE: u32 = 3600;
 
 /// An audio file that is being read.
 pub struct FileSource {
@@ -29,6 +37,12 @@ pub struct FileSource {
     /// Samples per channel, so far and as the header promises.
     decoded: u64,
     expected: Option<u64>,
+    /// Its end is where it ends: the header does not know.
+    open_ended: bool,
+    /// Where in the track the next packet is due.
+    due: i64,
+    /// A packet behind a hole, which is told first.
+    held: Option<Packet>,
     complaint: Option<String>,
     level: Level,
 }
@@ -104,14 +118,18 @@ impl FileSource {
         let track =
             format.default_track(TrackType::Audio).ok_or_else(|| not_audio("no audio track".into()))?;
         let id = track.id;
-        // MP3 only estimates its length.
-        let exact = !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("mp3"));
-        let expected = track.num_frames.filter(|_| exact);
         let parameters = track
             .codec_params
             .as_ref()
             .and_then(|p| p.audio())
             .ok_or_else(|| not_audio("no audio track".into()))?;
+        // MP3 only estimates its length.
+        let exact = !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("mp3"));
+        let is_wave = format.format_info().short_name == "wave";
+        let channels = parameters.channels.as_ref().map_or(1, |c| c.count()) as u64;
+        let bytes = channels * u64::from(parameters.bits_per_sample.unwrap_or(8)) / 8;
+        let known = |samples: &u64| exact && !(is_wave && samples * bytes >= UNKNOWN_LENGTH);
+        let expected = track.num_frames.filter(known);
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|e| not_audio(e.to_string()))?;
@@ -125,6 +143,9 @@ impl FileSource {
             pending: Vec::new(),
             decoded: 0,
             expected,
+            open_ended: is_wave && expected.is_none(),
+            due: 0,
+            held: None,
             complaint: None,
             level: Level::default(),
         };
@@ -156,9 +177,33 @@ impl FileSource {
         self.expected.map(|samples| samples as f64 / f64::from(self.rate.max(1)))
     }
 
+    fn next_packet(&mut self) -> Result<Option<Packet>, Error> {
+        match self.held.take() {
+            Some(packet) => Ok(Some(packet)),
+            None => self.format.next_packet(),
+        }
+    }
+
+    /// Samples that are missing before this packet, by its time. Damaged pages are skipped without a
+    /// word, and what comes after them must not be heard too early.
+    fn hole(&mut self, packet: &Packet) -> Option<u64> {
+        let from = packet.pts.get().saturating_add_unsigned(packet.trim_start.get());
+        let missing = u64::try_from(from.saturating_sub(self.due)).ok()?;
+        let rate = u64::from(self.rate);
+        let likely = rate / u64::from(HOLE)..rate * u64::from(LONGEST_HOLE);
+        if self.decoded == 0 || !likely.contains(&missing) {
+            return None;
+        }
+        let second = self.due as f64 / f64::from(self.rate);
+        self.complaint.get_or_insert_with(|| format!("{missing} samples are missing at {second:.1} s"));
+        self.due = from;
+        self.decoded += missing;
+        Some(missing)
+    }
+
     fn read_packet(&mut self, out: &mut Vec<f32>) -> Result<Read, AudioError> {
         loop {
-            let packet = match self.format.next_packet() {
+            let packet = match self.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => {
                     if let Some(expected) = self.expected.filter(|e| self.decoded + e / 100 < *e) {
@@ -169,6 +214,9 @@ impl FileSource {
                     return Ok(Read::End);
                 }
                 Err(Error::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => {
+                    if self.open_ended {
+                        return Ok(Read::End);
+                    }
                     self.complaint.get_or_insert_with(|| "the file ends early".into());
                     return Ok(Read::End);
                 }
@@ -180,6 +228,11 @@ impl FileSource {
             if packet.track_id != self.track {
                 continue;
             }
+            if let Some(missing) = self.hole(&packet) {
+                self.held = Some(packet);
+                return Ok(Read::Gap(missing));
+            }
+            let start = packet.pts.get().saturating_add_unsigned(packet.trim_start.get());
             match self.decoder.decode(&packet) {
                 Ok(buffer) => {
                     if buffer.frames() == 0 {
@@ -200,11 +253,13 @@ impl FileSource {
                             .map(|frame| frame.iter().sum::<f32>() * scale),
                     );
                     self.decoded += buffer_frames;
+                    self.due = start.saturating_add_unsigned(buffer_frames);
                     return Ok(Read::Samples);
                 }
                 Err(Error::DecodeError(reason)) => {
                     self.complaint.get_or_insert_with(|| reason.into());
                     if self.decoded > 0 && packet.dur.get() > 0 {
+                        self.due = start.saturating_add_unsigned(packet.dur.get());
                         return Ok(Read::Gap(packet.dur.get()));
                     }
                 }
