@@ -21,4 +21,29 @@ fn the_demo_shows_each_kind_of_message_and_a_summary() {
     assert!(lines("undertone/demo/state") >= 10, "{}", run.out);
     assert!(run.out.contains("10 segments of speech") && run.out.contains("Without gates"), "{}", run.out);
     assert!(!run.out.contains('\x1b'), "colour only on a terminal");
+    // The summary's numbers, in the order of its sentence.
+    let sentence = run.out.lines().find(|l| l.contains("s of audio,")).unwrap();
+    let numbers: Vec<f64> = sentence
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let [heard, segments, run_modules, modules, skipped, macs, ungated, windows, quiet, cpu] = numbers[..]
+    else {
+        panic!("{sentence}")
+    };
+    assert!(
+        (heard - 95.4).abs() < 0.2 && segments == 10.0 && windows + quiet > 100.0 && cpu > 0.0,
+        "{sentence}"
+    );
+    assert!(run_modules > 0.0 && run_modules < modules && macs < ungated, "{sentence}");
+    assert!((skipped - 100.0 * (1.0 - run_modules / modules)).abs() < 0.1, "{sentence}");
+}
+
+#[test]
+fn a_speed_that_is_none_is_status_2_and_says_what_is_allowed() {
+    for speed in ["0", "-1", "nan", "inf", "1e9", "fast", ""] {
+        let run = finish(undertone().arg("demo").arg(format!("--speed={speed}")));
+        assert_eq!((run.status, run.out.as_str()), (2, ""), "{speed}: {}", run.err);
+        assert!(run.err.contains("--speed"), "{speed}: {}", run.err);
+    }
 }
