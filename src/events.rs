@@ -224,6 +224,8 @@ pub enum Component {
     Asr,
     /// A queue inside the sensor.
     Service,
+    /// Consent: not known, not kept, or asked for in a way that is not allowed.
+    Consent,
 }
 
 /// Something needs attention.

@@ -7,11 +7,13 @@
 //! | module | in | out |
 //! | --- | --- | --- |
 //! | [`config`] | TOML | a validated [`config::Config`] |
+//! | [`state`] | | files that must survive a power cut |
 //! | [`audio`] | a microphone or a file | 16 kHz mono samples, and gaps where samples were lost |
 //! | [`features`] | samples | log-mel + delta, 80 x 360 |
 //! | [`model`] | features | a [`model::Verdict`]: class logits, speech by frame, what ran |
 //! | [`cascade`] | samples | segments of speech with their emotion |
 //! | [`events`], [`tell`] | segments | the JSON that MQTT and `analyze --json` share |
+//! | [`consent`] | what people say about it | who may listen to what |
 //! | [`listener`] | a source | the cascade, and gaps on its clock |
 //! | [`asr`] | a segment | a transcript, from a program of the user's choice |
 //! | [`home`] | events | MQTT |
@@ -24,6 +26,7 @@ pub mod audio;
 pub mod cascade;
 pub mod cli;
 pub mod config;
+pub mod consent;
 pub mod corpus;
 pub mod events;
 pub mod features;
@@ -31,4 +34,5 @@ pub mod home;
 pub mod listener;
 pub mod model;
 pub mod service;
+pub mod state;
 pub mod tell;

@@ -5,6 +5,7 @@ use crate::audio::{AudioError, AudioSource, Read};
 use crate::cascade::{Cascade, Told};
 use crate::model::ModelError;
 use std::time::Duration;
+use zeroize::Zeroize as _;
 
 /// Longest wait for samples; a request to stop is noticed after it.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -48,8 +49,9 @@ impl Listener {
     pub fn new(sample_rate: u32) -> Result<Listener, AudioError> {
         Ok(Listener {
             resampler: Resampler::new(sample_rate)?,
-            raw: Vec::new(),
-            samples: Vec::new(),
+            // Large enough not to grow in daily life: growing leaves a copy behind.
+            raw: Vec::with_capacity(sample_rate as usize),
+            samples: Vec::with_capacity(crate::audio::SAMPLE_RATE as usize),
             lost: 0,
         })
     }
@@ -91,6 +93,13 @@ impl Listener {
                 Ok(Step::End)
             }
         }
+    }
+
+    /// Overwrites what is still on the way; it is neither judged nor told.
+    pub fn forget(&mut self) {
+        self.raw.zeroize();
+        self.samples.zeroize();
+        self.resampler.forget();
     }
 
     /// No more will come from this source: what is still on the way is judged.

@@ -141,6 +141,8 @@ fn a_wrong_type_names_line_and_key() {
     }
     let e = parse("[consent]\nlistening = \"yes\"").unwrap_err();
     assert!(e.contains("line 2") && e.contains("granted") && e.contains("withheld"), "{e}");
+    let e = parse("[consent]\nquiet_hours = [\"22-07\"]").unwrap_err();
+    assert!(e.contains("line 2") && e.contains("22:00-07:00"), "{e}");
 }
 
 #[test]

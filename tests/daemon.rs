@@ -32,12 +32,21 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("undertone.toml");
         std::fs::write(&path, configuration).unwrap();
+        let state = folder.path().join("state");
+        let granted = Command::new(env!("CARGO_BIN_EXE_undertone"))
+            .args(["consent", "grant", "listening", "--config"])
+            .arg(&path)
+            .env("STATE_DIRECTORY", &state)
+            .output()
+            .unwrap();
+        assert!(granted.status.success(), "{}", String::from_utf8_lossy(&granted.stderr));
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_undertone"))
             .args(["run", "--config"])
             .arg(&path)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("ALSA_CONFIG_PATH", alsa)
+            .env("STATE_DIRECTORY", &state)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -295,7 +304,14 @@ fn a_port_that_is_taken_is_one_sentence() {
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("undertone.toml");
-    std::fs::write(&path, format!("[mqtt]\nembedded_listen = \"127.0.0.1:{port}\"\n")).unwrap();
+    std::fs::write(
+        &path,
+        format!(
+            "state_dir = {:?}\n[mqtt]\nembedded_listen = \"127.0.0.1:{port}\"\n",
+            folder.path().join("state")
+        ),
+    )
+    .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_undertone"))
         .args(["run", "--config"])
         .arg(&path)

@@ -92,6 +92,19 @@ impl Resampler {
         }
     }
 
+    /// Overwrites every sample that is still inside, by filtering silence; then as [`reset`](Self::reset).
+    pub fn forget(&mut self) {
+        if let Some(filter) = &mut self.filter {
+            // The filter keeps one block besides the one at work.
+            for _ in 0..3 {
+                filter.input.fill(0.0);
+                filter.block(0, &mut Vec::new());
+            }
+            filter.output.fill(0.0);
+        }
+        self.reset();
+    }
+
     /// Output samples that all input so far stands for, rounded to the nearest.
     fn clock(&self) -> u64 {
         let rate = u128::from(self.rate);

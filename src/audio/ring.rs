@@ -7,7 +7,8 @@
 use ringbuf::traits::{Consumer as _, Observer as _, Producer as _, Split as _};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use zeroize::Zeroize as _;
 
 /// Gaps that may be pending. A ring that overflows has three at most, see [`Producer::write`].
 const MARKS: usize = 8;
@@ -22,6 +23,8 @@ struct Mark {
 struct Counters {
     produced: AtomicU64,
     lost: AtomicU64,
+    /// The listener has gone: a stream that does not end must not keep what it hears.
+    closed: AtomicBool,
 }
 
 /// The callback's half. Nothing here allocates, locks, logs or waits.
@@ -77,6 +80,9 @@ impl Producer {
     /// slow then gets long runs with a long gap between them, not a gap in every few milliseconds,
     /// each of which would break the features.
     pub fn write(&mut self, samples: &[f32]) {
+        if self.counters.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let vacant = self.samples.vacant_len();
         if vacant >= self.samples.capacity().get() / 2 {
             self.full = false;
@@ -111,7 +117,8 @@ impl Producer {
 }
 
 impl Consumer {
-    /// Takes the next run: appends all samples up to the next gap, or tells the gap.
+    /// Takes the next run: appends all samples up to the next gap, or tells the gap. What is taken is
+    /// overwritten in the ring.
     pub fn read(&mut self, out: &mut Vec<f32>) -> Run {
         // The order matters: a mark in front of any sample counted here is already visible.
         let mut count = self.samples.occupied_len();
@@ -127,10 +134,12 @@ impl Consumer {
         if count == 0 {
             return Run::Empty;
         }
-        let (first, second) = self.samples.as_slices();
+        let (first, second) = self.samples.as_mut_slices();
         let split = first.len().min(count);
-        out.extend_from_slice(&first[..split]);
-        out.extend_from_slice(&second[..count - split]);
+        for taken in [&mut first[..split], &mut second[..count - split]] {
+            out.extend_from_slice(taken);
+            taken.fill(0.0);
+        }
         self.samples.skip(count);
         self.taken += count as u64;
         Run::Samples
@@ -145,6 +154,16 @@ impl Consumer {
     /// ahead of the gaps read.
     pub fn lost(&self) -> u64 {
         self.counters.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Whatever is left is overwritten, and nothing is written any more.
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.counters.closed.store(true, Ordering::Relaxed);
+        let (first, second) = self.samples.as_mut_slices();
+        first.zeroize();
+        second.zeroize();
     }
 }
 
@@ -188,6 +207,16 @@ mod tests {
         assert_eq!(consumer.read(&mut out), Run::Gap(3));
         assert_eq!(consumer.read(&mut out), Run::Samples);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 8.0]);
+    }
+
+    /// tests/consent_memory.rs looks for what is left behind in a whole process.
+    #[test]
+    fn a_ring_whose_listener_has_gone_takes_nothing() {
+        let (mut producer, consumer) = ring(8);
+        producer.write(&[1.0, 2.0]);
+        drop(consumer);
+        producer.write(&[3.0]);
+        assert_eq!(producer.samples.vacant_len(), 6);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::events::Label;
 use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, pieces};
-use crate::features::{FRAMES, Frame, HOP, INPUT, WINDOW, normalise};
+use crate::features::{FRAMES, Frame, HOP, INPUT, MELS, WINDOW, normalise};
 use crate::model::{MODULES, Model, ModelError};
 use energy::NoiseFloor;
 use history::History;
@@ -25,6 +25,7 @@ use segmenter::{Change, Segmenter, Span};
 use std::collections::VecDeque;
 use uuid::Uuid;
 use votes::Votes;
+use zeroize::Zeroize as _;
 
 /// Streaming frames under one speech frame of the model.
 pub const GROUP: usize = 4;
@@ -83,6 +84,13 @@ pub struct Segment {
     pub macs: u64,
 }
 
+/// A clip that nobody took is overwritten before its memory is free.
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.clip.zeroize();
+    }
+}
+
 /// Counts since the stream began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Effort {
@@ -107,6 +115,7 @@ pub struct Cascade {
     model: Model,
     gate_threshold: f32,
     energy_gate: bool,
+    energy_margin_db: f32,
     /// Streaming frames from one window to the next; a multiple of [`GROUP`].
     stride: usize,
     pre_roll: u64,
@@ -150,6 +159,7 @@ impl Cascade {
             model,
             gate_threshold: config.model.gate_threshold as f32,
             energy_gate: settings.energy_gate,
+            energy_margin_db: settings.energy_margin_db as f32,
             stride,
             pre_roll: samples(settings.pre_roll_seconds),
             post_roll: samples(settings.post_roll_seconds),
@@ -237,6 +247,33 @@ impl Cascade {
         self.votes = Votes::new();
         self.floor.restart();
         done
+    }
+
+    /// Overwrites all sound and all features, wherever they are, and drops an open segment untold. The
+    /// clock goes on.
+    ///
+    /// # Errors
+    /// When the model fails on silence; all the rest is overwritten all the same.
+    pub fn forget(&mut self) -> Result<(), ModelError> {
+        self.current = None;
+        self.segmenter.finish();
+        self.history.clear(self.clock);
+        self.stream.forget();
+        self.frames.resize(self.frames.capacity(), [0.0; MELS]);
+        self.frames.iter_mut().for_each(|frame| frame.fill(0.0));
+        self.frames.clear();
+        self.utterance.forget();
+        self.floor = NoiseFloor::new(self.energy_margin_db);
+        self.votes = Votes::new();
+        self.epoch = self.clock;
+        self.epoch_frames = 0;
+        self.judged = 0;
+        self.told_until = self.clock;
+        self.background = false;
+        self.input.fill(0.0);
+        // ONNX Runtime keeps the last window's features and activations until the next one: let every
+        // module run on silence.
+        self.model.infer(&self.input, 0.0).map(|_| ())
     }
 
     /// The stream has ended (or breaks): judges what is left and ends an open segment.

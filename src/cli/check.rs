@@ -3,11 +3,15 @@
 use super::{Failure, runtime};
 use crate::audio::microphone::Microphone;
 use crate::config::{Config, DEFAULT_PATH};
+use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;
 use crate::features::INPUT;
 use crate::home::broker_check;
 use crate::model::Model;
+use crate::state;
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +54,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         None => "the defaults (no file)".into(),
     };
     list.tell("configuration", Ok(format!("{from}, node {}", config.node)));
+    list.tell("consent", consent(&config));
     list.tell("model", model(&config));
     list.tell("microphone", microphone(&config));
     if config.mqtt.broker == "embedded" {
@@ -65,6 +70,26 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
 }
 
+fn store(config: &Config) -> Store {
+    Store::new(&state::folder(config).unwrap_or_default())
+}
+
+fn standing(config: &Config) -> Standing {
+    let record = store(config).load().record;
+    Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system())
+}
+
+/// Withheld is no failure; not to know, or not to be able to withdraw, is one.
+fn consent(config: &Config) -> Result<String, String> {
+    let store = store(config);
+    if let Some(problem) = store.load().problem {
+        return Err(problem);
+    }
+    let (standing, zone) = (standing(config), TimeZone::system());
+    let told = Scope::ALL.map(|scope| format!("{scope} {}", standing.of(scope).sentence(&zone)));
+    Ok(format!("{}; kept in {}", told.join("; "), store.folder().display()))
+}
+
 fn model(config: &Config) -> Result<String, String> {
     let mut model = Model::load(&config.model).map_err(|e| e.to_string())?;
     let input = Box::new([0.0f32; INPUT]);
@@ -73,8 +98,9 @@ fn model(config: &Config) -> Result<String, String> {
 }
 
 fn microphone(config: &Config) -> Result<String, String> {
-    if config.consent.listening == Consent::Withheld {
-        return Ok("stays closed: consent.listening is withheld".into());
+    let listening = standing(config).listening;
+    if listening.consent == Consent::Withheld {
+        return Ok(format!("stays closed: listening is {}", listening.sentence(&TimeZone::system())));
     }
     let microphone = Microphone::open(&config.audio).map_err(|e| e.to_string())?;
     let format = microphone.format();
@@ -107,8 +133,12 @@ fn recogniser(config: &Config) -> Result<String, String> {
         .find(|path| rustix::fs::access(*path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file());
     let found =
         found.ok_or(format!("asr.command names {program}, which is not a program that can be run here"))?;
-    Ok(match config.consent.transcription {
+    let transcription = standing(config).transcription;
+    Ok(match transcription.consent {
         Consent::Granted => format!("{}", found.display()),
-        Consent::Withheld => format!("{}, never woken: consent.transcription is withheld", found.display()),
+        Consent::Withheld => {
+            let why = transcription.sentence(&TimeZone::system());
+            format!("{}, never woken: transcription is {why}", found.display())
+        }
     })
 }

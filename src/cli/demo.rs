@@ -3,7 +3,7 @@
 
 use super::{Failure, runtime, with_broker};
 use crate::audio::file::{FileSource, Paced};
-use crate::config::Config;
+use crate::config::{Config, Written};
 use crate::events::{Label, Summary};
 use crate::features::INPUT;
 use crate::home::{Message, Subscriber};
@@ -13,6 +13,7 @@ use crate::tell::{round, seconds};
 use clap::Args;
 use serde_json::Value;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,9 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
             args.speed
         )));
     }
-    let mut config = Config { node: "demo".into(), ..Config::default() };
+    // A recording may be listened to, and nothing of it is kept.
+    let mut config = Config { node: "demo".into(), state_dir: PathBuf::new(), ..Config::default() };
+    config.consent.listening = Written::Granted;
     config.mqtt.embedded_listen = "127.0.0.1:0".into();
     let begun = Instant::now();
     let cpu_before = service::cpu_seconds();

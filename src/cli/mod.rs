@@ -5,6 +5,7 @@
 
 mod analyze;
 mod check;
+mod consent;
 mod corpus;
 mod demo;
 mod devices;
@@ -36,6 +37,9 @@ enum Command {
     Analyze(analyze::AnalyzeArgs),
     /// Check configuration, model, microphone, broker and recogniser
     Check(check::CheckArgs),
+    /// Say who may listen to what: grant, withdraw, guest mode
+    #[command(subcommand)]
+    Consent(consent::ConsentCommand),
     /// Measure the model on labelled audio: accuracy, skipped modules, cost
     Evaluate(evaluate::EvaluateArgs),
     /// Make training data from labelled audio
@@ -74,6 +78,9 @@ pub enum Failure {
     /// The daemon cannot start.
     #[error(transparent)]
     Service(#[from] crate::service::ServiceError),
+    /// Consent cannot be kept.
+    #[error(transparent)]
+    Consent(#[from] crate::consent::ConsentError),
     /// A flag's value is not allowed: exit status 2.
     #[error("{0}")]
     Usage(String),
@@ -108,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Consent(command) => consent::run(command),
         Command::Analyze(args) => analyze::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Corpus(command) => corpus::run(command),

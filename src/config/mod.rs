@@ -3,12 +3,13 @@
 //! Every error names the key, the value it holds and what is allowed. Unknown keys are errors that
 //! suggest the right one, because a mistyped threshold that is silently ignored is worse than none.
 
-use crate::events::{Consent, Scopes};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+mod consent;
 mod validation;
 
+pub use consent::{ConsentRules, QuietHours, Written};
 pub use validation::ConfigError;
 
 /// Where the daemon looks when no `--config` is given.
@@ -20,6 +21,9 @@ pub const DEFAULT_PATH: &str = "/etc/undertone/undertone.toml";
 pub struct Config {
     /// Name of this sensor: MQTT topics are `<prefix>/<node>/…`.
     pub node: String,
+    /// Where consent and the record are kept; `STATE_DIRECTORY` of systemd wins. Empty (only inside
+    /// the program, never in a file): nothing is kept.
+    pub state_dir: PathBuf,
     /// Microphone.
     pub audio: Audio,
     /// Model and ONNX Runtime.
@@ -31,7 +35,7 @@ pub struct Config {
     /// Recogniser.
     pub asr: Asr,
     /// Who may listen to what.
-    pub consent: ConsentDefaults,
+    pub consent: ConsentRules,
 }
 
 /// `[audio]`
@@ -130,26 +134,17 @@ pub struct Asr {
     pub publish_transcript: bool,
 }
 
-/// `[consent]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConsentDefaults {
-    /// May the microphone be open?
-    pub listening: Consent,
-    /// May segments be handed to the recogniser?
-    pub transcription: Consent,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Config {
             node: "undertone".into(),
+            state_dir: "/var/lib/undertone".into(),
             audio: Audio::default(),
             model: Model::default(),
             cascade: Cascade::default(),
             mqtt: Mqtt::default(),
             asr: Asr::default(),
-            consent: ConsentDefaults::default(),
+            consent: ConsentRules::default(),
         }
     }
 }
@@ -210,18 +205,6 @@ impl Default for Asr {
             min_speech: 0.5,
             publish_transcript: false,
         }
-    }
-}
-
-impl Default for ConsentDefaults {
-    fn default() -> Self {
-        ConsentDefaults { listening: Consent::Granted, transcription: Consent::Withheld }
-    }
-}
-
-impl From<&ConsentDefaults> for Scopes {
-    fn from(consent: &ConsentDefaults) -> Scopes {
-        Scopes { listening: consent.listening, transcription: consent.transcription }
     }
 }
 

@@ -48,6 +48,13 @@ pub enum ConfigError {
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     name("node", &config.node)?;
     name("mqtt.prefix", &config.mqtt.prefix)?;
+    if config.state_dir.as_os_str().is_empty() {
+        return Err(ConfigError::Value {
+            key: "state_dir",
+            value: "\"\"".into(),
+            allowed: "it must name a folder that the daemon may write",
+        });
+    }
     let seconds = "allowed are seconds from 0.1 to 3600";
     within("audio.ring_seconds", config.audio.ring_seconds, 0.5, 60.0, "allowed are 0.5 to 60 seconds")?;
     within("audio.stall_seconds", config.audio.stall_seconds, 0.1, 3600.0, seconds)?;

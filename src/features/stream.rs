@@ -42,4 +42,12 @@ impl FrameStream {
         self.tail.fill(0.0);
         self.tail.clear();
     }
+
+    /// Overwrites every sample and spectrum, also those that moved on.
+    pub fn forget(&mut self) {
+        // Beyond its length, too: samples that were used lie there.
+        self.tail.resize(self.tail.capacity(), 0.0);
+        self.reset();
+        self.logmel.frame(&[0.0; WINDOW]);
+    }
 }

@@ -50,6 +50,15 @@ impl Utterance {
         }
         normalise(self.frames.iter(), out);
     }
+
+    /// Overwrites what the last utterance left behind.
+    pub fn forget(&mut self) {
+        self.frames.iter_mut().for_each(|frame| frame.fill(0.0));
+        self.frames.clear();
+        self.padded.fill(0.0);
+        self.padded.clear();
+        self.logmel.frame(&[0.0; WINDOW]);
+    }
 }
 
 /// The dynamic hop, in samples, for an utterance of this many samples (at least 1383).

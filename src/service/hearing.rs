@@ -7,12 +7,13 @@ use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
 use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
-use crate::events::Component;
+use crate::events::{Component, Consent, Scopes};
 use crate::listener::{ListenError, Listener, Step};
 use jiff::{SignedDuration, Timestamp};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// First pause before the microphone is opened again; it doubles up to `audio.retry_seconds`.
@@ -51,6 +52,8 @@ pub enum Heard {
     Told(Told, u64),
     /// How far the stream is.
     Progress(Progress),
+    /// Consent was withdrawn: the microphone is closed, and what was heard is overwritten.
+    Closed,
     /// Something failed, or works again.
     Problem {
         /// What.
@@ -68,6 +71,9 @@ pub struct Hearing {
     cascade: Cascade,
     told: Sender<Heard>,
     stop: CancellationToken,
+    consent: watch::Receiver<Scopes>,
+    /// The microphone is closed because it has to be: that time is no loss.
+    resting: bool,
     anchor: Option<Instant>,
     lost: u64,
     reported: Instant,
@@ -79,18 +85,21 @@ pub struct Hearing {
 }
 
 impl Hearing {
-    /// A listener that tells `told`, until `stop`.
+    /// A listener that tells `told`, until `stop`, and that listens only while `consent` allows it.
     pub fn new(
         settings: &config::Audio,
         cascade: Cascade,
         told: Sender<Heard>,
         stop: CancellationToken,
+        consent: watch::Receiver<Scopes>,
     ) -> Hearing {
         Hearing {
             settings: settings.clone(),
             cascade,
             told,
             stop,
+            consent,
+            resting: false,
             anchor: None,
             lost: 0,
             reported: Instant::now(),
@@ -104,6 +113,7 @@ impl Hearing {
     pub fn run(mut self, source: Source) -> Progress {
         match source {
             Source::Once(mut source) => {
+                self.rest();
                 if let Err(e) = self.listen(source.as_mut()) {
                     self.audio_failed(&e);
                 }
@@ -116,11 +126,19 @@ impl Hearing {
     fn microphone(&mut self) {
         let mut pause = FIRST_RETRY;
         while !self.stop.is_cancelled() {
+            if !self.may_listen() {
+                self.rest();
+                pause = FIRST_RETRY;
+                continue;
+            }
             let heard_before = self.cascade.clock();
             let outcome = Microphone::open(&self.settings).and_then(|mut microphone| {
                 self.catch_up();
                 self.listen(&mut microphone)
             });
+            if !self.may_listen() {
+                continue; // the microphone is closed by now, and what it last said does not matter
+            }
             if let Err(e) = outcome {
                 self.audio_failed(&e);
             }
@@ -128,6 +146,27 @@ impl Hearing {
             let longest = Duration::from_secs_f64(self.settings.retry_seconds).max(FIRST_RETRY);
             pause = if worked { FIRST_RETRY } else { (pause * 2).min(longest) };
             self.wait(pause);
+        }
+    }
+
+    fn may_listen(&self) -> bool {
+        self.consent.borrow().listening == Consent::Granted
+    }
+
+    /// Nothing may be heard, and no microphone is open: overwrites what was heard, and waits.
+    fn rest(&mut self) {
+        if self.may_listen() {
+            return;
+        }
+        self.resting = true;
+        if let Err(e) = self.cascade.forget() {
+            self.model_failed(&e.to_string());
+        }
+        self.audio_problem = None;
+        self.send(Heard::Closed);
+        self.progress(false);
+        while !self.may_listen() && !self.stop.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -139,6 +178,11 @@ impl Hearing {
         let outcome = loop {
             if self.stop.is_cancelled() {
                 break Ok(());
+            }
+            if !self.may_listen() {
+                // Not judged any more, not told any more.
+                listener.forget();
+                return Ok(());
             }
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
             self.lost = lost_before + listener.lost();
@@ -189,7 +233,9 @@ impl Hearing {
         if let Err(e) = self.cascade.gap(missed, &mut |what| told.push(what)) {
             self.model_failed(&e.to_string());
         }
-        self.lost += missed;
+        if !std::mem::take(&mut self.resting) {
+            self.lost += missed;
+        }
         self.pass_on(&mut told);
     }
 

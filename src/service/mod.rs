@@ -11,14 +11,16 @@ use crate::asr::{self, Asr, Clip};
 use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Cascade, Effort, Segment, Told};
 use crate::config::Config;
-use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label, Scopes, State};
+use crate::consent::keeper::LOOK_EVERY;
+use crate::consent::{self, Keeper, Scope};
+use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label, State};
 use crate::home::{Client, HomeError};
 use crate::model::{Model, ModelError};
 use crate::tell::{Teller, round};
 use hearing::Hearing;
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait between the listener and the runtime.
@@ -56,39 +58,37 @@ pub async fn run(
 ) -> Result<Progress, ServiceError> {
     let cascade = Cascade::new(config, Model::load(&config.model)?);
     let version = cascade.model().version().to_owned();
-    let scopes = Scopes::from(&config.consent);
-    let (_consent, consent) = watch::channel(scopes);
+    let keeper = Keeper::open(config);
+    let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
     let (client, _connection) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
     let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
-    let asr = Asr::start(&config.asr, &config.node, consent, asr_told, asr_stop.clone());
-    let mut service = Service::new(config, &version, scopes, client, asr);
+    let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone());
+    let mut service = Service::new(config, &version, keeper, client, asr);
 
     let (told, mut heard) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
-    let listener = if scopes.listening == Consent::Granted {
-        let hearing = Hearing::new(&config.audio, cascade, told, stop);
-        let thread = std::thread::Builder::new().name("listener".into());
-        Some(thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?)
-    } else {
-        tracing::info!("listening is withheld (consent.listening): the microphone stays closed");
-        drop(told); // nobody will speak: the shutdown must not wait for it
-        None
-    };
+    let hearing = Hearing::new(&config.audio, cascade, told, stop, consent);
+    let thread = std::thread::Builder::new().name("listener".into());
+    let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
+    service.consent_begins();
     service.publish_state();
 
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            what = heard.recv(), if listener.is_some() => match what {
+            what = heard.recv() => match what {
                 Some(what) => service.heard(what),
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
             _ = heartbeat.tick() => service.heartbeat(),
+            _ = look.tick() => service.look_at_consent(),
             () = shutdown.cancelled() => break,
         }
     }
@@ -97,9 +97,9 @@ pub async fn run(
     while let Ok(Some(what)) = tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
         service.heard(what);
     }
-    let progress = match listener {
-        Some(thread) if thread.is_finished() => thread.join().unwrap_or(service.progress),
-        _ => service.progress,
+    let progress = match listener.is_finished() {
+        true => listener.join().unwrap_or(service.progress),
+        false => service.progress,
     };
     // Whoever asked to stop does not want to wait for a recogniser; the end of a recording may.
     let patience =
@@ -128,7 +128,7 @@ pub async fn run(
 struct Service {
     config: Config,
     model: String,
-    scopes: Scopes,
+    keeper: Keeper,
     client: Client,
     asr: Asr,
     teller: Teller,
@@ -143,12 +143,12 @@ struct Service {
 }
 
 impl Service {
-    fn new(config: &Config, model: &str, scopes: Scopes, client: Client, asr: Asr) -> Service {
+    fn new(config: &Config, model: &str, keeper: Keeper, client: Client, asr: Asr) -> Service {
         Service {
             teller: Teller::new(&config.node, model, Timestamp::now()),
             config: config.clone(),
             model: model.into(),
-            scopes,
+            keeper,
             client,
             asr,
             progress: Progress::default(),
@@ -184,6 +184,9 @@ impl Service {
                 self.client.event(&self.teller.problem(component, message, recovered));
                 self.publish_state();
             }
+            Heard::Closed => self.closed(),
+            // It was on its way when consent was withdrawn.
+            Heard::Told(..) if self.keeper.standing().listening.consent == Consent::Withheld => {}
             Heard::Told(mut told, now) => {
                 self.progress.clock = now;
                 let asr = match &mut told {
@@ -219,7 +222,7 @@ impl Service {
             && segment.speech_mean >= settings.min_speech;
         let decision = if settings.command.is_empty() {
             AsrDecision::NotConfigured
-        } else if self.scopes.transcription != Consent::Granted {
+        } else if self.keeper.standing().allowed().transcription != Consent::Granted {
             AsrDecision::NoConsent
         } else if !wanted {
             AsrDecision::BelowThreshold
@@ -231,6 +234,58 @@ impl Service {
         };
         self.recognising += usize::from(decision == AsrDecision::Woken);
         decision
+    }
+
+    /// What holds when the daemon starts.
+    fn consent_begins(&mut self) {
+        if let Some(problem) = self.keeper.problem().map(str::to_owned) {
+            self.problem(Component::Consent, problem, false);
+        }
+        if let Some(hint) = self.keeper.hint() {
+            tracing::warn!("{hint}");
+        }
+    }
+
+    fn look_at_consent(&mut self) {
+        for told in self.keeper.look() {
+            self.consent_told(told);
+        }
+    }
+
+    fn consent_told(&mut self, told: consent::Told) {
+        match told {
+            consent::Told::Problem { message, recovered } => {
+                self.problem(Component::Consent, message, recovered);
+            }
+            consent::Told::Changed { before, now } => {
+                for scope in Scope::ALL {
+                    if before.of(scope) != now.of(scope) {
+                        let zone = jiff::tz::TimeZone::system();
+                        tracing::info!("{scope} is {}", now.of(scope).sentence(&zone));
+                    }
+                }
+            }
+        }
+        self.publish_state();
+    }
+
+    /// The microphone is closed because it has to be: nothing of what it heard is shown any more.
+    fn closed(&mut self) {
+        tracing::info!("the microphone is closed, and what was heard is overwritten");
+        (self.background, self.emotion) = (None, None);
+        self.progress.speaking = false;
+        self.progress.listening = false;
+        self.publish_state();
+    }
+
+    /// Tells a problem that is none of the listener's.
+    fn problem(&mut self, component: Component, message: String, recovered: bool) {
+        if recovered {
+            tracing::info!("{message}");
+        } else {
+            tracing::warn!("{message}");
+        }
+        self.client.event(&self.teller.problem(component, message, recovered));
     }
 
     fn asr_told(&mut self, what: asr::Told) {
@@ -278,7 +333,7 @@ impl Service {
             modules_skipped_pct: (modules > 0).then(|| round(100.0 * (1.0 - run as f64 / modules as f64), 1)),
             cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
             dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
-            consent: self.scopes,
+            consent: self.keeper.standing().decided(),
             model: self.model.clone(),
         });
         // Over less than a second the shares are noise: let the interval grow.

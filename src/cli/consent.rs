@@ -1,0 +1,161 @@
+//! `undertone consent`: who may listen to what, shown and changed at this machine.
+//!
+//! It writes the file that the daemon watches; a running daemon obeys within a second. Nothing but the
+//! right to write the state folder is needed.
+
+use super::Failure;
+use crate::config::Config;
+use crate::consent::{By, Order, Scope, Standing, Store};
+use crate::events::Consent;
+use crate::state;
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// What to do with consent.
+#[derive(Debug, Subcommand)]
+pub enum ConsentCommand {
+    /// Say what holds now, and why
+    Show(Show),
+    /// Grant a scope
+    Grant(Change),
+    /// Withdraw a scope; a running daemon closes the microphone within a second
+    Revoke(Change),
+    /// Guests are there: withhold both scopes for a while
+    Guest(GuestMode),
+}
+
+/// Where consent is kept.
+#[derive(Debug, Args)]
+pub struct Where {
+    /// Configuration file; default: as the daemon finds it
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+/// What holds.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Which scope.
+#[derive(Debug, Args)]
+pub struct Change {
+    /// What it is about
+    #[arg(value_enum)]
+    scope: Which,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Scopes on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Which {
+    /// The microphone is open, and emotions are told
+    Listening,
+    /// Segments are handed to the recogniser
+    Transcription,
+    /// Both
+    All,
+}
+
+/// How long guests stay.
+#[derive(Debug, Args)]
+pub struct GuestMode {
+    /// A time such as 3h or 90m, or `on` (until `off`), or `off`
+    #[arg(allow_hyphen_values = true)]
+    time: String,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Shows or changes consent.
+///
+/// # Errors
+/// When the configuration is wrong or forbids it (status 2), or the state folder cannot be written.
+pub fn run(command: ConsentCommand) -> Result<(), Failure> {
+    match command {
+        ConsentCommand::Show(Show { json, place }) => {
+            let (config, store) = place.find()?;
+            show(&config, &store, json)
+        }
+        ConsentCommand::Grant(change) => change.to(Consent::Granted),
+        ConsentCommand::Revoke(change) => change.to(Consent::Withheld),
+        ConsentCommand::Guest(GuestMode { time, place }) => {
+            let order = Order::guest(&time).ok_or_else(|| {
+                Failure::Usage(format!(
+                    "guest {time:?}: allowed are `on`, `off`, or a time from 1m to 744h, such as 3h"
+                ))
+            })?;
+            place.obey(&[order])
+        }
+    }
+}
+
+impl Change {
+    fn to(self, consent: Consent) -> Result<(), Failure> {
+        let scopes: &[Scope] = match self.scope {
+            Which::Listening => &[Scope::Listening],
+            Which::Transcription => &[Scope::Transcription],
+            Which::All => &Scope::ALL,
+        };
+        let orders: Vec<Order> = scopes.iter().map(|scope| Order::Say(*scope, consent)).collect();
+        self.place.obey(&orders)
+    }
+}
+
+impl Where {
+    fn find(&self) -> Result<(Config, Store), Failure> {
+        let config = Config::find(self.config.as_deref())?;
+        let folder = state::folder(&config).unwrap_or_default();
+        let store = Store::new(&folder);
+        Ok((config, store))
+    }
+
+    fn obey(&self, orders: &[Order]) -> Result<(), Failure> {
+        let (config, store) = self.find()?;
+        for order in orders {
+            order
+                .allowed(&config.consent, By::Command)
+                .map_err(|refusal| Failure::Usage(refusal.to_string()))?;
+        }
+        let now = Timestamp::now();
+        let note = |record: &mut _| orders.iter().for_each(|order| order.note(record, By::Command, now));
+        if let Err(e) = store.change(note) {
+            let withdrawal = orders.iter().any(|order| !order.gives());
+            if withdrawal && store.lose() {
+                eprintln!("undertone: {e}; the consent file was removed instead, so everything is withheld");
+                return Err(Failure::Told { status: 1 });
+            }
+            return Err(e.into());
+        }
+        show(&config, &store, false)
+    }
+}
+
+fn show(config: &Config, store: &Store, json: bool) -> Result<(), Failure> {
+    let loaded = store.load();
+    let zone = TimeZone::system();
+    let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &zone);
+    if json {
+        println!("{}", json!({ "standing": standing, "said": loaded.record, "problem": loaded.problem }));
+        return Ok(());
+    }
+    for scope in Scope::ALL {
+        println!("{scope:<14} {}", standing.of(scope).sentence(&zone));
+    }
+    if standing.transcription.consent == Consent::Granted && standing.listening.consent == Consent::Withheld {
+        println!("{:<14} nothing is transcribed while nothing may be heard", "");
+    }
+    if let Some(problem) = loaded.problem {
+        println!("{:<14} {problem}", "");
+    }
+    Ok(())
+}

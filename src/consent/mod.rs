@@ -1,0 +1,70 @@
+//! Consent: who may listen to what. Withheld until granted, and revocable at any moment.
+//!
+//! In: what the household wrote (`[consent]`), what people said since (`undertone consent`, MQTT), the
+//! clock. Out: [`Scopes`] that the listener and the recogniser obey, and a [`Standing`] that says why.
+//!
+//! There is one place for what people said: `consent.json` in the state folder ([`store`]). The command
+//! line and the daemon both write it, and the daemon looks at it four times a second. A file that is
+//! lost or damaged withholds everything until somebody grants it anew.
+//!
+//! | file | purpose |
+//! | --- | --- |
+//! | [`store`] | what was said, on the disk |
+//! | [`standing`] | rules + what was said + the clock: what holds, and why |
+//! | [`order`] | commands that come over MQTT, and their refusal |
+//! | [`keeper`] | the daemon's side: looks, obeys, tells |
+
+pub mod keeper;
+pub mod order;
+pub mod standing;
+pub mod store;
+
+pub use keeper::{Keeper, Told};
+pub use order::{Order, Refusal};
+pub use standing::{Decision, Standing, Why};
+pub use store::{By, ConsentError, Guest, Record, Said, Store};
+
+use crate::events::{Consent, Scopes};
+use serde::{Deserialize, Serialize};
+
+/// What consent is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The microphone is open, and emotions are told.
+    Listening,
+    /// Segments are handed to the recogniser.
+    Transcription,
+}
+
+impl Scope {
+    /// Both.
+    pub const ALL: [Scope; 2] = [Scope::Listening, Scope::Transcription];
+
+    /// Its name on the command line, in topics and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Listening => "listening",
+            Scope::Transcription => "transcription",
+        }
+    }
+
+    /// The scope with this name.
+    pub fn from_name(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
+    /// Its part of both.
+    pub fn of(self, scopes: Scopes) -> Consent {
+        match self {
+            Scope::Listening => scopes.listening,
+            Scope::Transcription => scopes.transcription,
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,215 @@
+//! Commands about consent, as they come over MQTT or from the command line, and why some are refused.
+//!
+//! | topic, below `<prefix>/<node>/` | payload |
+//! | --- | --- |
+//! | `consent/listening/set` | `granted` or `withheld` |
+//! | `consent/transcription/set` | `granted` or `withheld` |
+//! | `consent/guest/set` | `on`, `off`, or how long, such as `3h` or `90m` |
+//!
+//! A retained message on one of them is no command: nobody said it now.
+
+use super::{By, Guest, Record, Said, Scope};
+use crate::config::{ConsentRules, Written};
+use crate::events::Consent;
+use jiff::{SignedDuration, Timestamp};
+
+/// What the topics of the commands begin and end with.
+const TOPIC: (&str, &str) = ("consent/", "/set");
+/// No honest command is longer.
+const LONGEST: usize = 32;
+/// Longest guest mode that has an end.
+const LONGEST_GUEST: SignedDuration = SignedDuration::from_hours(31 * 24);
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// A scope is granted or withdrawn.
+    Say(Scope, Consent),
+    /// Guests come; for so long, or until they are said to be gone.
+    GuestsCome(Option<SignedDuration>),
+    /// Guests are gone.
+    GuestsGo,
+}
+
+/// Why a command is not obeyed: one sentence, which repeats nothing of what was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A command that was kept by the broker.
+    #[error("a retained message on a consent topic is no command and was ignored; clear it at the broker")]
+    Retained,
+    /// The payload is no command.
+    #[error("a command on …/consent/{0}/set was refused: allowed are `granted` and `withheld`")]
+    Malformed(Scope),
+    /// The payload is no command for the guest mode.
+    #[error(
+        "a command on …/consent/guest/set was refused: allowed are `on`, `off`, or a time from 1m to 744h"
+    )]
+    MalformedGuest,
+    /// There is no such scope.
+    #[error(
+        "a command on an unknown consent topic was refused: there are listening, transcription and guest"
+    )]
+    UnknownScope,
+    /// Only at the machine.
+    #[error(
+        "a grant of {0} over MQTT was refused, because consent.remote_grant is not set; use `undertone consent \
+         grant {0}` at the machine"
+    )]
+    Remote(Scope),
+    /// Ending the guest mode gives consent back, which is a grant.
+    #[error(
+        "ending the guest mode over MQTT was refused, because consent.remote_grant is not set; use `undertone \
+         consent guest off` at the machine"
+    )]
+    RemoteGuest,
+    /// The configuration forbids it.
+    #[error("{0} cannot be granted: the configuration says consent.{0} = \"withheld\"")]
+    Written(Scope),
+}
+
+impl Order {
+    /// The topics to subscribe to, below `<prefix>/<node>/`.
+    pub const TOPICS: &'static str = "consent/+/set";
+
+    /// Whether a topic below `<prefix>/<node>/` is one of these.
+    pub fn is_topic(topic: &str) -> bool {
+        topic.starts_with(TOPIC.0) && topic.ends_with(TOPIC.1)
+    }
+
+    /// Reads a command. `topic` is what follows `<prefix>/<node>/`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: retained, oversized, malformed, unknown.
+    pub fn from_message(topic: &str, payload: &[u8], retained: bool) -> Result<Order, Refusal> {
+        let name = topic.strip_prefix(TOPIC.0).and_then(|rest| rest.strip_suffix(TOPIC.1));
+        let name = name.ok_or(Refusal::UnknownScope)?;
+        if retained {
+            return Err(Refusal::Retained);
+        }
+        let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= LONGEST).map(str::trim);
+        match (Scope::from_name(name), name, text) {
+            (Some(scope), _, Some("granted")) => Ok(Order::Say(scope, Consent::Granted)),
+            (Some(scope), _, Some("withheld")) => Ok(Order::Say(scope, Consent::Withheld)),
+            (Some(scope), _, _) => Err(Refusal::Malformed(scope)),
+            (None, "guest", text) => text.and_then(Order::guest).ok_or(Refusal::MalformedGuest),
+            _ => Err(Refusal::UnknownScope),
+        }
+    }
+
+    /// Reads `on`, `off` or a time.
+    pub fn guest(text: &str) -> Option<Order> {
+        match text {
+            "on" => Some(Order::GuestsCome(None)),
+            "off" => Some(Order::GuestsGo),
+            time => {
+                let time: SignedDuration = time.parse().ok()?;
+                let allowed = SignedDuration::from_mins(1)..=LONGEST_GUEST;
+                allowed.contains(&time).then_some(Order::GuestsCome(Some(time)))
+            }
+        }
+    }
+
+    /// Whether this gives consent, not takes it.
+    pub fn gives(self) -> bool {
+        matches!(self, Order::Say(_, Consent::Granted) | Order::GuestsGo)
+    }
+
+    /// Whether the rules allow it.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a grant that the configuration forbids, always or over MQTT.
+    pub fn allowed(self, rules: &ConsentRules, by: By) -> Result<(), Refusal> {
+        let remote = by == By::Mqtt && !rules.remote_grant;
+        match self {
+            Order::Say(scope, Consent::Granted) if scope.written(rules) == Written::Withheld => {
+                Err(Refusal::Written(scope))
+            }
+            Order::Say(scope, Consent::Granted) if remote => Err(Refusal::Remote(scope)),
+            Order::GuestsGo if remote => Err(Refusal::RemoteGuest),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of it in the record. A guest mode that holds is never shortened over MQTT: that would
+    /// give consent back.
+    pub fn note(self, record: &mut Record, by: By, at: Timestamp) {
+        match self {
+            Order::Say(scope, consent) => record.say(scope, Said { consent, at, by }),
+            Order::GuestsGo => record.guest = None,
+            Order::GuestsCome(time) => {
+                let until = time.and_then(|time| at.checked_add(time).ok());
+                let until = match record.guest {
+                    Some(before) if by == By::Mqtt => before.until.zip(until).map(|(a, b)| a.max(b)),
+                    _ => until,
+                };
+                let since = record.guest.map_or(at, |before| before.since);
+                record.guest = Some(Guest { since, until, by });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(topic: &str, payload: &str) -> Result<Order, Refusal> {
+        Order::from_message(topic, payload.as_bytes(), false)
+    }
+
+    #[test]
+    fn commands_are_read() {
+        use Consent::{Granted, Withheld};
+        assert_eq!(read("consent/listening/set", "granted"), Ok(Order::Say(Scope::Listening, Granted)));
+        assert_eq!(
+            read("consent/transcription/set", " withheld\n"),
+            Ok(Order::Say(Scope::Transcription, Withheld))
+        );
+        assert_eq!(read("consent/guest/set", "on"), Ok(Order::GuestsCome(None)));
+        assert_eq!(
+            read("consent/guest/set", "90m"),
+            Ok(Order::GuestsCome(Some(SignedDuration::from_mins(90))))
+        );
+        assert_eq!(read("consent/guest/set", "off"), Ok(Order::GuestsGo));
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        let long = "granted".to_owned() + &" ".repeat(100);
+        for payload in ["", "GRANTED", "true", "ON", "granted\0", "granted withheld", &long] {
+            assert_eq!(
+                read("consent/listening/set", payload),
+                Err(Refusal::Malformed(Scope::Listening)),
+                "{payload:?}"
+            );
+        }
+        for payload in ["", "3", "0m", "-3h", "745h", "ever", "1s", &"9".repeat(40)] {
+            assert_eq!(read("consent/guest/set", payload), Err(Refusal::MalformedGuest), "{payload:?}");
+        }
+        for topic in
+            ["consent/all/set", "consent/set", "consent//set", "listening/set", "consent/listening/x/set"]
+        {
+            assert_eq!(read(topic, "withheld"), Err(Refusal::UnknownScope), "{topic}");
+        }
+        let bytes = Order::from_message("consent/listening/set", &[0xff, 0xfe], false);
+        assert_eq!(bytes, Err(Refusal::Malformed(Scope::Listening)));
+        let kept = Order::from_message("consent/listening/set", b"withheld", true);
+        assert_eq!(kept, Err(Refusal::Retained));
+    }
+
+    #[test]
+    fn over_mqtt_a_guest_mode_only_grows() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let mut record = Record::default();
+        let come = |hours| Order::GuestsCome(Some(SignedDuration::from_hours(hours)));
+        come(3).note(&mut record, By::Command, now);
+        let until = record.guest.unwrap().until;
+        come(1).note(&mut record, By::Mqtt, now);
+        assert_eq!(record.guest.unwrap().until, until);
+        Order::GuestsCome(None).note(&mut record, By::Mqtt, now);
+        come(1).note(&mut record, By::Mqtt, now);
+        assert_eq!(record.guest.unwrap().until, None);
+        come(1).note(&mut record, By::Command, now);
+        assert_eq!(record.guest.unwrap().until, now.checked_add(SignedDuration::from_hours(1)).ok());
+    }
+}

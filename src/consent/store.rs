@@ -1,0 +1,260 @@
+//! What people said about consent, on the disk: `consent.json` in the state folder.
+//!
+//! Writers take a lock on the folder, so that the daemon and the command line never undo each other.
+//! A marker beside the file says that there was one: when it is gone, it was lost.
+
+use super::Scope;
+use crate::events::Consent;
+use crate::state;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The file.
+pub const FILE: &str = "consent.json";
+/// Says that there was a file.
+const MARKER: &str = "consent.kept";
+/// No honest file is longer.
+const LONGEST: u64 = 16 * 1024;
+/// How long another writer is waited for.
+const LOCK: Duration = Duration::from_secs(2);
+
+/// Who said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Somebody at this machine, with `undertone consent`.
+    Command,
+    /// Somebody at the broker.
+    Mqtt,
+    /// Nobody: the file was lost or damaged.
+    Lost,
+}
+
+/// What was said about one scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    /// It may, or it may not.
+    pub consent: Consent,
+    /// When, UTC.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: By,
+}
+
+/// A guest mode: both scopes are withheld.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// Since when, UTC.
+    pub since: Timestamp,
+    /// Until when; none: until it is ended.
+    pub until: Option<Timestamp>,
+    /// Who began it.
+    pub by: By,
+}
+
+/// All that was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub(super) version: u32,
+    /// About listening; none: nobody said anything yet.
+    pub listening: Option<Said>,
+    /// About transcription.
+    pub transcription: Option<Said>,
+    /// Guests are there.
+    pub guest: Option<Guest>,
+}
+
+impl Default for Record {
+    fn default() -> Record {
+        Record { version: 1, listening: None, transcription: None, guest: None }
+    }
+}
+
+impl Record {
+    /// Everything withheld, because nobody knows what was said.
+    pub fn lost(at: Timestamp) -> Record {
+        let withheld = Some(Said { consent: Consent::Withheld, at, by: By::Lost });
+        Record { listening: withheld, transcription: withheld, ..Record::default() }
+    }
+
+    /// What was said about a scope.
+    pub fn said(&self, scope: Scope) -> Option<Said> {
+        match scope {
+            Scope::Listening => self.listening,
+            Scope::Transcription => self.transcription,
+        }
+    }
+
+    /// Takes note of what is said about a scope.
+    pub fn say(&mut self, scope: Scope, said: Said) {
+        *(match scope {
+            Scope::Listening => &mut self.listening,
+            Scope::Transcription => &mut self.transcription,
+        }) = Some(said);
+    }
+}
+
+/// Why consent cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsentError {
+    /// The folder or the file cannot be written.
+    #[error(
+        "consent cannot be kept in {folder}: {source}; the state folder (state_dir) must belong to the daemon, \
+         and `undertone consent` needs the right to write it (try sudo)"
+    )]
+    Write {
+        /// The state folder.
+        folder: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Another program holds the lock.
+    #[error("another program has been changing consent in {folder} for {} s; try again", LOCK.as_secs())]
+    Locked {
+        /// The state folder.
+        folder: PathBuf,
+    },
+}
+
+/// What was found on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// What was said; [`Record::lost`] if that is not known.
+    pub record: Record,
+    /// Nothing was ever kept here.
+    pub fresh: bool,
+    /// Why it is not known.
+    pub problem: Option<String>,
+}
+
+/// Tells one version of the file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(Option<(u64, u64, i64, i64)>);
+
+/// The place where consent is kept.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// Consent in this state folder. Touches nothing.
+    pub fn new(folder: &Path) -> Store {
+        Store { folder: folder.into() }
+    }
+
+    /// The state folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join(FILE)
+    }
+
+    /// Which version of the file is there now.
+    pub fn stamp(&self) -> Stamp {
+        let data = fs::metadata(self.file()).ok();
+        Stamp(data.map(|d| (d.ino(), d.size(), d.mtime(), d.mtime_nsec())))
+    }
+
+    /// Reads what was said. Never fails: what cannot be known is withheld.
+    pub fn load(&self) -> Loaded {
+        let unknown = |problem: String| Loaded {
+            record: Record::lost(Timestamp::now()),
+            fresh: false,
+            problem: Some(format!("{problem}; everything is withheld until it is granted anew")),
+        };
+        let mut text = String::new();
+        let read = File::open(self.file()).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+        match read {
+            Ok(_) => match serde_json::from_str::<Record>(&text) {
+                Ok(record) if record.version == 1 => Loaded { record, fresh: false, problem: None },
+                _ => unknown(format!("the consent file {} is damaged", self.file().display())),
+            },
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                if self.was_used() {
+                    unknown(format!("the consent file {} is lost", self.file().display()))
+                } else {
+                    Loaded { record: Record::default(), fresh: true, problem: None }
+                }
+            }
+            Err(e) => unknown(format!("the consent file {} cannot be read: {e}", self.file().display())),
+        }
+    }
+
+    /// Anything that only an earlier life of this sensor can have left, or that hides whether it did.
+    fn was_used(&self) -> bool {
+        [MARKER, "ledger"].iter().any(|name| !matches!(self.folder.join(name).try_exists(), Ok(false)))
+    }
+
+    /// Makes the file if there is none, so that its loss will be noticed from now on.
+    ///
+    /// # Errors
+    /// See [`ConsentError`].
+    pub fn settle(&self) -> Result<Loaded, ConsentError> {
+        let loaded = self.load();
+        let absent = !matches!(self.file().try_exists(), Ok(true));
+        if absent || loaded.problem.is_some() {
+            self.change(|_| {})?;
+        }
+        Ok(loaded)
+    }
+
+    /// Reads, changes and writes what was said; on the disk when this returns.
+    ///
+    /// # Errors
+    /// See [`ConsentError`]; what was said before still stands then.
+    pub fn change(&self, change: impl FnOnce(&mut Record)) -> Result<Record, ConsentError> {
+        let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
+        fs::create_dir_all(&self.folder).map_err(failed)?;
+        let _lock = self.lock()?;
+        let mut record = self.load().record;
+        change(&mut record);
+        let marker = self.folder.join(MARKER);
+        if !marker.exists() {
+            // First, so that a file without a marker never is all there is.
+            let text =
+                "undertone keeps consent in this folder. This file says so, should consent.json be lost.\n";
+            state::replace(&marker, text.as_bytes()).map_err(failed)?;
+        }
+        let mut text = serde_json::to_vec_pretty(&record).map_err(|e| failed(e.into()))?;
+        text.push(b'\n');
+        state::replace(&self.file(), &text).map_err(failed)?;
+        Ok(record)
+    }
+
+    /// Forgets every grant, for when a withdrawal cannot be written (a full disk): a file that is lost
+    /// withholds everything. True if that worked.
+    pub fn lose(&self) -> bool {
+        self.was_used()
+            && (fs::remove_file(self.file()).is_ok() || matches!(self.file().try_exists(), Ok(false)))
+    }
+
+    /// One writer at a time; a lock on the folder itself needs no file that somebody could lack.
+    fn lock(&self) -> Result<File, ConsentError> {
+        let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
+        let folder = File::open(&self.folder).map_err(failed)?;
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(folder),
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(ConsentError::Locked { folder: self.folder.clone() });
+                }
+                Err(e) => return Err(failed(e.into())),
+            }
+        }
+    }
+}

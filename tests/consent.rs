@@ -1,0 +1,239 @@
+//! Consent, from outside: the real command line on a real folder, tried to be tricked.
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{Run, finish, undertone};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A household: a configuration and a state folder.
+struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    fn new(consent: &str) -> Home {
+        let home = Home { folder: tempfile::tempdir().unwrap() };
+        home.write(consent);
+        home
+    }
+
+    /// Other rules.
+    fn write(&self, consent: &str) {
+        let text = format!("state_dir = {:?}\n[consent]\n{consent}\n", self.state());
+        fs::write(self.folder.path().join("undertone.toml"), text).unwrap();
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.state().join("consent.json")
+    }
+
+    fn run(&self, words: &str) -> Run {
+        let mut command = undertone();
+        command.env_remove("STATE_DIRECTORY").env("TZ", "UTC").arg("consent").args(words.split_whitespace());
+        finish(command.arg("--config").arg(self.folder.path().join("undertone.toml")))
+    }
+
+    fn done(&self, words: &str) -> String {
+        let run = self.run(words);
+        assert_eq!(run.status, 0, "{words}: {}", run.err);
+        run.out
+    }
+
+    /// Listening and transcription, as `show --json` says, with why.
+    fn holds(&self) -> [String; 2] {
+        let shown: serde_json::Value = serde_json::from_str(&self.done("show --json")).unwrap();
+        ["listening", "transcription"].map(|scope| {
+            let decision = &shown["standing"][scope];
+            format!("{} {}", decision["consent"].as_str().unwrap(), decision["why"].as_str().unwrap())
+        })
+    }
+
+    fn assert_holds(&self, listening: &str, transcription: &str) {
+        assert_eq!(self.holds(), [listening, transcription]);
+    }
+}
+
+#[test]
+fn withheld_until_granted_and_kept_over_restarts() {
+    let home = Home::new("");
+    home.assert_holds("withheld not_granted", "withheld not_granted");
+    assert!(!home.state().exists(), "to show changes nothing");
+    let out = home.done("grant listening");
+    assert!(out.contains("listening      granted on 20"), "{out}");
+    home.assert_holds("granted command", "withheld not_granted");
+    home.done("grant transcription");
+    home.done("revoke listening");
+    home.assert_holds("withheld command", "granted command");
+    assert!(home.done("show").contains("nothing is transcribed while nothing may be heard"));
+    home.done("grant all");
+    home.assert_holds("granted command", "granted command");
+    home.done("revoke all");
+    home.assert_holds("withheld command", "withheld command");
+}
+
+#[test]
+fn a_written_grant_counts_until_it_is_withdrawn_and_never_again_by_itself() {
+    let home = Home::new("listening = \"granted\"");
+    home.assert_holds("granted configuration", "withheld not_granted");
+    home.done("revoke listening");
+    home.assert_holds("withheld command", "withheld not_granted");
+    home.done("grant transcription"); // something else is written
+    home.assert_holds("withheld command", "granted command");
+    home.done("grant listening");
+    home.assert_holds("granted command", "granted command");
+}
+
+#[test]
+fn a_written_no_cannot_be_lifted() {
+    let home = Home::new("");
+    home.done("grant all");
+    home.write("listening = \"withheld\"");
+    home.assert_holds("withheld configuration", "granted command");
+    for words in ["grant listening", "grant all"] {
+        let run = home.run(words);
+        assert_eq!(run.status, 2);
+        assert!(run.sentence().contains("consent.listening = \"withheld\""), "{}", run.err);
+    }
+    home.assert_holds("withheld configuration", "granted command");
+}
+
+#[test]
+fn a_lost_or_damaged_file_withholds_everything() {
+    let garbage: [&[u8]; 6] =
+        [b"", b"{", b"null", b"\0\0\0\0", b"{\"version\": 1, \"listening\": \"granted\"}", &[0xff; 40_000]];
+    for written in ["", "listening = \"granted\"\ntranscription = \"granted\""] {
+        let home = Home::new(written);
+        home.done("grant all");
+        fs::remove_file(home.file()).unwrap();
+        home.assert_holds("withheld lost", "withheld lost");
+        assert!(home.done("show").contains("is lost"));
+        // Granting one does not bring back the other.
+        home.done("grant listening");
+        home.assert_holds("granted command", "withheld lost");
+        for bytes in garbage {
+            home.done("grant all");
+            fs::write(home.file(), bytes).unwrap();
+            home.assert_holds("withheld lost", "withheld lost");
+        }
+        // A later version's file is not understood, so it grants nothing.
+        home.done("grant all");
+        let text = fs::read_to_string(home.file()).unwrap();
+        for (from, to) in [("\"version\": 1", "\"version\": 2"), ("\"guest\"", "\"visitors\"")] {
+            assert!(text.contains(from));
+            fs::write(home.file(), text.replace(from, to)).unwrap();
+            home.assert_holds("withheld lost", "withheld lost");
+        }
+        // Only the record is left of an earlier life.
+        fs::remove_dir_all(home.state()).unwrap();
+        fs::create_dir_all(home.state().join("ledger")).unwrap();
+        home.assert_holds("withheld lost", "withheld lost");
+    }
+}
+
+#[test]
+fn every_cut_of_the_file_is_withheld_or_whole() {
+    let home = Home::new("");
+    home.done("grant all");
+    let store = undertone::consent::Store::new(&home.state());
+    let whole = fs::read(home.file()).unwrap();
+    let granted = store.load().record;
+    for length in 0..whole.len() {
+        fs::write(home.file(), &whole[..length]).unwrap();
+        let loaded = store.load();
+        // Only the final newline may be missing.
+        assert!(
+            loaded.record == granted && length >= whole.len() - 1 || loaded.problem.is_some(),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn guests_withhold_both_until_they_are_gone() {
+    let home = Home::new("");
+    home.done("grant all");
+    let out = home.done("guest 3h");
+    assert!(out.contains("until somebody ends the guest mode"), "{out}");
+    home.assert_holds("withheld guest", "withheld guest");
+    home.write("guest_ends_by_itself = true");
+    assert!(home.done("show").contains("withheld until 20"));
+    home.done("guest off");
+    home.assert_holds("granted command", "granted command");
+    // Ending it grants nothing that was not granted before.
+    home.done("guest on");
+    home.done("revoke listening");
+    home.done("guest off");
+    home.assert_holds("withheld command", "granted command");
+    for wrong in ["3", "-3h", "1s", "99999h", "forever"] {
+        let run = home.run(&format!("guest {wrong}"));
+        assert_eq!(run.status, 2, "{wrong}");
+        assert!(run.sentence().contains("allowed are"), "{}", run.err);
+    }
+}
+
+#[test]
+fn quiet_hours_close_what_is_granted() {
+    let home = Home::new("quiet_hours = [\"00:00-12:00\", \"12:00-00:00\"]");
+    home.assert_holds("withheld not_granted", "withheld not_granted");
+    home.done("grant listening");
+    home.assert_holds("withheld quiet_hours", "withheld not_granted");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_said_with_the_mend() {
+    let home = Home::new("");
+    fs::write(home.state(), "in the way").unwrap();
+    for words in ["grant listening", "revoke listening", "guest on"] {
+        let run = home.run(words);
+        assert_eq!(run.status, 1);
+        assert!(run.sentence().contains("state_dir") && run.sentence().contains("sudo"), "{}", run.err);
+    }
+}
+
+#[test]
+fn two_writers_lose_nothing() {
+    let home = Home::new("");
+    home.done("grant listening");
+    let change = |scope: &'static str, config: PathBuf| {
+        std::thread::spawn(move || {
+            for _ in 0..5 {
+                for verb in ["revoke", "grant"] {
+                    let run = finish(
+                        undertone()
+                            .env_remove("STATE_DIRECTORY")
+                            .args(["consent", verb, scope, "--config"])
+                            .arg(&config),
+                    );
+                    assert_eq!(run.status, 0, "{}", run.err);
+                }
+            }
+        })
+    };
+    let config = home.folder.path().join("undertone.toml");
+    let (one, two) = (change("listening", config.clone()), change("transcription", config));
+    one.join().unwrap();
+    two.join().unwrap();
+    home.assert_holds("granted command", "granted command");
+    let left: Vec<_> = fs::read_dir(home.state()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn the_folder_of_systemd_wins() {
+    let home = Home::new("");
+    let other = home.folder.path().join("other");
+    let mut command = undertone();
+    command
+        .args(["consent", "grant", "listening", "--config"])
+        .arg(home.folder.path().join("undertone.toml"));
+    assert_eq!(finish(command.env("STATE_DIRECTORY", format!("{}:/nowhere", other.display()))).status, 0);
+    assert!(other.join("consent.json").exists() && !home.state().exists());
+    assert!(Path::new(&other).join("consent.kept").exists());
+}
