@@ -1,0 +1,243 @@
+//! The daemon obeys consent: a card made of a FIFO that must be open or closed, a memory that must not
+//! remember, a recogniser that must end.
+
+#[path = "support/fifo.rs"]
+#[allow(dead_code)]
+mod fifo;
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+#[path = "support/room.rs"]
+mod room;
+
+use fifo::{BARE, Card};
+use mosquitto::{Mosquitto, Seen, Witness};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use undertone::audio::resample::Resampler;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The promise is one second; the rest is for a machine that is busy with other tests.
+const CLOSED_WITHIN: Duration = Duration::from_secs(3);
+
+struct Daemon {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Daemon {
+    fn start(card: &Card, broker: &Mosquitto, rest: &str) -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("[mqtt]\nbroker = \"{}\"\n{rest}\n", broker.url());
+        fs::write(folder.path().join("undertone.toml"), text).unwrap();
+        let mut daemon = Daemon { child: Command::new("true").spawn().unwrap(), folder };
+        daemon.restart(card);
+        daemon
+    }
+
+    /// As after a power cut.
+    fn restart(&mut self, card: &Card) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        let mut command = self.command();
+        command.args(["run", "--config"]).arg(self.config()).env("ALSA_CONFIG_PATH", card.configuration());
+        self.child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    }
+
+    fn config(&self) -> std::path::PathBuf {
+        self.folder.path().join("undertone.toml")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("STATE_DIRECTORY", self.folder.path().join("state"));
+        command
+    }
+
+    fn consent(&self, words: &[&str]) {
+        let output =
+            self.command().arg("consent").args(words).arg("--config").arg(self.config()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Whether the daemon has the card's FIFO open.
+    fn microphone(&self) -> bool {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let open =
+            fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        open.into_iter().any(|path| path.ends_with("fifo"))
+    }
+
+    fn until(&self, what: &str, limit: Duration, done: impl Fn(&Daemon) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < limit, "not {what} within {limit:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        begun.elapsed()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn state(seen: &Seen) -> Option<Value> {
+    seen.topic.ends_with("/state").then(|| serde_json::from_str(&seen.payload).unwrap())
+}
+
+/// Whether the newest state of these says so.
+fn listens(seen: &[Seen]) -> Option<bool> {
+    seen.iter().rev().find_map(state).map(|state| state["listening"] == true)
+}
+
+fn silent_card() -> Card {
+    let card = Card::new(BARE);
+    card.play(48_000, 600.0, |_| vec![0; 4]);
+    card
+}
+
+#[tokio::test]
+async fn the_microphone_is_open_only_while_listening_is_granted() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let witness = Witness::watch(broker.port);
+    let mut daemon = Daemon::start(&card, &broker, "");
+    witness.until("a state", |seen| listens(seen) == Some(false)).await;
+    daemon.until("hinted", PATIENCE, |d| d.log().contains("undertone consent grant listening"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!daemon.microphone(), "it was never granted");
+
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    witness.until("listening", |seen| listens(seen) == Some(true)).await;
+
+    daemon.consent(&["revoke", "listening"]);
+    let took = daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    println!("closed after {took:?}");
+    witness.until("the end of listening", |seen| listens(seen) == Some(false)).await;
+    let pid = daemon.child.id();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!daemon.microphone());
+
+    daemon.restart(&card);
+    daemon.until("hinted", PATIENCE, |d| d.log().contains("withdrawn on 20"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!daemon.microphone(), "a restart grants nothing");
+    assert_ne!(pid, daemon.child.id());
+
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open again", PATIENCE, Daemon::microphone);
+    let file = daemon.folder.path().join("state/consent.json");
+    fs::remove_file(&file).unwrap();
+    daemon.until("closed when the file is lost", CLOSED_WITHIN, |d| !d.microphone());
+    daemon.until("told", PATIENCE, |d| d.log().contains("is lost"));
+    daemon.until("kept as withheld", PATIENCE, |_| file.exists());
+    assert!(fs::read_to_string(&file).unwrap().contains("lost"));
+
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open again", PATIENCE, Daemon::microphone);
+    daemon.consent(&["guest", "3h"]);
+    daemon.until("closed for guests", CLOSED_WITHIN, |d| !d.microphone());
+    // The time without a microphone is no lost sound.
+    daemon.consent(&["guest", "off"]);
+    let seen = witness.until("listening", |seen| listens(seen) == Some(true)).await;
+    let lost = seen.iter().rev().find_map(state).unwrap()["dropped_s"].as_f64().unwrap();
+    assert!(lost < 0.5, "{lost} s");
+}
+
+/// Pairs of neighbouring samples, as they lie in memory.
+fn pairs(samples: &[f32]) -> HashSet<u64> {
+    let bits = |x: f32| u64::from(x.to_bits());
+    samples.windows(2).map(|pair| bits(pair[0]) | bits(pair[1]) << 32).collect()
+}
+
+/// How many places of a process's memory hold a pair of these samples.
+fn remembered(pid: u32, known: &HashSet<u64>) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut count = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [start, end] = [range.0, range.1].map(|hex| u64::from_str_radix(hex, 16).unwrap());
+        let mut bytes = Vec::new();
+        if memory.seek(SeekFrom::Start(start)).is_err() {
+            continue;
+        }
+        // What cannot be read (a device) is no sound of ours; what was read counts.
+        let _ = (&mut memory).take(end - start).read_to_end(&mut bytes);
+        let words: Vec<u32> =
+            bytes.chunks_exact(4).map(|w| u32::from_ne_bytes(w.try_into().unwrap())).collect();
+        count +=
+            words.windows(2).filter(|w| known.contains(&(u64::from(w[0]) | u64::from(w[1]) << 32))).count();
+    }
+    count
+}
+
+#[tokio::test]
+async fn what_was_heard_is_overwritten_wherever_it_was() {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let sound: Vec<f32> = (0..60 * 48_000).map(|_| random.random_range(-0.3..0.3f32)).collect();
+    let mut converted = Vec::new();
+    Resampler::new(48_000).unwrap().push(&sound, &mut converted);
+    let (raw, converted) = (pairs(&sound), pairs(&converted));
+
+    let (broker, card) = (Mosquitto::start(), Card::new(BARE));
+    card.play(48_000, 60.0, move |k| sound[k as usize].to_le_bytes().to_vec());
+    let daemon = Daemon::start(&card, &broker, "");
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    let pid = daemon.child.id();
+    std::thread::sleep(Duration::from_secs(6)); // to look through a whole memory takes long
+    daemon.until("remembering 5 s", PATIENCE, |_| remembered(pid, &converted) > 5 * 16_000);
+    daemon.consent(&["revoke", "listening"]);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    daemon.until("told", PATIENCE, |d| d.log().contains("overwritten"));
+    // Not one moment of what the cascade heard; of the sound card's own buffers at most what they hold.
+    let (heard, captured) = (remembered(pid, &converted), remembered(pid, &raw));
+    assert!(heard < 16_000 / 1000, "{heard} samples of 16 kHz are left");
+    assert!(captured < 48_000 / 5, "{captured} samples of the sound card are left");
+}
+
+#[tokio::test]
+async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
+    let (broker, card) = (Mosquitto::start(), Card::new(fifo::CONVERTED));
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    card.play(48_000, 21.0, move |k| {
+        let value = (samples.get(k as usize).copied().unwrap_or(0.0).clamp(-1.0, 1.0) * 32767.0) as i16;
+        [value.to_le_bytes(), value.to_le_bytes()].concat()
+    });
+    let witness = Witness::watch(broker.port);
+    let scratch = tempfile::tempdir().unwrap();
+    let pid_file = scratch.path().join("pid");
+    let hook = format!("echo $$ > {}; exec sleep 100", pid_file.display());
+    let rest = format!("[asr]\ncommand = [\"sh\", \"-c\", {hook:?}]\ntimeout_seconds = 100.0");
+    let daemon = Daemon::start(&card, &broker, &rest);
+    daemon.consent(&["grant", "all"]);
+    daemon.until("woken", PATIENCE, |_| fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n')));
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let process = format!("/proc/{}", pid.trim());
+    assert!(Path::new(&process).exists());
+    daemon.consent(&["revoke", "transcription"]);
+    daemon.until("ended", CLOSED_WITHIN, |_| !Path::new(&process).exists());
+    assert!(daemon.microphone(), "listening is another scope");
+    let told = |seen: &[Seen]| seen.iter().any(|s| s.payload.contains("transcription consent was withdrawn"));
+    witness.until("asr_woken with its end", told).await;
+}
