@@ -1,0 +1,40 @@
+"""The variants that benchmarks compare are the network they claim to be."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from export import build
+from model import Shape
+from test_export import network
+from variants import SHUT, forced, ungated
+
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0)
+FEATURES = np.random.default_rng(0).normal(-40.0, 15.0, (1, 80, 360)).astype(np.float32)
+
+
+def run(model: onnx.ModelProto, threshold: float = 0.5) -> list[np.ndarray]:
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = {"features": FEATURES, "gate_threshold": np.array(threshold, np.float32)}
+    return session.run(None, {i.name: inputs[i.name] for i in session.get_inputs()})
+
+
+@pytest.mark.parametrize("shut", SHUT.values())
+def test_as_many_gates_are_shut_as_the_name_says(shut: int):
+    executed = run(forced(build(network(NARROW, 7, 0.0)), shut))[3]
+    assert executed.size == 64 and executed.sum() == 64 - shut
+
+
+def test_ungated_is_the_whole_network_without_conditions():
+    model = network(NARROW, 8, 0.0)
+    variant = ungated(build(model))
+    assert not {"If", "Greater", "ReduceMax"} & {node.op_type for node in variant.graph.node}
+    logits, speech, p, executed = run(variant)
+    with torch.no_grad():
+        expected = model.forward_ungated(torch.from_numpy(FEATURES))
+    assert np.abs(logits - expected.logits.numpy()).max() < 1e-3
+    assert np.abs(speech - expected.speech.numpy()).max() < 1e-3
+    assert (p == 1).all() and (executed == 1).all()
