@@ -59,6 +59,6 @@ build() {
 case "${1:-}" in
     build) build ;;
     runtime) runtime ;;
-    test) build && install mosquitto mosquitto-clients openssl && runtime ;;
+    test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime && runtime ;;
     *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -273,6 +273,23 @@ pub struct Scopes {
     pub transcription: Consent,
 }
 
+/// How the microphone is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Sound arrives.
+    Healthy,
+    /// Nothing has come for a second, or nothing but zeros for long.
+    Suspect,
+    /// It is absent or broke, and is opened again.
+    #[default]
+    Recovering,
+    /// That has gone on for a minute: somebody should look. It is tried again all the same.
+    Failed,
+    /// It is closed because listening is withheld.
+    Closed,
+}
+
 /// The retained state of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -286,6 +303,11 @@ pub struct State {
     pub speech: bool,
     /// Nobody speaks now.
     pub background: bool,
+    /// How the microphone is.
+    pub microphone: Health,
+    /// How much faster than it should the sound card delivers, in parts per million; null until it is
+    /// known. Times of events are corrected for it, up to 1000.
+    pub clock_ppm: Option<f64>,
     /// Emotion of the last finished segment.
     pub emotion: Option<Label>,
     /// Its posterior.

@@ -1,8 +1,10 @@
-//! From a source to the cascade: read, resample, push; and what was lost becomes a gap on the clock.
+//! From a source to the cascade: read, resample, condition, push; and what was lost becomes a gap on the clock.
 
+use crate::audio::conditioning::Conditioner;
 use crate::audio::resample::Resampler;
-use crate::audio::{AudioError, AudioSource, Read};
+use crate::audio::{AudioError, AudioSource, Read, SAMPLE_RATE};
 use crate::cascade::{Cascade, Told};
+use crate::config;
 use crate::model::ModelError;
 use std::time::Duration;
 use zeroize::Zeroize as _;
@@ -13,6 +15,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Reads one opened source into a cascade; holds the buffers that are used again and again.
 pub struct Listener {
     resampler: Resampler,
+    conditioner: Conditioner,
     raw: Vec<f32>,
     samples: Vec<f32>,
     /// Samples at 16 kHz that the source lost.
@@ -51,14 +54,58 @@ impl Listener {
             resampler: Resampler::new(sample_rate)?,
             // Large enough not to grow in daily life: growing leaves a copy behind.
             raw: Vec::with_capacity(sample_rate as usize),
-            samples: Vec::with_capacity(crate::audio::SAMPLE_RATE as usize),
+            samples: Vec::with_capacity(SAMPLE_RATE as usize),
+            conditioner: Conditioner::default(),
             lost: 0,
         })
+    }
+
+    /// The same with the gain and the high-pass of these settings.
+    #[must_use]
+    pub fn conditioned(mut self, settings: &config::Audio) -> Listener {
+        self.conditioner = Conditioner::new(settings, SAMPLE_RATE);
+        self
     }
 
     /// Samples at 16 kHz that the source lost so far.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Whether every sample of the last read was 0.
+    pub fn zeros(&self) -> bool {
+        self.raw.iter().all(|sample| *sample == 0.0)
+    }
+
+    /// So many seconds were lost without the source's knowing: they move the clock.
+    ///
+    /// # Errors
+    /// When the model fails on what came before.
+    pub fn skip(
+        &mut self,
+        seconds: f64,
+        cascade: &mut Cascade,
+        tell: &mut impl FnMut(Told),
+    ) -> Result<(), ModelError> {
+        self.samples.clear();
+        let lost = (seconds.max(0.0) * f64::from(self.resampler.rate())).round() as u64;
+        self.lose(lost, cascade, tell)
+    }
+
+    /// A gap of so many samples at the source's rate.
+    fn lose(
+        &mut self,
+        lost: u64,
+        cascade: &mut Cascade,
+        tell: &mut impl FnMut(Told),
+    ) -> Result<(), ModelError> {
+        let gap = self.resampler.gap(lost, &mut self.samples);
+        self.lost += gap;
+        self.conditioner.apply(&mut self.samples);
+        let pushed = cascade.push(&self.samples, tell);
+        self.conditioner.restart();
+        cascade.gap(gap, tell)?;
+        pushed
     }
 
     /// Reads once, and hands over what it led to. At the end of the source an open segment is ended.
@@ -76,15 +123,12 @@ impl Listener {
         match source.read(&mut self.raw, PATIENCE)? {
             Read::Samples => {
                 self.resampler.push(&self.raw, &mut self.samples);
+                self.conditioner.apply(&mut self.samples);
                 cascade.push(&self.samples, tell)?;
                 Ok(Step::Heard)
             }
             Read::Gap(lost) => {
-                let gap = self.resampler.gap(lost, &mut self.samples);
-                self.lost += gap;
-                let pushed = cascade.push(&self.samples, tell);
-                cascade.gap(gap, tell)?;
-                pushed?;
+                self.lose(lost, cascade, tell)?;
                 Ok(Step::Heard)
             }
             Read::Idle => Ok(Step::Idle),
@@ -100,6 +144,7 @@ impl Listener {
         self.raw.zeroize();
         self.samples.zeroize();
         self.resampler.forget();
+        self.conditioner.restart();
     }
 
     /// No more will come from this source: what is still on the way is judged.
@@ -109,6 +154,7 @@ impl Listener {
     pub fn end(&mut self, cascade: &mut Cascade, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
         self.samples.clear();
         self.resampler.flush(&mut self.samples);
+        self.conditioner.apply(&mut self.samples);
         let pushed = cascade.push(&self.samples, tell);
         cascade.finish(tell)?;
         pushed

@@ -53,6 +53,8 @@ fn state(speech: bool) -> State {
         listening: true,
         speech,
         background: !speech,
+        microphone: undertone::events::Health::Healthy,
+        clock_ppm: None,
         emotion: None,
         confidence: None,
         modules_skipped_pct: Some(97.0),

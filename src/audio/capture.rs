@@ -5,9 +5,10 @@
 
 use super::resample::RATES;
 use super::ring::{Consumer, Producer, ring};
+use crate::config::device::Wanted;
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
 use cpal::{
-    BufferSize, Data, Device, DeviceId, Error, ErrorKind, FrameCount, Host, InputCallbackInfo, Sample as _,
+    BufferSize, Data, Device, Error, ErrorKind, FrameCount, Host, InputCallbackInfo, Sample as _,
     SampleFormat, StreamConfig, StreamInstant, SupportedBufferSize, SupportedStreamConfigRange,
 };
 use std::fmt;
@@ -15,14 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The name that stands for the system's choice.
-pub const DEFAULT: &str = "default";
-
 /// Frames that are averaged at a time, on the stack.
 const BLOCK: usize = 256;
-
-/// A pause of the device longer than this moves the clock. Shorter ones may be late callbacks.
-const OUTAGE: Duration = Duration::from_secs(1);
 
 const UNREADABLE: &str = "it offers no format that undertone can read";
 
@@ -93,30 +88,40 @@ pub fn host() -> Result<Host, String> {
     cpal::host_from_id(id).map_err(|e| reason(&e))
 }
 
-/// Finds a device by the name that `undertone devices` prints, or by its description.
-pub fn find(host: &Host, name: &str) -> Result<Device, String> {
-    if name == DEFAULT {
+/// Finds the device that is meant.
+pub fn find(host: &Host, wanted: &Wanted) -> Result<Device, String> {
+    if let Wanted::Default = wanted {
         return host.default_input_device().ok_or_else(|| "no sound card records".into());
     }
-    if let Some(device) = host.device_by_id(&DeviceId::new(host.id(), name)) {
-        return Ok(device);
-    }
-    let described = |device: &Device| device.description().is_ok_and(|d| d.name() == name);
-    let mut devices = host.input_devices().map_err(|e| reason(&e))?;
-    devices.find(described).ok_or_else(|| "there is no such device".into())
+    let devices = recording(host)?;
+    let names: Vec<_> =
+        devices.iter().map(|(name, description, _)| (name.clone(), description.clone())).collect();
+    let chosen = wanted.pick(&names).map(str::to_owned);
+    let found = devices.into_iter().find(|(name, ..)| Some(name) == chosen.as_ref());
+    found.map(|(.., device)| device).ok_or_else(|| match wanted {
+        Wanted::Matching(_) => "no device matches".into(),
+        _ => "there is no such device".into(),
+    })
 }
 
-/// Names and descriptions of what claims to record. Left out are ALSA's converters, which are other
-/// devices once more or silence, and JACK, which talks to the terminal when it is not running.
+/// Names and descriptions of what claims to record.
 pub fn names(host: &Host) -> Vec<(String, String)> {
+    let devices = recording(host).unwrap_or_default();
+    devices.into_iter().map(|(name, description, _)| (name, description)).collect()
+}
+
+/// What claims to record. Left out are ALSA's converters, which are other devices once more or silence,
+/// JACK, which talks to the terminal when it is not running, and cards by their number.
+fn recording(host: &Host) -> Result<Vec<(String, String, Device)>, String> {
     const HIDDEN: [&str; 8] =
         ["null", "lavrate", "samplerate", "speexrate", "speex", "upmix", "vdownmix", "jack"];
     let named = |device: Device| {
         let name = device.id().ok()?.id().to_owned();
         let description = device.description().map(|d| d.name().to_owned()).unwrap_or_default();
-        (!HIDDEN.contains(&name.as_str())).then_some((name, description))
+        let shown = !HIDDEN.contains(&name.as_str()) && Wanted::parse(&name).is_ok();
+        shown.then_some((name, description, device))
     };
-    host.input_devices().map(|devices| devices.filter_map(named).collect()).unwrap_or_default()
+    Ok(host.input_devices().map_err(|e| reason(&e))?.filter_map(named).collect())
 }
 
 /// What a device offers.
@@ -190,10 +195,10 @@ fn on_data(
     let mut end: Option<StreamInstant> = None;
     move |data, info| {
         faults.callbacks.fetch_add(1, Ordering::Relaxed);
-        let allowed = if faults.overrun.swap(false, Ordering::Relaxed) { Duration::ZERO } else { OUTAGE };
         let begin = info.timestamp().capture;
-        let pause = end.map_or(Duration::ZERO, |end| begin.saturating_duration_since(end));
-        if pause > allowed {
+        // Without an overrun a pause is none: what the sound system held back comes in a burst.
+        if faults.overrun.swap(false, Ordering::Relaxed) {
+            let pause = end.map_or(Duration::ZERO, |end| begin.saturating_duration_since(end));
             producer.lose((pause.as_secs_f64() * f64::from(format.rate)).round() as u64);
         }
         let length = (data.len() / channels) as f64 / f64::from(format.rate);

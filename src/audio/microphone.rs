@@ -9,6 +9,7 @@ use super::held::{Held, HoldError, hold};
 use super::ring::Run;
 use super::{AudioError, AudioSource, Read};
 use crate::config;
+use crate::config::device::{DEFAULT_DEVICE, Wanted};
 use std::time::{Duration, Instant};
 
 /// How long a device may take to open. Sound servers take a second or two to start.
@@ -61,7 +62,8 @@ impl Microphone {
         let open = move || {
             quiet();
             let host = capture::host()?;
-            capture::open(&capture::find(&host, &device)?, ring_seconds, wish)
+            let wanted = Wanted::parse(&device)?;
+            capture::open(&capture::find(&host, &wanted)?, ring_seconds, wish)
         };
         let (capture, stream) = hold(OPEN, open).map_err(|e: HoldError<String>| AudioError::Device {
             device: settings.device.clone(),
@@ -114,6 +116,10 @@ impl AudioSource for Microphone {
         self.capture.format.rate
     }
 
+    fn pending(&self) -> f64 {
+        self.capture.samples.pending() as f64 / f64::from(self.capture.format.rate)
+    }
+
     fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError> {
         let begin = Instant::now();
         loop {
@@ -146,6 +152,8 @@ pub struct Listed {
 pub struct Devices {
     /// All that can record, and the one wanted in any case.
     pub all: Vec<Listed>,
+    /// Name of the one that would be used.
+    pub chosen: Option<String>,
     /// While it is there, the sound system's configuration need not be loaded for every device.
     _host: Option<Held>,
 }
@@ -161,16 +169,22 @@ pub fn list(wanted: &str) -> Result<Devices, AudioError> {
         Ok::<_, String>((capture::names(&host), host))
     });
     let (mut names, _host) = named.map(|(names, host)| (names, Some(host))).unwrap_or_default();
-    for name in [wanted, capture::DEFAULT] {
-        if !names.iter().any(|(known, _)| known == name) {
+    let meant = Wanted::parse(wanted);
+    let mut missing = vec![DEFAULT_DEVICE];
+    if let Ok(Wanted::Named(name)) = &meant {
+        missing.push(name);
+    }
+    for name in missing {
+        if Wanted::Named(name.into()).pick(&names).is_none() {
             names.insert(0, (name.into(), String::new()));
         }
     }
+    let chosen = meant.ok().and_then(|meant| meant.pick(&names).map(str::to_owned));
     let offer = |name: String| {
         let asked = hold(LIST, move || {
             quiet();
             let host = capture::host()?;
-            Ok((capture::offer(&capture::find(&host, &name)?)?, ()))
+            Ok((capture::offer(&capture::find(&host, &Wanted::parse(&name)?)?)?, ()))
         });
         asked.map(|(offer, _)| offer).map_err(|e: HoldError<String>| e.to_string())
     };
@@ -178,11 +192,12 @@ pub fn list(wanted: &str) -> Result<Devices, AudioError> {
         let offer = offer(name.clone());
         Listed { name, description, offer }
     });
-    let all: Vec<Listed> = all.filter(|device| device.offer.is_ok() || device.name == wanted).collect();
+    let used = |device: &Listed| Some(&device.name) == chosen.as_ref();
+    let all: Vec<Listed> = all.filter(|device| device.offer.is_ok() || used(device)).collect();
     if all.iter().all(|device| device.offer.is_err()) {
         return Err(AudioError::NoMicrophone);
     }
-    Ok(Devices { all, _host })
+    Ok(Devices { all, chosen, _host })
 }
 
 /// Keeps ALSA's own lines (half a dozen for a missing card) off the standard error output, on this

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod capture;
+pub mod conditioning;
 pub mod file;
 mod held;
 pub mod microphone;
@@ -39,6 +40,11 @@ pub trait AudioSource {
     /// # Errors
     /// When the source broke and must be opened again.
     fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError>;
+
+    /// Seconds of sound that wait to be read.
+    fn pending(&self) -> f64 {
+        0.0
+    }
 }
 
 /// Why sound cannot be had. Each says what failed and what would mend it.

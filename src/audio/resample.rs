@@ -51,6 +51,11 @@ impl Resampler {
         Ok(Resampler { rate, heard: 0, told: 0, filter })
     }
 
+    /// Samples per second that go in.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
     /// Appends to `out` what `input` completes, at 16 kHz. Samples that are not finite, or beyond
     /// any sound, become 0. Allocates nothing but what `out` needs to grow.
     pub fn push(&mut self, input: &[f32], out: &mut Vec<f32>) {

@@ -44,6 +44,8 @@ pub struct Consumer {
     marks: HeapCons<Mark>,
     counters: Arc<Counters>,
     taken: u64,
+    /// Lost samples that were told.
+    told: u64,
 }
 
 /// What lies next in the ring.
@@ -70,7 +72,7 @@ pub fn ring(capacity: usize) -> (Producer, Consumer) {
         pending: 0,
         full: false,
     };
-    (producer, Consumer { samples: samples_out, marks: marks_out, counters, taken: 0 })
+    (producer, Consumer { samples: samples_out, marks: marks_out, counters, taken: 0, told: 0 })
 }
 
 impl Producer {
@@ -127,6 +129,7 @@ impl Consumer {
             if before == 0 {
                 let lost = mark.lost;
                 self.marks.skip(1);
+                self.told += lost;
                 return Run::Gap(lost);
             }
             count = count.min(usize::try_from(before).unwrap_or(usize::MAX));
@@ -148,6 +151,11 @@ impl Consumer {
     /// Samples that were produced so far, those lost included. Stands still when the device does.
     pub fn produced(&self) -> u64 {
         self.counters.produced.load(Ordering::Relaxed)
+    }
+
+    /// Samples that were produced and not read yet, lost ones included.
+    pub fn pending(&self) -> u64 {
+        self.produced().saturating_sub(self.taken + self.told)
     }
 
     /// Samples lost so far. A gap is told when the first sample behind it is there, so this may be
@@ -204,8 +212,11 @@ mod tests {
         assert_eq!(consumer.read(&mut out), Run::Empty);
         assert_eq!(consumer.lost(), 3);
         producer.write(&[8.0]);
+        assert_eq!(consumer.pending(), 4);
         assert_eq!(consumer.read(&mut out), Run::Gap(3));
+        assert_eq!(consumer.pending(), 1);
         assert_eq!(consumer.read(&mut out), Run::Samples);
+        assert_eq!(consumer.pending(), 0);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 8.0]);
     }
 

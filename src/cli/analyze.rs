@@ -51,7 +51,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
 fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failure> {
     let cpu_before = crate::service::cpu_seconds();
     let mut source = FileSource::open(path)?;
-    let mut listener = Listener::new(source.sample_rate())?;
+    let mut listener = Listener::new(source.sample_rate())?.conditioned(&config.audio);
     let mut cascade = Cascade::new(config, Model::load(&config.model)?);
     let teller = Teller::new(&config.node, cascade.model().version(), Timestamp::now());
     let mut out = std::io::stdout().lock();

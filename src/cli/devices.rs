@@ -1,6 +1,7 @@
 //! `undertone devices`: what can record, how it would be opened, and whether sound comes in.
 
 use super::Failure;
+use crate::audio::conditioning::Conditioner;
 use crate::audio::microphone::{self, Listed, Microphone, Offer};
 use crate::audio::{AudioSource, Read};
 use crate::config::Config;
@@ -20,8 +21,9 @@ const CLIPPED: f32 = 0.999;
 
 /// List the capture devices and show the level of the one in use
 ///
-/// The device marked with `*` is the one that `[audio] device` names. Speak: the bar should move well
-/// above its resting place, and "clipped" should not appear.
+/// The device marked with `*` is the one that the daemon would use. The level is what the daemon hears:
+/// after `audio.gain_db` and `audio.high_pass_hz`. Speak: the bar should move well above its resting
+/// place, and "clipped" should not appear.
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
     /// Configuration file (default: /etc/undertone/undertone.toml if it exists)
@@ -49,18 +51,23 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let devices = microphone::list(&config.device)?;
     for device in &devices.all {
-        let _ = out.write_all(describe(device, &config.device).as_bytes());
+        let used = Some(&device.name) == devices.chosen.as_ref();
+        let _ = out.write_all(describe(device, used).as_bytes());
+    }
+    if devices.chosen.is_none() {
+        let _ = writeln!(out, "\nNo device is {}, which audio.device asks for.", config.device);
     }
     if args.seconds == 0.0 {
         return Ok(());
     }
     let mut microphone = Microphone::open(&config)?;
     let _ = writeln!(out, "\n{}: {}", config.device, microphone.format());
-    show_level(&mut microphone, args.seconds, io::stdout().is_terminal(), &mut out)
+    let conditioner = Conditioner::new(&config, microphone.sample_rate());
+    show_level(&mut microphone, conditioner, args.seconds, io::stdout().is_terminal(), &mut out)
 }
 
-fn describe(device: &Listed, wanted: &str) -> String {
-    let mark = if device.name == wanted { '*' } else { ' ' };
+fn describe(device: &Listed, used: bool) -> String {
+    let mark = if used { '*' } else { ' ' };
     let mut text = format!("{mark} {}", device.name);
     if !device.description.is_empty() && device.description != device.name {
         text += &format!("  ({})", device.description);
@@ -101,11 +108,15 @@ struct Level {
 }
 
 impl Level {
+    /// What the device cut off is to be seen in its own samples, before any gain.
+    fn clipped(&mut self, samples: &[f32]) {
+        self.clipped += samples.iter().filter(|sample| sample.abs() >= CLIPPED).count() as u64;
+    }
+
     fn add(&mut self, samples: &[f32]) {
         for &sample in samples {
             self.energy += f64::from(sample) * f64::from(sample);
             self.peak = self.peak.max(sample.abs());
-            self.clipped += u64::from(sample.abs() >= CLIPPED);
         }
         self.samples += samples.len() as u64;
     }
@@ -139,6 +150,7 @@ fn dbfs(decibels: f64) -> String {
 /// Shows the level: redrawn in place on a terminal, else a line each half second.
 fn show_level(
     source: &mut dyn AudioSource,
+    mut conditioner: Conditioner,
     seconds: f64,
     terminal: bool,
     out: &mut dyn Write,
@@ -153,7 +165,11 @@ fn show_level(
         match source.read(&mut samples, left)? {
             Read::Gap(lost) => now.lost += lost,
             Read::End => break,
-            Read::Samples | Read::Idle => now.add(&samples),
+            Read::Samples | Read::Idle => {
+                now.clipped(&samples);
+                conditioner.apply(&mut samples);
+                now.add(&samples);
+            }
         }
         whole.add(&samples);
         if Instant::now() < next.min(end) {
@@ -188,6 +204,7 @@ mod tests {
         assert!(line.contains(" -20.0 dBFS, peak  -20.0 dBFS") && !line.contains("clipped"), "{line}");
         assert_eq!(line.matches('#').count(), 27, "two thirds of the bar");
         level.add(&[1.0]);
+        level.clipped(&[1.0]);
         assert!(level.line().ends_with("clipped 1 times"), "{}", level.line());
         let mut silence = Level::default();
         silence.add(&[0.0; 10]);

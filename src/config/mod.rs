@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 mod consent;
+pub mod device;
 mod validation;
 
 pub use consent::{ConsentRules, QuietHours, Written};
@@ -42,12 +43,18 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audio {
-    /// Device name as `undertone devices` prints it, or `default`.
+    /// Device name as `undertone devices` prints it, a regular expression between slashes, or `default`.
     pub device: String,
+    /// Added to the level of every sample, in dB.
+    pub gain_db: f64,
+    /// Sound below this frequency is taken out, in Hz; 0: none.
+    pub high_pass_hz: f64,
     /// Seconds of audio the ring holds while the listener is busy.
     pub ring_seconds: f64,
     /// Seconds without a sample after which the microphone is opened again.
     pub stall_seconds: f64,
+    /// Seconds of nothing but zeros after which the microphone counts as muted; 0: never.
+    pub silence_seconds: f64,
     /// Longest pause between two attempts to open the microphone, in seconds.
     pub retry_seconds: f64,
 }
@@ -151,7 +158,15 @@ impl Default for Config {
 
 impl Default for Audio {
     fn default() -> Self {
-        Audio { device: "default".into(), ring_seconds: 4.0, stall_seconds: 5.0, retry_seconds: 10.0 }
+        Audio {
+            device: "default".into(),
+            gain_db: 0.0,
+            high_pass_hz: 0.0,
+            ring_seconds: 4.0,
+            stall_seconds: 5.0,
+            silence_seconds: 30.0,
+            retry_seconds: 5.0,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a configuration may hold, and the sentences for what it may not.
 
 use super::Config;
+use super::device::Wanted;
 use std::path::{Path, PathBuf};
 
 /// Why a configuration is refused.
@@ -56,8 +57,27 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         });
     }
     let seconds = "allowed are seconds from 0.1 to 3600";
+    if let Err(allowed) = Wanted::parse(&config.audio.device) {
+        return Err(ConfigError::Value {
+            key: "audio.device",
+            value: format!("{:?}", config.audio.device),
+            allowed,
+        });
+    }
+    within("audio.gain_db", config.audio.gain_db, -40.0, 40.0, "allowed are -40 to 40 dB")?;
+    let high_pass = config.audio.high_pass_hz;
+    if high_pass != 0.0 {
+        within("audio.high_pass_hz", high_pass, 20.0, 400.0, "allowed are 0 (off) and 20 to 400 Hz")?;
+    }
     within("audio.ring_seconds", config.audio.ring_seconds, 0.5, 60.0, "allowed are 0.5 to 60 seconds")?;
     within("audio.stall_seconds", config.audio.stall_seconds, 0.1, 3600.0, seconds)?;
+    within(
+        "audio.silence_seconds",
+        config.audio.silence_seconds,
+        0.0,
+        86_400.0,
+        "allowed are 0 (never) to 86400 seconds",
+    )?;
     within("audio.retry_seconds", config.audio.retry_seconds, 0.1, 3600.0, seconds)?;
     let share = "allowed are 0 to 1";
     within("model.gate_threshold", config.model.gate_threshold, 0.0, 1.0, share)?;

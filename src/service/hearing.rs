@@ -3,23 +3,25 @@
 //! In: sound. Out: [`Heard`], through a bounded queue that never makes this thread wait. It touches
 //! neither the network nor the disk.
 
+use super::clock::{StreamClock, since_boot};
+use super::liveness::{Liveness, Tell};
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
 use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
-use crate::events::{Component, Consent, Scopes};
+use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// First pause before the microphone is opened again; it doubles up to `audio.retry_seconds`.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Between two progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// Later events follow the card's deviation in steps of this, so that the times of one moment agree.
+const FOLLOW: Duration = Duration::from_millis(20);
 
 /// Where the sound comes from.
 pub enum Source {
@@ -34,6 +36,10 @@ pub enum Source {
 pub struct Progress {
     /// Sound arrives.
     pub listening: bool,
+    /// How the microphone is.
+    pub microphone: Health,
+    /// How much faster than it should the sound card delivers, in parts per million.
+    pub clock_ppm: Option<f64>,
     /// Someone speaks.
     pub speaking: bool,
     /// Samples at 16 kHz since the stream began.
@@ -48,6 +54,8 @@ pub struct Progress {
 pub enum Heard {
     /// The first sample was heard at this moment.
     Begun(Timestamp),
+    /// Later events reckon from here: the card's deviation, or a wall clock that was set.
+    Anchor(Timestamp),
     /// The cascade has something to tell; the stream was this far, in samples.
     Told(Told, u64),
     /// How far the stream is.
@@ -74,13 +82,15 @@ pub struct Hearing {
     consent: watch::Receiver<Scopes>,
     /// The microphone is closed because it has to be: that time is no loss.
     resting: bool,
-    anchor: Option<Instant>,
+    /// From the first sample on.
+    clock: Option<StreamClock>,
+    anchor: Timestamp,
+    liveness: Liveness,
     lost: u64,
     reported: Instant,
     /// Messages that found the queue full since the last that did not.
     unsent: u64,
-    /// What was last told of each kind of failure.
-    audio_problem: Option<String>,
+    /// What was last told of the model.
     model_problem: Option<String>,
 }
 
@@ -94,17 +104,18 @@ impl Hearing {
         consent: watch::Receiver<Scopes>,
     ) -> Hearing {
         Hearing {
+            liveness: Liveness::new(settings, since_boot()),
             settings: settings.clone(),
             cascade,
             told,
             stop,
             consent,
             resting: false,
-            anchor: None,
+            clock: None,
+            anchor: Timestamp::now(),
             lost: 0,
             reported: Instant::now(),
             unsent: 0,
-            audio_problem: None,
             model_problem: None,
         }
     }
@@ -124,14 +135,11 @@ impl Hearing {
     }
 
     fn microphone(&mut self) {
-        let mut pause = FIRST_RETRY;
         while !self.stop.is_cancelled() {
             if !self.may_listen() {
                 self.rest();
-                pause = FIRST_RETRY;
                 continue;
             }
-            let heard_before = self.cascade.clock();
             let outcome = Microphone::open(&self.settings).and_then(|mut microphone| {
                 self.catch_up();
                 self.listen(&mut microphone)
@@ -141,11 +149,9 @@ impl Hearing {
             }
             if let Err(e) = outcome {
                 self.audio_failed(&e);
+                let pause = self.liveness.pause();
+                self.wait(Duration::from_secs_f64(pause));
             }
-            let worked = self.cascade.clock() > heard_before;
-            let longest = Duration::from_secs_f64(self.settings.retry_seconds).max(FIRST_RETRY);
-            pause = if worked { FIRST_RETRY } else { (pause * 2).min(longest) };
-            self.wait(pause);
         }
     }
 
@@ -162,7 +168,7 @@ impl Hearing {
         if let Err(e) = self.cascade.forget() {
             self.model_failed(&e.to_string());
         }
-        self.audio_problem = None;
+        self.liveness.closed();
         self.send(Heard::Closed);
         self.progress(false);
         while !self.may_listen() && !self.stop.is_cancelled() {
@@ -170,9 +176,10 @@ impl Hearing {
         }
     }
 
-    /// Reads one opened source until it ends or breaks, or until the thread shall stop.
+    /// Reads one opened source until it ends, breaks or should be opened anew, or until the thread
+    /// shall stop.
     fn listen(&mut self, source: &mut dyn AudioSource) -> Result<(), AudioError> {
-        let mut listener = Listener::new(source.sample_rate())?;
+        let mut listener = Listener::new(source.sample_rate())?.conditioned(&self.settings);
         let lost_before = self.lost;
         let mut told = Vec::new();
         let outcome = loop {
@@ -187,7 +194,8 @@ impl Hearing {
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
             self.lost = lost_before + listener.lost();
             match &step {
-                Ok(Step::Heard) => self.heard(),
+                Ok(Step::Heard) => self.heard(&mut listener, source.pending(), &mut told),
+                Ok(Step::Idle) => self.liveness.idle(since_boot()),
                 Err(ListenError::Model(e)) => self.model_failed(&e.to_string()),
                 _ => {}
             }
@@ -199,6 +207,10 @@ impl Hearing {
             }
             if self.reported.elapsed() >= PROGRESS {
                 self.progress(step.is_ok_and(|s| s == Step::Heard));
+                if self.liveness.reopen(since_boot()) {
+                    tracing::debug!("nothing but zeros: the microphone is opened anew");
+                    break Ok(());
+                }
             }
         };
         // What was heard before the break is judged all the same.
@@ -209,26 +221,42 @@ impl Hearing {
         outcome
     }
 
-    /// Sound arrives: the clock is anchored by the first samples, and earlier trouble is over.
-    fn heard(&mut self) {
-        if self.anchor.is_none() {
-            let behind = Duration::from_secs_f64(self.cascade.clock() as f64 / f64::from(SAMPLE_RATE));
-            self.anchor = Instant::now().checked_sub(behind);
-            let ago = SignedDuration::try_from(behind).unwrap_or_default();
-            let anchor = Timestamp::now().checked_sub(ago).unwrap_or_else(|_| Timestamp::now());
-            self.send(Heard::Begun(anchor));
+    /// Sound arrives: the clock is anchored by the first samples, and earlier trouble may be over.
+    fn heard(&mut self, listener: &mut Listener, pending: f64, told: &mut Vec<Told>) {
+        let now = since_boot();
+        let heard = self.seconds() + pending;
+        let lost = match &mut self.clock {
+            Some(clock) => clock.look(now, heard),
+            None => {
+                let clock = StreamClock::new(now, Timestamp::now(), heard);
+                self.anchor = clock.anchor(now);
+                self.clock = Some(clock);
+                self.send(Heard::Begun(self.anchor));
+                None
+            }
+        };
+        if let Some(seconds) = lost {
+            tracing::warn!(
+                "{seconds:.1} s of sound are missing: the machine or the sound system stood still"
+            );
+            if let Err(e) = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what)) {
+                self.model_failed(&e.to_string());
+            }
         }
-        if self.audio_problem.take().is_some() {
-            let message = "the microphone delivers sound again".into();
-            self.send(Heard::Problem { component: Component::Audio, message, recovered: true });
-        }
+        let tell = self.liveness.heard(now, listener.zeros());
+        self.audio(tell);
+    }
+
+    /// Seconds of samples since the stream began, those included that were lost.
+    fn seconds(&self) -> f64 {
+        self.cascade.clock() as f64 / f64::from(SAMPLE_RATE)
     }
 
     /// The time without a microphone moves the clock like any other loss.
     fn catch_up(&mut self) {
-        let Some(anchor) = self.anchor else { return };
-        let due = (anchor.elapsed().as_secs_f64() * f64::from(SAMPLE_RATE)) as u64;
-        let missed = due.saturating_sub(self.cascade.clock());
+        let heard = self.seconds();
+        let Some(clock) = &mut self.clock else { return };
+        let missed = (clock.missed(since_boot(), heard) * f64::from(SAMPLE_RATE)) as u64;
         let mut told = Vec::new();
         if let Err(e) = self.cascade.gap(missed, &mut |what| told.push(what)) {
             self.model_failed(&e.to_string());
@@ -237,6 +265,22 @@ impl Hearing {
             self.lost += missed;
         }
         self.pass_on(&mut told);
+    }
+
+    /// Times of later events follow the card's deviation, and a wall clock that somebody set.
+    fn follow(&mut self) {
+        let Some(clock) = &mut self.clock else { return };
+        let now = since_boot();
+        if let Some(seconds) = clock.wall_set(now, Timestamp::now()) {
+            tracing::warn!("the system's clock was set by {seconds:+.1} s; times of events follow it");
+        }
+        let anchor = clock.anchor(now);
+        let off = anchor.duration_since(self.anchor).unsigned_abs();
+        // Not within a segment: its parts shall agree.
+        if off >= FOLLOW && !self.cascade.speaking() {
+            self.anchor = anchor;
+            self.send(Heard::Anchor(anchor));
+        }
     }
 
     fn pass_on(&mut self, told: &mut Vec<Told>) {
@@ -252,12 +296,20 @@ impl Hearing {
     }
 
     fn audio_failed(&mut self, error: &AudioError) {
-        let message = error.to_string();
-        if self.audio_problem.as_ref() != Some(&message) {
-            self.audio_problem = Some(message.clone());
-            self.send(Heard::Problem { component: Component::Audio, message, recovered: false });
-        }
+        let tell = self.liveness.lost(since_boot(), &error.to_string());
+        self.audio(tell);
         self.progress(false);
+    }
+
+    fn audio(&mut self, tell: Option<Tell>) {
+        let (message, recovered) = match tell {
+            None => return,
+            Some(Tell::Problem(message)) => (message, false),
+            Some(Tell::Recovered(message)) => (message, true),
+        };
+        let flows = matches!(self.liveness.health(), Health::Healthy | Health::Suspect);
+        self.progress(flows); // first, so that the state told with the event is the new one
+        self.send(Heard::Problem { component: Component::Audio, message, recovered });
     }
 
     fn model_failed(&mut self, message: &str) {
@@ -270,8 +322,11 @@ impl Hearing {
 
     fn progress(&mut self, listening: bool) -> Progress {
         self.reported = Instant::now();
+        self.follow();
         let progress = Progress {
             listening,
+            microphone: self.liveness.health(),
+            clock_ppm: self.clock.as_ref().and_then(StreamClock::ppm),
             speaking: self.cascade.speaking(),
             clock: self.cascade.clock(),
             lost: self.lost,
@@ -300,7 +355,7 @@ impl Hearing {
 
     fn wait(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        while !self.stop.is_cancelled() && Instant::now() < until {
+        while !self.stop.is_cancelled() && self.may_listen() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -3,7 +3,9 @@
 //! In: a configuration and a source of sound. Out: MQTT messages, and a recogniser that is woken for
 //! segments that may be transcribed.
 
+mod clock;
 mod hearing;
+mod liveness;
 
 pub use hearing::{Heard, Progress, Source};
 
@@ -13,7 +15,7 @@ use crate::cascade::{Cascade, Effort, Segment, Told};
 use crate::config::Config;
 use crate::consent::keeper::LOOK_EVERY;
 use crate::consent::{self, Keeper, Scope};
-use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label, State};
+use crate::events::{AsrDecision, BackgroundCause, Consent, Event, Label, State};
 use crate::home::{Client, HomeError};
 use crate::model::{Model, ModelError};
 use crate::tell::{Teller, round};
@@ -165,8 +167,10 @@ impl Service {
                 self.teller = Teller::new(&self.config.node, &self.model, anchor);
                 tracing::info!("listening");
             }
+            Heard::Anchor(anchor) => self.teller = Teller::new(&self.config.node, &self.model, anchor),
             Heard::Progress(progress) => {
-                let changed = progress.listening != self.progress.listening;
+                let changed = progress.listening != self.progress.listening
+                    || progress.microphone != self.progress.microphone;
                 self.progress = progress;
                 if changed {
                     self.publish_state();
@@ -177,9 +181,6 @@ impl Service {
                     tracing::info!("{message}");
                 } else {
                     tracing::warn!("{message}");
-                }
-                if component == Component::Audio {
-                    self.progress.listening = recovered;
                 }
                 self.client.event(&self.teller.problem(component, message, recovered));
                 self.publish_state();
@@ -328,6 +329,8 @@ impl Service {
             listening: self.progress.listening,
             speech: self.progress.speaking,
             background: self.background.is_some() && !self.progress.speaking,
+            microphone: self.progress.microphone,
+            clock_ppm: self.progress.clock_ppm.map(|ppm| round(ppm, 1)),
             emotion: self.emotion.map(|(label, _)| label),
             confidence: self.emotion.map(|(_, confidence)| confidence),
             modules_skipped_pct: (modules > 0).then(|| round(100.0 * (1.0 - run as f64 / modules as f64), 1)),

@@ -1,0 +1,124 @@
+//! Which microphone `audio.device` means.
+//!
+//! Cards are numbered in the order in which they are found, so a number means another card after the
+//! next start. Names stay.
+
+use regex_lite::{Regex, RegexBuilder};
+
+/// The name that stands for the system's choice.
+pub const DEFAULT_DEVICE: &str = "default";
+
+/// A parsed `audio.device`.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// The system's choice.
+    Default,
+    /// The device with this name, or this description.
+    Named(String),
+    /// The first device whose name or description matches.
+    Matching(Regex),
+}
+
+impl Wanted {
+    /// `default`, a name such as `hw:CARD=Mic`, or a regular expression between slashes, for which
+    /// upper and lower case are the same.
+    ///
+    /// # Errors
+    /// What is allowed, if it is a number, or no regular expression.
+    pub fn parse(device: &str) -> Result<Wanted, &'static str> {
+        if device == DEFAULT_DEVICE {
+            return Ok(Wanted::Default);
+        }
+        if let Some(pattern) = device.strip_prefix('/') {
+            let pattern = pattern.strip_suffix('/').filter(|pattern| !pattern.is_empty());
+            let regex = pattern.and_then(|p| RegexBuilder::new(p).case_insensitive(true).build().ok());
+            return regex.map(Wanted::Matching).ok_or("it is no regular expression between two slashes");
+        }
+        let arguments = device.split_once(':').map_or(device, |(_, arguments)| arguments);
+        let card = arguments.split(',').next().unwrap_or_default();
+        let card = card.strip_prefix("CARD=").unwrap_or(card);
+        if card.chars().all(|c| c.is_ascii_digit()) {
+            return Err("cards change their numbers; allowed are a name as `undertone devices` prints it \
+                        (\"hw:CARD=…\"), a regular expression (\"/usb/\") and \"default\"");
+        }
+        Ok(Wanted::Named(device.into()))
+    }
+
+    /// Which of these devices, each with its name and its description, is meant. Of several that match
+    /// a regular expression the most direct one is taken, so that nothing is converted on the way.
+    pub fn pick<'a>(&self, devices: &'a [(String, String)]) -> Option<&'a str> {
+        let found = match self {
+            Wanted::Default => devices.iter().find(|(name, _)| name == DEFAULT_DEVICE),
+            Wanted::Named(wanted) => {
+                let whole = format!("{wanted},DEV=0"); // as the sound system completes it
+                devices
+                    .iter()
+                    .find(|(name, _)| name == wanted || *name == whole)
+                    .or_else(|| devices.iter().find(|(_, description)| description == wanted))
+            }
+            Wanted::Matching(regex) => devices
+                .iter()
+                .filter(|(name, description)| regex.is_match(name) || regex.is_match(description))
+                .min_by_key(|(name, _)| (directness(name), name.len(), name.clone())),
+        };
+        found.map(|(name, _)| name.as_str())
+    }
+}
+
+fn directness(name: &str) -> u8 {
+    match name.split(':').next().unwrap_or_default() {
+        "hw" => 0,
+        "plughw" => 1,
+        "sysdefault" | "front" | "dsnoop" => 3,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick<'a>(wanted: &str, devices: &'a [(String, String)]) -> Option<&'a str> {
+        Wanted::parse(wanted).unwrap().pick(devices)
+    }
+
+    fn devices() -> Vec<(String, String)> {
+        [
+            ("default", "Default Audio Device"),
+            ("sysdefault:CARD=Device", "USB PnP Sound Device"),
+            ("plughw:CARD=Device,DEV=0", "USB PnP Sound Device, USB Audio"),
+            ("hw:CARD=Device,DEV=1", "USB PnP Sound Device, USB Audio #1"),
+            ("hw:CARD=Device,DEV=0", "USB PnP Sound Device, USB Audio"),
+            ("hw:CARD=PCH,DEV=0", "HDA Intel PCH, ALC257 Analog"),
+        ]
+        .map(|(name, description)| (name.into(), description.into()))
+        .to_vec()
+    }
+
+    #[test]
+    fn names_descriptions_and_patterns_find_a_device() {
+        let devices = devices();
+        assert_eq!(pick("default", &devices), Some("default"));
+        assert_eq!(pick("hw:CARD=PCH,DEV=0", &devices), Some("hw:CARD=PCH,DEV=0"));
+        assert_eq!(pick("hw:CARD=PCH", &devices), Some("hw:CARD=PCH,DEV=0"));
+        assert_eq!(pick("HDA Intel PCH, ALC257 Analog", &devices), Some("hw:CARD=PCH,DEV=0"));
+        assert_eq!(pick("hw:CARD=PC", &devices), None);
+        assert_eq!(pick("/usb pnp/", &devices), Some("hw:CARD=Device,DEV=0"));
+        assert_eq!(pick("/plug.*device/", &devices), Some("plughw:CARD=Device,DEV=0"));
+        assert_eq!(pick("/#1$/", &devices), Some("hw:CARD=Device,DEV=1"));
+        assert_eq!(pick("/bluetooth/", &devices), None);
+    }
+
+    #[test]
+    fn numbers_and_broken_patterns_are_refused() {
+        for wanted in ["hw:0", "hw:1,0", "plughw:2,0", "hw:CARD=0,DEV=0", "3", ""] {
+            assert!(Wanted::parse(wanted).unwrap_err().contains("numbers"), "{wanted}");
+        }
+        for wanted in ["/", "//", "/(/", "/usb"] {
+            assert!(Wanted::parse(wanted).unwrap_err().contains("regular expression"), "{wanted}");
+        }
+        for wanted in ["hw:CARD=U0x46d0x825", "pulse", "usbstream:CARD=Mic"] {
+            assert!(matches!(Wanted::parse(wanted), Ok(Wanted::Named(_))), "{wanted}");
+        }
+    }
+}

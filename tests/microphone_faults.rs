@@ -1,0 +1,191 @@
+//! Microphones as they are: absent, unplugged, replaced, mute, behind a sound server that dies. The real
+//! binary, a real PulseAudio, a real mosquitto.
+
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+#[path = "support/pulse.rs"]
+mod pulse;
+#[path = "support/room.rs"]
+mod room;
+#[path = "support/sensor.rs"]
+mod sensor;
+
+use jiff::Timestamp;
+use mosquitto::Mosquitto;
+use pulse::Pulse;
+use sensor::Sensor;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A device that has come back must be heard within this time.
+const BACK: Duration = Duration::from_secs(10);
+
+/// Impatient, so that the tests are short.
+const AUDIO: &str = "[audio]\nstall_seconds = 1.5\nretry_seconds = 1.0\n";
+
+/// Pause and length of what [`voice`] holds, in seconds.
+const PAUSE: f64 = 1.0;
+const LENGTH: f64 = 5.15;
+
+/// A voice between two pauses, as a WAV file.
+fn voice(folder: &TempDir) -> PathBuf {
+    let (from, to) = room::VOICES[0];
+    let part = ((from - PAUSE) * 16_000.0) as usize..((to + 2.0) * 16_000.0) as usize;
+    let path = folder.path().join("voice.wav");
+    room::write_wav(&path, &room::samples()[part], 16_000, 1, 16);
+    path
+}
+
+/// Plays the voice and waits for its emotion, which must bear the time at which it was spoken. Returns
+/// it, with the moment at which it was spoken.
+async fn speak(pulse: &Pulse, sensor: &mut Sensor, wav: &Path) -> (Value, Timestamp) {
+    let begun = Timestamp::now();
+    let _playing = pulse.play(wav);
+    let emotion = sensor.event("emotion").await;
+    let time = |key: &str| emotion[key].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let after = |moment: Timestamp| moment.duration_since(begun).as_secs_f64();
+    let (start, end) = (after(time("start")), after(time("end")));
+    let log = sensor.log();
+    assert!((start - PAUSE).abs() < 1.5, "spoken {PAUSE} s after it began, told as {start} s: {log}");
+    assert!((end - PAUSE - LENGTH).abs() < 1.7, "{end}: {log}");
+    (emotion, time("start"))
+}
+
+/// Wall clock of sample 0, in seconds, by what an emotion says.
+fn zero(emotion: &Value) -> f64 {
+    let start: Timestamp = emotion["start"].as_str().unwrap().parse().unwrap();
+    start.as_duration().as_secs_f64() - emotion["start_s"].as_f64().unwrap()
+}
+
+#[tokio::test]
+async fn absent_then_there_then_unplugged_then_another_card_with_another_rate() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    let wav = voice(&folder);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
+    let sentence = sensor.problem(false).await;
+    assert!(sentence.starts_with("microphone default"), "{sentence}");
+    sensor.health("recovering").await;
+
+    let card = pulse.plug("first", 48_000);
+    let plugged = Instant::now();
+    assert_eq!(sensor.problem(true).await, "the microphone delivers sound again");
+    assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
+    sensor.health("healthy").await;
+    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+
+    pulse.unplug(card);
+    sensor.problem(false).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    pulse.plug("second", 44_100);
+    let plugged = Instant::now();
+    sensor.problem(true).await;
+    assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
+    let (second, _) = speak(&pulse, &mut sensor, &wav).await;
+    // The time without a card is on the clock of the samples too.
+    assert!((zero(&second) - zero(&first)).abs() < 0.3, "{first}\n{second}");
+    let state = sensor.health("healthy").await;
+    assert!(state["dropped_s"].as_f64().unwrap() > 3.0, "{state}");
+    sensor.stop();
+}
+
+#[tokio::test]
+async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
+    let (broker, mut pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    let wav = voice(&folder);
+    pulse.plug("card", 48_000);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
+    sensor.health("healthy").await;
+
+    pulse.kill();
+    sensor.problem(false).await;
+    pulse.restart();
+    pulse.plug("card", 48_000);
+    let back = Instant::now();
+    sensor.problem(true).await;
+    assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
+    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+
+    pulse.freeze();
+    let sentence = sensor.problem(false).await;
+    assert!(sentence.contains("no sound for 1.5 s"), "{sentence}");
+    pulse.thaw();
+    let back = Instant::now();
+    sensor.problem(true).await;
+    assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
+    let (second, _) = speak(&pulse, &mut sensor, &wav).await;
+    assert!((zero(&second) - zero(&first)).abs() < 0.3, "{first}\n{second}");
+    sensor.stop();
+}
+
+/// A laptop that was suspended, or a machine too busy to listen: the whole daemon stands still.
+#[tokio::test]
+async fn a_suspension_moves_the_clock() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    let wav = voice(&folder);
+    pulse.plug("card", 48_000);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
+    sensor.health("healthy").await;
+    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+    sensor.signal("-STOP");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    sensor.signal("-CONT");
+    // What it finds missing, it finds within seconds.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (second, _) = speak(&pulse, &mut sensor, &wav).await;
+    assert!((zero(&second) - zero(&first)).abs() < 0.5, "{first}\n{second}\n{}", sensor.log());
+    sensor.stop();
+}
+
+#[tokio::test]
+async fn nothing_but_zeros_is_told() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    let wav = voice(&folder);
+    pulse.plug("mute", 48_000);
+    let audio = "[audio]\nsilence_seconds = 3.0\n";
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), audio, &[]).await;
+    let sentence = sensor.problem(false).await;
+    assert!(sentence.contains("every sample of the microphone has been 0 for 3 s"), "{sentence}");
+    sensor.health("suspect").await;
+    let playing = pulse.play(&wav);
+    assert_eq!(sensor.problem(true).await, "the microphone is no longer silent");
+    sensor.health("healthy").await;
+    drop(playing);
+    sensor.stop();
+}
+
+/// Somebody sets the clock (a Pi without a battery does so at every start): later times follow it, the
+/// samples' clock does not.
+#[tokio::test]
+async fn a_wall_clock_that_is_set_does_not_move_the_samples() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    let wav = voice(&folder);
+    pulse.plug("card", 48_000);
+    let file = folder.path().join("faketime");
+    std::fs::write(&file, "+0s").unwrap();
+    let arch = std::env::consts::ARCH;
+    let environment = [
+        ("LD_PRELOAD", format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1")),
+        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ("FAKETIME_NO_CACHE", "1".into()),
+    ];
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &environment).await;
+    sensor.health("healthy").await;
+    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+    std::fs::write(&file, "-7200s").unwrap();
+    let begun = Instant::now();
+    while !sensor.log().contains("the system's clock was set by -7200.0 s") {
+        assert!(begun.elapsed() < BACK, "{}", sensor.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let _playing = pulse.play(&wav);
+    let second = sensor.event("emotion").await;
+    assert!((zero(&second) - zero(&first) + 7_200.0).abs() < 0.5, "{first}\n{second}");
+    assert!(!sensor.log().contains("are missing"), "{}", sensor.log());
+    let problems = sensor.problems();
+    assert!(problems.is_empty(), "{problems:?}");
+    sensor.stop();
+}
