@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench train test-training runtime clean
+.PHONY: help demo build test soak soak-short lint bench train test-training runtime clean
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -24,6 +24,15 @@ runtime: ## ONNX Runtime, into .runtime
 test: ## every test; sets up what they need
 	@scripts/setup.sh test
 	$(CARGO) test --locked
+
+HOURS ?= 8
+soak: runtime ## HOURS=8 of a room at 15 times real speed, with brokers, recognisers, devices failing
+	@scripts/setup.sh test
+	UNDERTONE_SOAK_HOURS=$(HOURS) $(CARGO) test --locked --release --test soak -- --ignored --nocapture
+
+soak-short: runtime ## half an hour of it, in two minutes
+	@scripts/setup.sh test
+	UNDERTONE_SOAK_HOURS=0.5 $(CARGO) test --locked --test soak -- --ignored --nocapture
 
 lint: ## formatting and clippy, as CI demands them
 	@scripts/setup.sh build

@@ -113,3 +113,42 @@ fn check_says_what_works_and_what_does_not() {
     assert!(line("broker tcp").starts_with("FAIL"));
     assert!(line("recogniser").starts_with("FAIL") && line("recogniser").contains("no-such-recogniser"));
 }
+
+#[test]
+fn check_as_json_holds_every_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, "[mqtt]\nbroker = \"mqtt://127.0.0.1:1\"\n").unwrap();
+    let check = |flags: &[&str]| {
+        let run = finish(
+            undertone()
+                .args(["check", "--json", "--config"])
+                .arg(&path)
+                .args(flags)
+                .env("STATE_DIRECTORY", folder.path()),
+        );
+        let report = run.json().remove(0);
+        let stages: Vec<(String, String)> = report["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| (s["stage"].as_str().unwrap().to_owned(), s["outcome"].as_str().unwrap().to_owned()))
+            .collect();
+        (run.status, report["ok"].as_bool().unwrap(), stages)
+    };
+    let (status, ok, stages) = check(&[]);
+    assert_eq!((status, ok), (1, false));
+    let outcome = |name: &str| stages.iter().find(|(stage, _)| stage == name).map(|(_, o)| o.as_str());
+    for good in ["configuration", "library", "model", "broker name", "recogniser"] {
+        assert_eq!(outcome(good), Some("ok"), "{good}: {stages:?}");
+    }
+    assert_eq!(outcome("broker tcp"), Some("failed"), "{stages:?}");
+    // What systemd asks before a start: the broker may come later.
+    let (status, ok, stages) = check(&["--offline"]);
+    assert_eq!((status, ok), (0, true), "{stages:?}");
+    let skipped: Vec<&str> = stages.iter().filter(|(_, o)| o == "skipped").map(|(s, _)| s.as_str()).collect();
+    assert_eq!(skipped, ["microphone", "broker"]);
+    std::fs::write(&path, "node = \"a b\"\n").unwrap();
+    let (status, ok, stages) = check(&["--offline"]);
+    assert_eq!((status, ok, stages[0].1.as_str()), (2, false, "failed"));
+}

@@ -75,7 +75,7 @@ fn every_key_is_explained() {
 fn every_number_has_limits_and_the_error_names_key_and_value() {
     for (table, key, default) in keys() {
         let bad: &[(&str, &str)] = match default {
-            Value::Float(_) => &[("-1.0", "-1"), ("1e9", "1000000000"), ("nan", "NaN"), ("inf", "inf")],
+            Value::Float(_) => &[("-50.0", "-50"), ("1e9", "1000000000"), ("nan", "NaN"), ("inf", "inf")],
             Value::Integer(_) => &[("0", "0"), ("1000000000", "1000000000")],
             _ => continue,
         };
@@ -123,6 +123,8 @@ fn words_that_are_not_allowed_are_named_with_what_is() {
         ("mqtt", "broker", "\"http://broker.lan\"", "\"embedded\""),
         ("mqtt", "embedded_listen", "\"localhost\"", "127.0.0.1:1883"),
         ("asr", "command", "[\" \"]", "must name a program"),
+        ("audio", "device", "\"hw:1,0\"", "cards change their numbers"),
+        ("audio", "device", "\"/usb\"", "no regular expression"),
     ];
     for (table, key, value, allowed) in cases {
         let e = parse(&file(table, key, value)).unwrap_err();

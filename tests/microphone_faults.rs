@@ -39,9 +39,8 @@ fn voice(folder: &TempDir) -> PathBuf {
     path
 }
 
-/// Plays the voice and waits for its emotion, which must bear the time at which it was spoken. Returns
-/// it, with the moment at which it was spoken.
-async fn speak(pulse: &Pulse, sensor: &mut Sensor, wav: &Path) -> (Value, Timestamp) {
+/// Plays the voice and waits for its emotion, which must bear the time at which it was spoken.
+async fn speak(pulse: &Pulse, sensor: &mut Sensor, wav: &Path) -> Value {
     let begun = Timestamp::now();
     let _playing = pulse.play(wav);
     let emotion = sensor.event("emotion").await;
@@ -51,7 +50,7 @@ async fn speak(pulse: &Pulse, sensor: &mut Sensor, wav: &Path) -> (Value, Timest
     let log = sensor.log();
     assert!((start - PAUSE).abs() < 1.5, "spoken {PAUSE} s after it began, told as {start} s: {log}");
     assert!((end - PAUSE - LENGTH).abs() < 1.7, "{end}: {log}");
-    (emotion, time("start"))
+    emotion
 }
 
 /// Wall clock of sample 0, in seconds, by what an emotion says.
@@ -74,7 +73,7 @@ async fn absent_then_there_then_unplugged_then_another_card_with_another_rate() 
     assert_eq!(sensor.problem(true).await, "the microphone delivers sound again");
     assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
     sensor.health("healthy").await;
-    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+    let first = speak(&pulse, &mut sensor, &wav).await;
 
     pulse.unplug(card);
     sensor.problem(false).await;
@@ -83,7 +82,7 @@ async fn absent_then_there_then_unplugged_then_another_card_with_another_rate() 
     let plugged = Instant::now();
     sensor.problem(true).await;
     assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
-    let (second, _) = speak(&pulse, &mut sensor, &wav).await;
+    let second = speak(&pulse, &mut sensor, &wav).await;
     // The time without a card is on the clock of the samples too.
     assert!((zero(&second) - zero(&first)).abs() < 0.3, "{first}\n{second}");
     let state = sensor.health("healthy").await;
@@ -106,7 +105,7 @@ async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
     let back = Instant::now();
     sensor.problem(true).await;
     assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
-    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+    let first = speak(&pulse, &mut sensor, &wav).await;
 
     pulse.freeze();
     let sentence = sensor.problem(false).await;
@@ -115,7 +114,7 @@ async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
     let back = Instant::now();
     sensor.problem(true).await;
     assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
-    let (second, _) = speak(&pulse, &mut sensor, &wav).await;
+    let second = speak(&pulse, &mut sensor, &wav).await;
     assert!((zero(&second) - zero(&first)).abs() < 0.3, "{first}\n{second}");
     sensor.stop();
 }
@@ -128,13 +127,13 @@ async fn a_suspension_moves_the_clock() {
     pulse.plug("card", 48_000);
     let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
     sensor.health("healthy").await;
-    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+    let first = speak(&pulse, &mut sensor, &wav).await;
     sensor.signal("-STOP");
     tokio::time::sleep(Duration::from_secs(8)).await;
     sensor.signal("-CONT");
     // What it finds missing, it finds within seconds.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let (second, _) = speak(&pulse, &mut sensor, &wav).await;
+    let second = speak(&pulse, &mut sensor, &wav).await;
     assert!((zero(&second) - zero(&first)).abs() < 0.5, "{first}\n{second}\n{}", sensor.log());
     sensor.stop();
 }
@@ -174,7 +173,7 @@ async fn a_wall_clock_that_is_set_does_not_move_the_samples() {
     ];
     let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &environment).await;
     sensor.health("healthy").await;
-    let (first, _) = speak(&pulse, &mut sensor, &wav).await;
+    let first = speak(&pulse, &mut sensor, &wav).await;
     std::fs::write(&file, "-7200s").unwrap();
     let begun = Instant::now();
     while !sensor.log().contains("the system's clock was set by -7200.0 s") {

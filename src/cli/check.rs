@@ -1,73 +1,139 @@
-//! `undertone check`: what works, what does not, and how to mend it.
+//! `undertone check`: what works, what does not, and how to mend it, stage by stage.
 
 use super::{Failure, runtime};
 use crate::audio::microphone::Microphone;
+use crate::audio::{AudioSource, Read};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;
 use crate::features::INPUT;
+use crate::home::access::Access;
 use crate::home::broker_check;
-use crate::model::Model;
+use crate::model::{Model, ModelError};
 use crate::state;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// What to check.
+/// How long the microphone is listened to.
+const LISTEN: Duration = Duration::from_millis(1_000);
+
+/// Check configuration, library, model, microphone, broker and recogniser
+///
+/// Each stage says what works, or what does not and what would mend it. Exit status: 0 all works (a
+/// warning is no failure), 1 a stage failed, 2 the configuration is wrong.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Configuration file; default: as the daemon finds it
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Only what lies on this machine: no microphone and no broker, which may come later
+    #[arg(long)]
+    offline: bool,
+    /// One JSON object: {"ok": …, "stages": [{"stage": …, "outcome": "ok|warning|failed|skipped", "text": …}]}
+    #[arg(long)]
+    json: bool,
 }
 
-/// The list, as it is printed.
-struct List {
-    failed: usize,
-    colour: bool,
+/// How a stage went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Ok,
+    Warning,
+    Failed,
+    Skipped,
 }
 
-impl List {
+#[derive(Debug, Serialize)]
+struct Stage {
+    stage: String,
+    outcome: Outcome,
+    text: String,
+}
+
+/// All stages; on a terminal each is told as it ends.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    stages: Vec<Stage>,
+    #[serde(skip)]
+    json: bool,
+}
+
+impl Report {
+    fn add(&mut self, stage: &str, outcome: Outcome, text: String) {
+        self.ok &= outcome != Outcome::Failed;
+        if !self.json {
+            let (mark, colour) = match outcome {
+                Outcome::Ok => ("ok  ", "\x1b[32m"),
+                Outcome::Warning => ("warn", "\x1b[33m"),
+                Outcome::Failed => ("FAIL", "\x1b[31m"),
+                Outcome::Skipped => ("-   ", ""),
+            };
+            let colour = if std::io::stdout().is_terminal() { colour } else { "" };
+            let off = if colour.is_empty() { "" } else { "\x1b[0m" };
+            println!("{colour}{mark}{off} {stage:<14} {text}");
+        }
+        self.stages.push(Stage { stage: stage.into(), outcome, text });
+    }
+
     fn tell(&mut self, stage: &str, outcome: Result<String, String>) {
-        let (mark, colour, text) = match &outcome {
-            Ok(text) => ("ok  ", "\x1b[32m", text),
-            Err(text) => ("FAIL", "\x1b[31m", text),
-        };
-        self.failed += usize::from(outcome.is_err());
-        let (on, off) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
-        println!("{on}{mark}{off} {stage:<14} {text}");
+        match outcome {
+            Ok(text) => self.add(stage, Outcome::Ok, text),
+            Err(text) => self.add(stage, Outcome::Failed, text),
+        }
+    }
+
+    /// Prints the JSON, if that was asked for; `status` is the exit status of a failure.
+    fn end(self, status: u8) -> Result<(), Failure> {
+        if self.json {
+            println!("{}", serde_json::to_string(&self).map_err(std::io::Error::from)?);
+        }
+        if self.ok { Ok(()) } else { Err(Failure::Told { status }) }
     }
 }
 
-/// Goes through configuration, library and model, microphone, broker, recogniser.
+/// Goes through configuration, library, model, microphone, broker, recogniser.
 ///
 /// # Errors
 /// When the configuration is wrong (status 2), or a stage fails (status 1).
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let config = Config::find(args.config.as_deref())?;
-    let mut list = List { failed: 0, colour: std::io::stdout().is_terminal() };
+    let mut report = Report { ok: true, stages: Vec::new(), json: args.json };
+    let config = match Config::find(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(e) if args.json => {
+            report.tell("configuration", Err(e.to_string()));
+            return report.end(2);
+        }
+        Err(e) => return Err(e.into()),
+    };
     let from = match &args.config {
         Some(path) => path.display().to_string(),
         None if Path::new(DEFAULT_PATH).exists() => DEFAULT_PATH.into(),
         None => "the defaults (no file)".into(),
     };
-    list.tell("configuration", Ok(format!("{from}, node {}", config.node)));
-    list.tell("consent", consent(&config));
-    list.tell("model", model(&config));
-    list.tell("microphone", microphone(&config));
-    if config.mqtt.broker == "embedded" {
-        list.tell("broker", embedded(&config));
+    report.tell("configuration", Ok(format!("{from}, node {}", config.node)));
+    report.tell("consent", consent(&config));
+    model(&config, &mut report);
+    if args.offline {
+        report.add("microphone", Outcome::Skipped, format!("{}, not opened", config.audio.device));
     } else {
-        let stages = runtime()?.block_on(broker_check::check(&config.mqtt, &config.node))?;
-        stages.into_iter().for_each(|s| list.tell(&format!("broker {}", s.name), s.outcome));
+        microphone(&config, &mut report);
     }
-    list.tell("recogniser", recogniser(&config));
-    match list.failed {
-        0 => Ok(()),
-        _ => Err(Failure::Told { status: 1 }),
+    match broker(&config, args.offline, &mut report) {
+        Err(failure) if args.json => {
+            report.tell("broker", Err(failure.to_string()));
+            return report.end(failure.status());
+        }
+        other => other?,
     }
+    report.tell("recogniser", recogniser(&config));
+    report.end(1)
 }
 
 fn store(config: &Config) -> Store {
@@ -90,21 +156,80 @@ fn consent(config: &Config) -> Result<String, String> {
     Ok(format!("{}; kept in {}", told.join("; "), store.folder().display()))
 }
 
-fn model(config: &Config) -> Result<String, String> {
-    let mut model = Model::load(&config.model).map_err(|e| e.to_string())?;
-    let input = Box::new([0.0f32; INPUT]);
-    model.infer(&input, config.model.gate_threshold as f32).map_err(|e| e.to_string())?;
-    Ok(format!("{} ({}), judged a window", model.path().display(), model.version()))
+/// Library and model: one is no use without the other.
+fn model(config: &Config, report: &mut Report) {
+    let library = |e: &ModelError| {
+        matches!(e, ModelError::Library { .. })
+            || matches!(e, ModelError::Missing { what, .. } if what.starts_with("ONNX"))
+    };
+    let mut model = match Model::load(&config.model) {
+        Err(e) if library(&e) => {
+            report.tell("library", Err(e.to_string()));
+            return report.add("model", Outcome::Skipped, "needs the library".into());
+        }
+        other => other,
+    };
+    report.tell("library", Ok("ONNX Runtime is loaded".into()));
+    let judged = model.as_mut().map_err(|e| e.to_string()).and_then(|model| {
+        let input = Box::new([0.0f32; INPUT]);
+        model.infer(&input, config.model.gate_threshold as f32).map_err(|e| e.to_string())?;
+        Ok(format!("{} ({}), judged a window", model.path().display(), model.version()))
+    });
+    report.tell("model", judged);
 }
 
-fn microphone(config: &Config) -> Result<String, String> {
+/// Opens the microphone and listens for a second.
+fn microphone(config: &Config, report: &mut Report) {
     let listening = standing(config).listening;
     if listening.consent == Consent::Withheld {
-        return Ok(format!("stays closed: listening is {}", listening.sentence(&TimeZone::system())));
+        let text = format!("stays closed: listening is {}", listening.sentence(&TimeZone::system()));
+        return report.add("microphone", Outcome::Skipped, text);
     }
-    let microphone = Microphone::open(&config.audio).map_err(|e| e.to_string())?;
-    let format = microphone.format();
-    Ok(format!("{}: {} Hz, {} channels", config.audio.device, format.rate, format.channels))
+    let mut microphone = match Microphone::open(&config.audio) {
+        Ok(microphone) => microphone,
+        Err(e) => return report.tell("microphone", Err(e.to_string())),
+    };
+    let device = format!("{}: {}", config.audio.device, microphone.format());
+    let (begun, mut samples) = (Instant::now(), Vec::new());
+    while begun.elapsed() < LISTEN {
+        if let Err(e) = microphone.read(&mut samples, Duration::from_millis(100)) {
+            return report.tell("microphone", Err(e.to_string()));
+        }
+    }
+    let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    match (samples.is_empty(), peak) {
+        (true, _) => {
+            report.tell("microphone", Err(format!("{device}, but no sound comes; see `undertone devices`")))
+        }
+        (_, 0.0) => {
+            let text =
+                format!("{device}, but every sample is 0: it is muted, or sends zeros while nobody speaks");
+            report.add("microphone", Outcome::Warning, text);
+        }
+        _ => report.tell("microphone", Ok(format!("{device}, peak {:.0} dBFS", 20.0 * peak.log10()))),
+    }
+}
+
+/// The broker's stages: name, TCP, TLS, login, publish.
+fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(), Failure> {
+    if config.mqtt.broker == "embedded" {
+        if offline {
+            report.add("broker", Outcome::Skipped, "embedded, not started".into());
+        } else {
+            report.tell("broker", embedded(config));
+        }
+        return Ok(());
+    }
+    if offline {
+        // What is wrong with the files it names is found out without it.
+        let access = Access::from_config(&config.mqtt)?;
+        report.add("broker", Outcome::Skipped, format!("{}, not asked", access.endpoint));
+        return Ok(());
+    }
+    for stage in runtime()?.block_on(broker_check::check(&config.mqtt, &config.node))? {
+        report.tell(&format!("broker {}", stage.name), stage.outcome);
+    }
+    Ok(())
 }
 
 #[cfg(feature = "embedded-broker")]

@@ -87,7 +87,7 @@ impl Pulse {
     }
 
     fn pactl(&self, arguments: &[&str]) -> String {
-        let output = self.client("pactl").args(arguments).output().unwrap();
+        let output = self.client("pactl").args(arguments).stdout(Stdio::piped()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }

@@ -33,7 +33,11 @@ impl Sensor {
         let subscriber = Subscriber::connect(&mqtt, "undertone/#", PATIENCE).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("undertone.toml");
-        std::fs::write(&path, format!("[mqtt]\nbroker = \"{broker}\"\n{configuration}")).unwrap();
+        std::fs::write(
+            &path,
+            format!("[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"{broker}\"\n{configuration}"),
+        )
+        .unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_undertone"))
             .args(["run", "--config"])
@@ -96,6 +100,10 @@ impl Sensor {
 
     /// Waits for a state with this health of the microphone.
     pub async fn health(&mut self, health: &str) -> Value {
+        let last = self.seen.iter().rev().find_map(state);
+        if let Some(state) = last.filter(|state| state["microphone"] == health) {
+            return state;
+        }
         self.until(health, |message| state(message).filter(|state| state["microphone"] == health)).await
     }
 

@@ -1,0 +1,93 @@
+//! A sound card made of a FIFO that plays a recording again and again, many times faster than a real one,
+//! and that can stop.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const RATE: u64 = 48_000;
+/// 20 ms, as undertone reads: ALSA's file plugin fills what is missing from a read with silence.
+const BLOCK: usize = 960;
+
+/// The card; its thread ends with the test's process.
+pub struct Feeder {
+    alsa: PathBuf,
+    /// Samples played.
+    played: Arc<AtomicU64>,
+    holding: Arc<AtomicBool>,
+    round: u64,
+}
+
+impl Feeder {
+    /// Plays `samples` (at 48 kHz) `rounds` times, `speed` times faster than real, once somebody listens.
+    pub fn start(folder: &Path, samples: &[f32], rounds: u64, speed: f64) -> Feeder {
+        let (fifo, alsa) = (folder.join("fifo"), folder.join("asound.conf"));
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let pcm = format!(
+            "pcm.!default {{ type file slave.pcm {{ type null }} file \"/dev/null\" infile \"{}\" format \"raw\" }}",
+            fifo.display()
+        );
+        std::fs::write(&alsa, pcm).unwrap();
+        let whole = samples.len() / BLOCK * BLOCK;
+        let bytes: Vec<u8> = samples[..whole].iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let (played, holding) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, stop) = (played.clone(), holding.clone());
+        std::thread::spawn(move || {
+            let mut writer = File::options().write(true).open(&fifo).unwrap();
+            // With this reader the FIFO outlives those that come and go.
+            let reader = File::options().read(true).open(&fifo).unwrap();
+            let (mut begin, mut base) = (Instant::now(), 0);
+            for _ in 0..rounds {
+                for block in bytes.chunks(BLOCK * 4) {
+                    while rustix::io::ioctl_fionread(&reader).is_ok_and(|waiting| waiting > 0) {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        while stop.load(Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                        (begin, base) = (Instant::now(), count.load(Ordering::Relaxed));
+                    }
+                    writer.write_all(block).unwrap();
+                    let now = count.fetch_add(BLOCK as u64, Ordering::Relaxed) + BLOCK as u64;
+                    let due = Duration::from_secs_f64((now - base) as f64 / RATE as f64 / speed);
+                    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                }
+            }
+            // Behind the end comes silence, at the same pace, so that the last segment ends; then nothing.
+            for _ in 0..50 * 10 {
+                writer.write_all(&[0; BLOCK * 4]).unwrap();
+                std::thread::sleep(Duration::from_secs_f64(0.02 / speed));
+            }
+            std::thread::sleep(Duration::from_secs(3_600));
+        });
+        Feeder { alsa, played, holding, round: whole as u64 }
+    }
+
+    /// What `ALSA_CONFIG_PATH` must name.
+    pub fn configuration(&self) -> PathBuf {
+        self.alsa.clone()
+    }
+
+    /// Waits until this second of this round is played.
+    pub fn wait_for(&self, round: u64, second: f64, patience: Duration, log: &dyn Fn() -> String) {
+        let due = round * self.round + (second * RATE as f64) as u64;
+        let due = due.saturating_sub(if second > 0.0 { 0 } else { BLOCK as u64 });
+        let begun = Instant::now();
+        while self.played.load(Ordering::Relaxed) < due {
+            assert!(begun.elapsed() < patience, "round {round} is not reached: {}", log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Delivers nothing for this long.
+    pub fn hold(&self, pause: Duration) {
+        self.holding.store(true, Ordering::Relaxed);
+        std::thread::sleep(pause);
+        self.holding.store(false, Ordering::Relaxed);
+    }
+}

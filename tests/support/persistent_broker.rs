@@ -1,0 +1,116 @@
+//! A mosquitto that forgets nothing over a restart, and a witness that loses nothing: its session is kept,
+//! so the broker holds what was told while the witness was away.
+
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// See the module's documentation; ended when dropped.
+pub struct Broker {
+    port: u16,
+    configuration: PathBuf,
+    child: RefCell<Child>,
+    witness: Child,
+    /// Each event once, by its id and type, or by its number where it has no id.
+    events: Arc<Mutex<BTreeMap<String, Value>>>,
+}
+
+impl Broker {
+    /// Starts it, with a witness that is subscribed.
+    pub fn start(folder: &Path) -> Broker {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let configuration = folder.join("mosquitto.conf");
+        let text = format!(
+            "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
+             persistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_dest none\n",
+            folder.display()
+        );
+        std::fs::write(&configuration, text).unwrap();
+        let child = run(&configuration, port);
+        let mut witness = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-c", "-i", "witness", "-q", "1", "-t", "undertone/#", "-F", "%t %p"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(witness.stdout.take().unwrap());
+        let events = Arc::new(Mutex::new(BTreeMap::new()));
+        let kept = events.clone();
+        std::thread::spawn(move || {
+            for (number, line) in lines.lines().map_while(Result::ok).enumerate() {
+                let Some((topic, payload)) = line.split_once(' ') else { continue };
+                if !topic.ends_with("/event") {
+                    continue;
+                }
+                let event: Value = serde_json::from_str(payload).unwrap();
+                let kind = event["type"].as_str().unwrap();
+                let key = match event["id"].as_str() {
+                    Some(id) => format!("{kind} {id}"),
+                    // A problem that is delivered twice has the same time and words.
+                    None if kind == "problem" => format!("{kind} {} {}", event["time"], event["message"]),
+                    None => format!("{kind} {number}"),
+                };
+                kept.lock().unwrap().insert(key, event);
+            }
+        });
+        std::thread::sleep(Duration::from_secs(1)); // for the subscription
+        Broker { port, configuration, child: RefCell::new(child), witness, events }
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Stops it, and starts it again after this long.
+    pub fn restart(&self, pause: Duration) {
+        let mut child = self.child.borrow_mut();
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        child.wait().unwrap();
+        std::thread::sleep(pause);
+        *child = run(&self.configuration, self.port);
+    }
+
+    /// Each event once.
+    pub fn events(&self) -> BTreeMap<String, Value> {
+        self.events.lock().unwrap().clone()
+    }
+
+    /// How many events of this type there are.
+    pub fn count(&self, kind: &str) -> usize {
+        self.events.lock().unwrap().values().filter(|event| event["type"] == kind).count()
+    }
+}
+
+fn run(configuration: &Path, port: u16) -> Child {
+    let child = Command::new("/usr/sbin/mosquitto")
+        .arg("-c")
+        .arg(configuration)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mosquitto is not installed: scripts/setup.sh test");
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "mosquitto does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.witness.kill();
+        let _ = self.witness.wait();
+        let mut child = self.child.borrow_mut();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
