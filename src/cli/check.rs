@@ -1,8 +1,8 @@
 //! `undertone check`: what works, what does not, and how to mend it, stage by stage.
 
 use super::{Failure, runtime};
+use crate::audio::AudioSource;
 use crate::audio::microphone::Microphone;
-use crate::audio::{AudioSource, Read};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;

@@ -15,7 +15,7 @@ use crate::cascade::{Cascade, Effort, Segment, Told};
 use crate::config::Config;
 use crate::consent::keeper::LOOK_EVERY;
 use crate::consent::{self, Keeper, Scope};
-use crate::events::{AsrDecision, BackgroundCause, Consent, Event, Label, State};
+use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label, State};
 use crate::home::{Client, HomeError};
 use crate::model::{Model, ModelError};
 use crate::tell::{Teller, round};
