@@ -96,9 +96,14 @@ class Attention(nn.Module):
         self.dropout = ClipDropout(shape.dropout)
         self.register_buffer("sinusoids", sinusoids(shape.frames, shape.width), persistent=False)
 
-    def positions(self) -> Tensor:
-        """[heads, d/heads, 2T-1], the projected distances: a constant once trained."""
-        projected = self.position(self.sinusoids).unflatten(1, (self.heads, self.head_width))
+    def positions(self, frames: int) -> Tensor:
+        """[heads, d/heads, 2T-1], the projected distances: a constant once trained.
+
+        A clip of fewer frames than the shape's has the same rows about distance 0.
+        """
+        beyond = (self.sinusoids.shape[0] + 1) // 2 - frames
+        own = self.sinusoids[beyond : beyond + 2 * frames - 1]
+        projected = self.position(own).unflatten(1, (self.heads, self.head_width))
         return projected.permute(1, 2, 0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +117,7 @@ class Attention(nn.Module):
             return t.reshape(self.heads * batch, frames, -1)
 
         content = by_clip(q + self.content_bias.to(q.dtype)) @ by_clip(k).transpose(1, 2)
-        distance = (q + self.position_bias.to(q.dtype)) @ self.positions()
+        distance = (q + self.position_bias.to(q.dtype)) @ self.positions(frames)
         scores = content + Skew.apply(by_clip(distance))
         with torch.autocast("cpu", enabled=False):  # else in 32 bits, at twice the cost
             weights = scores.softmax(-1)
@@ -144,7 +149,9 @@ class Convolution(nn.Module):
         takes half the time of the grouped convolution, backwards above all.
         """
         batch, frames, width = x.shape
-        matrices = (self.depthwise @ self.band).view(width, frames, frames)
+        most = int(self.band.shape[1] ** 0.5)
+        band = self.band.view(-1, most, most)[:, :frames, :frames].flatten(1)
+        matrices = (self.depthwise @ band).view(width, frames, frames)
         filtered = x.permute(2, 0, 1) @ matrices
         return self.batch_norm(filtered.view(1, width, -1)).view(width, batch, frames)
 

@@ -150,7 +150,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         .map(|(i, row)| {
             let mut samples = read_16k(&row.path)?;
             mix::crop(&row.corpus, &mut samples);
-            let made = mix::utterance(row, &samples, &noise, &recipe, i);
+            let made = mix::utterance(row, &samples, &noise, &recipe, i)?;
             let rows = made.into_iter().enumerate().map(|(n, clip)| {
                 let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();
                 write_clip(clip, &clips.join(format!("{}-{i}-{stem}-{n}.wav", row.corpus)))

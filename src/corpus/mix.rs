@@ -4,9 +4,11 @@
 //! `20 log10(rms(utterance) / rms(noise))`. (The mixer published with the paper takes a further square
 //! root, which halves the dB.)
 
+use super::CorpusError;
 use super::activity::{in_seconds, speech_runs};
 use super::manifest::{Kind, Row};
 use super::noise::{Noise, db_to_gain, rms};
+use super::room;
 use crate::audio::SAMPLE_RATE;
 use crate::events::Label;
 use crate::features::{FRAMES, HOP, WINDOW};
@@ -16,6 +18,11 @@ use rand_chacha::ChaCha8Rng;
 /// Samples of one model window at the streaming hop (3.6 s and the last window's end).
 pub const STREAM_WINDOW: usize = (FRAMES - 1) * HOP + WINDOW;
 
+/// Below this ratio an emotion is guesswork.
+const SEGMENT_SNR_DB: f32 = 5.0;
+/// Widest margin of background at each end of a varied segment, in samples (0.6 s).
+const MARGIN: usize = 9_600;
+
 /// What `undertone corpus mix` makes of each utterance.
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -23,11 +30,11 @@ pub struct Recipe {
     pub surround: f32,
     /// One whole-utterance clip for each of these ratios, in dB.
     pub snr_db: Vec<f32>,
-    /// Whole-utterance clips cut close around the speech, as the cascade cuts segments.
+    /// Whole-utterance clips cut around the speech as the cascade cuts segments, varied by [`vary`].
     pub segments: usize,
-    /// Streaming windows with the utterance at a random place.
+    /// Streaming windows with the utterance at a random place, varied likewise.
     pub windows: usize,
-    /// Lowest and highest ratio of segments and windows, in dB.
+    /// Lowest and highest ratio of windows, in dB; segments go down to [`SEGMENT_SNR_DB`].
     pub varied_snr_db: (f32, f32),
     /// Share of all clips that is background alone.
     pub background: f32,
@@ -42,7 +49,7 @@ impl Default for Recipe {
             snr_db: vec![20.0, 30.0],
             segments: 0,
             windows: 0,
-            varied_snr_db: (0.0, 30.0),
+            varied_snr_db: (-5.0, 30.0),
             background: 0.2,
             seed: 1,
         }
@@ -102,52 +109,90 @@ pub fn surrounded(
     overlay(speech, background, side as isize, snr_db)
 }
 
+/// A clean utterance as another speaker in another room would have said it.
+///
+/// # Errors
+/// When it cannot be resampled.
+pub fn vary(speech: &[f32], rng: &mut ChaCha8Rng) -> Result<(Vec<f32>, Vec<(usize, usize)>), CorpusError> {
+    let factor = if rng.random_bool(0.8) { rng.random_range(0.86..1.16) } else { 1.0 };
+    let dry = room::faster(speech, factor)?;
+    let runs = speech_runs(&dry);
+    if !rng.random_bool(0.4) {
+        return Ok((dry, runs));
+    }
+    let (rt60, direct_db) = (rng.random_range(0.15..0.7), rng.random_range(0.0..14.0));
+    let response = room::room_response(rng, rt60, direct_db);
+    Ok((room::filtered(&dry, &response, |_| 1.0), runs))
+}
+
+/// What a cheap microphone makes of every fourth clip.
+fn heard_cheaply(samples: Vec<f32>, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    if !rng.random_bool(0.25) {
+        return samples;
+    }
+    let (low, high) = (rng.random_range(60.0..300.0), rng.random_range(3400.0..7500.0));
+    room::filtered(&samples, &[1.0], room::band(low, high))
+}
+
 /// All clips of one utterance. `index` makes their randomness their own.
-pub fn utterance(row: &Row, speech: &[f32], noise: &Noise, recipe: &Recipe, index: usize) -> Vec<Clip> {
+///
+/// # Errors
+/// When the utterance cannot be resampled.
+pub fn utterance(
+    row: &Row,
+    speech: &[f32],
+    noise: &Noise,
+    recipe: &Recipe,
+    index: usize,
+) -> Result<Vec<Clip>, CorpusError> {
     let rng = &mut rng(recipe.seed, 1, index);
-    let runs = speech_runs(speech);
-    let clip = |samples: Vec<f32>, kind, snr_db, offset: isize, emotion| {
-        let speech = Some(in_seconds(&runs, offset, samples.len()));
+    let clip = |samples: Vec<f32>, kind, snr_db, runs: &[(usize, usize)], offset: isize, emotion| {
+        let speech = Some(in_seconds(runs, offset, samples.len()));
         Clip { row: Row { emotion, kind, speech, snr_db: Some(snr_db), ..row.clone() }, samples }
     };
     let mut clips = Vec::new();
+    let runs = speech_runs(speech);
     let side = (recipe.surround * SAMPLE_RATE as f32) as usize;
     for &snr_db in &recipe.snr_db {
         let samples = surrounded(speech, noise, recipe.surround, snr_db, rng);
-        clips.push(clip(samples, Kind::Utterance, snr_db, side as isize, row.emotion));
+        clips.push(clip(samples, Kind::Utterance, snr_db, &runs, side as isize, row.emotion));
     }
-    let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return clips };
     let (low, high) = recipe.varied_snr_db;
     for _ in 0..recipe.segments {
-        let margin = |rng: &mut ChaCha8Rng| rng.random_range(0..SAMPLE_RATE as usize / 4);
-        let (before, after) = (margin(rng), margin(rng));
-        let snr_db = rng.random_range(low.max(5.0)..=high);
+        let (speech, runs) = vary(speech, rng)?;
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
+        let (before, after) = (rng.random_range(0..MARGIN), rng.random_range(0..MARGIN));
+        let snr_db = rng.random_range(low.max(SEGMENT_SNR_DB)..=high.max(SEGMENT_SNR_DB));
         let background = noise.varied(before + last.1 - first.0 + after, rng).1;
         let at = before as isize - first.0 as isize;
-        clips.push(clip(overlay(speech, background, at, snr_db), Kind::Utterance, snr_db, at, row.emotion));
+        let samples = heard_cheaply(overlay(&speech, background, at, snr_db), rng);
+        clips.push(clip(samples, Kind::Utterance, snr_db, &runs, at, row.emotion));
     }
-    let spoken = last.1 - first.0;
     for _ in 0..recipe.windows {
+        let (speech, runs) = vary(speech, rng)?;
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
+        let spoken = last.1 - first.0;
         let snr_db = rng.random_range(low..=high);
-        // From only its last 30 % inside the window to only its first 30 %.
-        let earliest = -(first.0 as isize) - (spoken as isize * 7 / 10);
-        let latest = STREAM_WINDOW as isize - first.0 as isize - (spoken as isize * 3 / 10);
+        // From only its last 15 % inside the window to only its first 15 %.
+        let earliest = -(first.0 as isize) - (spoken as isize * 85 / 100);
+        let latest = STREAM_WINDOW as isize - first.0 as isize - (spoken as isize * 15 / 100);
         let at = rng.random_range(earliest as i64..latest as i64) as isize;
         let background = noise.varied(STREAM_WINDOW, rng).1;
-        let samples = overlay(speech, background, at, snr_db);
+        let samples = heard_cheaply(overlay(&speech, background, at, snr_db), rng);
         let heard: f32 = in_seconds(&runs, at, STREAM_WINDOW).iter().map(|(a, b)| b - a).sum();
         let whole: f32 = in_seconds(&runs, 0, speech.len()).iter().map(|(a, b)| b - a).sum();
-        // Too little of an utterance does not tell its emotion.
-        let emotion = row.emotion.filter(|_| heard > 0.6 * whole && heard > 0.6);
-        clips.push(clip(samples, Kind::Window, snr_db, at, emotion));
+        // Too little of an utterance, or too much noise, does not tell its emotion.
+        let told = heard > 0.6 * whole && heard > 0.6 && snr_db > 0.0;
+        clips.push(clip(samples, Kind::Window, snr_db, &runs, at, row.emotion.filter(|_| told)));
     }
-    clips
+    Ok(clips)
 }
 
 /// A window of background alone.
 pub fn background(noise: &Noise, seed: u64, index: usize) -> Clip {
     let rng = &mut rng(seed, 2, index);
-    let (row, mut samples) = noise.varied(STREAM_WINDOW, rng);
+    let (row, samples) = noise.varied(STREAM_WINDOW, rng);
+    let mut samples = heard_cheaply(samples, rng);
     let gain = db_to_gain(rng.random_range(-50.0..-15.0f32)) / rms(&samples).max(1e-9);
     samples.iter_mut().for_each(|x| *x = (*x * gain).clamp(-1.0, 1.0));
     let row = Row {

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod manifest;
 pub mod mix;
 pub mod noise;
+pub mod room;
 
 use std::path::PathBuf;
 
