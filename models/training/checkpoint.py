@@ -11,7 +11,7 @@ import torch
 
 from model import GatedConformer, Shape
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, content: dict) -> None:
@@ -32,7 +32,7 @@ def load(path: Path) -> dict:
 
 
 def network(content: dict) -> GatedConformer:
-    """The network of a checkpoint, ready for inference."""
+    """The network of a checkpoint with its averaged weights, ready for inference."""
     model = GatedConformer(Shape(**content["shape"]))
-    model.load_state_dict(content["model"])
+    model.load_state_dict(content["average"])
     return model.eval()

@@ -21,15 +21,18 @@ from runtime import quicken
 SPLITS = ("validation", "test_seen", "test_unseen")
 
 
-def predict(model: GatedConformer, table: Table, rows: np.ndarray, gated: bool, threshold: float, batch: int = 32) -> dict:
-    """Logits [N, 7], speech [N, T], executed [N, M] and the true frames, as arrays."""
+def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None, keep: list[bool] | None = None, batch: int = 32) -> dict:
+    """Logits [N, 7], speech [N, T], executed [N, M] and the true frames, as arrays.
+
+    Without a threshold the gates are ignored, and the modules of `keep` (default: all) run.
+    """
     model.eval()
     parts = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(rows), batch):
             features, frames, _ = table.batch(rows[start : start + batch])
             inputs = torch.from_numpy(features)
-            output = model(inputs, threshold) if gated else model.forward_ungated(inputs)
+            output = model.forward_ungated(inputs, keep) if threshold is None else model(inputs, threshold)
             parts.append((output.logits.numpy(), output.speech.numpy(), output.executed.numpy(), frames))
     names = ("logits", "speech", "executed", "frames")
     return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts, strict=True), strict=True)}
@@ -40,13 +43,15 @@ def recall_mean(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(np.mean([(guess[truth == label] == label).mean() for label in np.unique(truth)]))
 
 
-def measure(model: GatedConformer, table: Table, rows: np.ndarray, gated: bool = True, threshold: float = 0.5) -> dict:
+def measure(
+    model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None = 0.5, keep: list[bool] | None = None
+) -> dict:
     """The figures that are printed; shares from 0 to 1. Only labelled rows count.
 
     Emotion accuracy is over rows of kind `utterance`, as `undertone evaluate` has it.
     """
     rows = rows[(table.label[rows] >= 0)]
-    out = predict(model, table, rows, gated, threshold)
+    out = predict(model, table, rows, threshold, keep)
     truth, guess = table.label[rows], out["logits"].argmax(1)
     whole, noise = table.kind[rows] == "utterance", truth == BACKGROUND
     figures: dict = {"accuracy": {}, "uar": {}, "rows": len(rows)}
@@ -60,6 +65,7 @@ def measure(model: GatedConformer, table: Table, rows: np.ndarray, gated: bool =
     skipped = 1.0 - out["executed"].mean(1)
     figures["skipped"] = {name: share(skipped[truth == n]) for n, name in enumerate(LABELS)}
     figures["skipped_speech"] = share(skipped[~noise])
+    figures["skipped_kind"] = {str(c): share(skipped[noise & (table.corpus[rows] == c)]) for c in np.unique(table.corpus[rows[noise]])}
     known = out["frames"] >= 0
     said, is_speech = out["speech"][known] > 0, out["frames"][known] == 1
     figures["frame_recall"] = {"speech": share(said[is_speech]), "background": share(~said[~is_speech])}
@@ -106,7 +112,8 @@ def main() -> None:
     except DataError as error:
         sys.exit(str(error))
     model = checkpoint.network(checkpoint.load(arguments.checkpoint))
-    figures = measure(model, table, table.rows(arguments.split), not arguments.ungated, arguments.threshold)
+    threshold = None if arguments.ungated else arguments.threshold
+    figures = measure(model, table, table.rows(arguments.split), threshold)
     print(json.dumps(figures) if arguments.json else "\n".join(lines(figures)))
 
 

@@ -4,11 +4,14 @@
     export.py RUN/last.pt models/undertone.onnx
 
 Each gated module becomes an `If` whose taken branch holds the module with its weights; the
-other branch hands its input through, so a skipped module is not computed at all. A gate is
-kept lean: the time mean and the projection are one product each, and a single comparison
-with log(t / (1 - t)), computed once from the threshold t, decides. P(execute) is one sigmoid
-over all 64 logits at the end. What is constant is folded: BatchNorm, projected positions,
-scales and half-steps.
+other branch hands its input through, so a skipped module is not computed at all.
+
+The gates look at the summary of their input (mean, spread and maximum over time), which only
+changes when a module has run. So one product gives the logits of the gates of a whole group
+of blocks, and an outer `If` passes the group by when none of them would open: exactly what
+asking them one by one would have done. Inside a group the logits are computed anew after
+each module that ran. P(execute) is one sigmoid over all logits at the end. What is
+constant is folded: BatchNorm, projected positions, scales and half-steps.
 """
 
 import argparse
@@ -24,10 +27,11 @@ from onnx import TensorProto, helper
 import checkpoint
 from cost import costs
 from graph import IR_VERSION, OPSET, Graph
-from model import LABELS, ROWS, STRIDE, GatedConformer
+from model import LABELS, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
+GROUP = 4  # blocks behind one outer `If`
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
@@ -53,7 +57,7 @@ def attention(g: Graph, x: str, body: Attention, shape) -> str:
         "MatMul", g.op("Add", q, g.constant(array(body.content_bias))), g.op("Transpose", k, perm=[0, 2, 1])
     )
     distance = g.op(
-        "MatMul", g.op("Add", q, g.constant(array(body.position_bias))), g.constant(array(body.positions()))
+        "MatMul", g.op("Add", q, g.constant(array(body.position_bias))), g.constant(array(body.positions(frames)))
     )
     # Row i of [T, 2T-1] holds distances T-1-i...: reading it with a stride one shorter lines them up.
     flat = g.op("Reshape", distance, g.integers(heads, frames * (2 * frames - 1)))
@@ -87,60 +91,107 @@ def convolution(g: Graph, x: str, body: Convolution, shape) -> str:
 WRITERS = {FeedForward: feed_forward, Attention: attention, Convolution: convolution}
 
 
-def statistics(g: Graph, x: str, over: str) -> str:
-    """Mean and spread over time of x [T, d], [1, 2d]."""
+def summary(g: Graph, x: str, over: str) -> tuple[str, str]:
+    """x [T, d] -> mean and spread over time [1, 2d]; the same with the maximum [1, 3d]."""
     mean = g.op("MatMul", over, x)
     centred = g.op("Sub", x, mean)
     variance = g.op("MatMul", over, g.op("Mul", centred, centred))
     spread = g.op("Sqrt", g.op("Add", variance, g.constant(1e-5)))
-    return g.op("Concat", mean, spread, axis=1)
+    most = g.op("ReduceMax", x, g.integers(0), keepdims=1)
+    return g.op("Concat", mean, spread, axis=1), g.op("Concat", mean, spread, most, axis=1)
 
 
-def build(model: GatedConformer, gated: bool = True) -> onnx.ModelProto:
-    """The network as ONNX; with `gated` false the bodies stand in line, without any gate."""
-    shape, g = model.shape, Graph()
-    stem = model.stem
+def gate_product(modules: list) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [3d, n] and biases [n] that give the difference of a gate's two logits."""
+    weights = [array(m.gate.weight)[1] - array(m.gate.weight)[0] for m in modules]
+    biases = [array(m.gate.bias)[1] - array(m.gate.bias)[0] for m in modules]
+    return np.stack(weights, 1), np.array(biases)
+
+
+def gated_group(g: Graph, state: tuple[str, str], modules: list, names: list[str], over: str, odds: str, shape) -> tuple[str, str, str]:
+    """The modules of a group behind their gates: (x, pooled) -> (x, pooled, logits [1, n])."""
+    sizes = ([shape.frames, shape.width], [1, 3 * shape.width], [1, len(modules)])
+    weight, bias = gate_product(modules)
+    w, b = g.constant(weight), g.constant(bias)
+    x, pooled = state
+    logits = g.op("Gemm", pooled, w, b)
+    any_opens = g.op("Greater", g.op("ReduceMax", logits, keepdims=0), odds)
+    group, idle = Graph(f"{g.prefix}{names[0]}_group_"), Graph(f"{g.prefix}{names[0]}_idle_")
+    asked, now = [], (x, pooled, logits)
+    for index, (module, name) in enumerate(zip(modules, names, strict=True)):
+        logit = group.op("Gather", now[2], group.integers(index), axis=1)
+        asked.append(logit)
+        run, skip = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_skip_")
+        updated = WRITERS[type(module.body)](run, now[0], module.body, shape)
+        looked = summary(run, updated, over)[1]
+        taken = run.branch(f"run_{name}", [updated, looked, run.op("Gemm", looked, w, b)], sizes)
+        passed = skip.branch(f"skip_{name}", [skip.op("Identity", value) for value in now], sizes)
+        now = group.op("If", group.op("Greater", logit, odds), outputs=3, then_branch=taken, else_branch=passed)
+    taken = group.branch(f"group_{names[0]}", [now[0], now[1], group.op("Concat", *asked, axis=1)], sizes)
+    passed = idle.branch(f"idle_{names[0]}", [idle.op("Identity", value) for value in (x, pooled, logits)], sizes)
+    return tuple(g.op("If", any_opens, outputs=3, then_branch=taken, else_branch=passed))
+
+
+def stem_of(g: Graph, stem, shape) -> str:
     x = g.op("Sub", "features", g.constant(array(stem.mean)[None]))
     first = array(stem.first.weight) * array(stem.scale)[None, :, :]
-    for weight, bias in ((first, array(stem.first.bias)), (array(stem.second.weight), array(stem.second.bias))):
-        kernel = weight.shape[2]
+    for layer, weight in ((stem.first, first), (stem.second, array(stem.second.weight))):
         x = g.op(
-            "Conv", x, g.constant(weight), g.constant(bias), kernel_shape=[kernel], strides=[2], pads=[kernel // 2] * 2
-        )
+            "Conv", x, g.constant(weight), g.constant(array(layer.bias)),
+            kernel_shape=list(layer.kernel_size), strides=list(layer.stride), pads=list(layer.padding) * 2,
+        )  # fmt: skip
         x = g.silu(x)
-    x = g.op("Transpose", g.op("Squeeze", x, g.integers(0)), perm=[1, 0])
+    around = g.op(
+        "Conv", x, g.constant(array(stem.context.weight)), g.constant(array(stem.context.bias)),
+        group=shape.width, kernel_shape=[shape.context], pads=[shape.context // 2] * 2,
+    )  # fmt: skip
+
+    def by_frame(channels: str) -> str:
+        return g.op("Transpose", g.op("Squeeze", channels, g.integers(0)), perm=[1, 0])
+
+    mixed = g.linear(by_frame(g.silu(around)), array(stem.mix.weight), array(stem.mix.bias))
+    return g.layer_norm(g.op("Add", by_frame(x), mixed), stem.norm)
+
+
+def heads_of(g: Graph, heads, x: str, stem: str) -> None:
+    x = g.layer_norm(x, heads.norm)
+    attention = g.op("Transpose", g.linear(x, array(heads.attend.weight), array(heads.attend.bias)), perm=[1, 0])
+    weights = g.op("Softmax", attention, axis=-1)
+    mean = g.op("MatMul", weights, x)
+    square = g.op("MatMul", weights, g.op("Mul", x, x))
+    variance = g.op("Max", g.op("Sub", square, g.op("Mul", mean, mean)), g.constant(0.0))
+    spread = g.op("Sqrt", g.op("Add", variance, g.constant(1e-5)))
+    pooled = g.op("Concat", mean, spread, stem, axis=1)
+    hidden = g.silu(g.linear(pooled, array(heads.hidden.weight), array(heads.hidden.bias)))
+    g.op("Gemm", hidden, g.constant(array(heads.classes.weight).T), g.constant(array(heads.classes.bias)), to="logits")
+    speech = g.linear(x, array(heads.speech.weight), array(heads.speech.bias))
+    g.op("Reshape", speech, g.integers(1, SPEECH_FRAMES), to="speech")
+
+
+def build(model: GatedConformer, gated: bool = True, group: int = GROUP) -> onnx.ModelProto:
+    """The network as ONNX; with `gated` false the bodies stand in line, without any gate."""
+    shape, g = model.shape, Graph()
+    x = stem_of(g, model.stem, shape)
     over = g.constant(np.full((1, shape.frames), 1.0 / shape.frames))
-    from_stem = statistics(g, x, over)
+    stem, pooled = summary(g, x, over)
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
-    logits: list[str] = []
-    for b, block in enumerate(model.blocks):
-        for m, module in enumerate(block.modules_):
-            write = WRITERS[type(module.body)]
-            weight, bias = array(module.gate.weight), array(module.gate.bias)
-            mean = g.op("MatMul", over, x)
-            logit = g.op("Gemm", mean, g.constant((weight[1] - weight[0])[:, None]), g.constant([bias[1] - bias[0]]))
-            logits.append(logit)
-            if not gated:
-                x = write(g, x, module.body, shape)
-                continue
-            run, skip = Graph(f"b{b}m{m}_"), Graph(f"b{b}m{m}_skip_")
-            size = [shape.frames, shape.width]
-            taken = run.branch(f"run_{b}_{m}", write(run, x, module.body, shape), size)
-            passed = skip.branch(f"skip_{b}_{m}", skip.op("Identity", x), size)
-            condition = g.op("Greater", logit, odds)
-            x = g.op("If", condition, then_branch=taken, else_branch=passed)
-        x = g.layer_norm(x, block.norm)
-    pooled = g.op("Concat", statistics(g, x, over), from_stem, axis=1)
-    hidden = g.silu(g.linear(pooled, array(model.classes[0].weight), array(model.classes[0].bias)))
-    last = model.classes[-1]
-    g.op("Gemm", hidden, g.constant(array(last.weight).T), g.constant(array(last.bias)), to="logits")
-    speech = g.linear(x, array(model.speech.weight), array(model.speech.bias))
-    g.op("Transpose", speech, perm=[1, 0], to="speech")
-    modules = 4 * shape.blocks
-    every = g.op("Reshape", g.op("Concat", *logits, axis=0), g.integers(modules))
-    g.op("Sigmoid", every, to="p_execute")
-    decided = g.op("Greater", every, odds)
-    g.nodes.append(helper.make_node("Cast", [decided], ["executed"], to=TensorProto.UINT8))
+    modules = model.gated_modules()
+    if gated:
+        logits = []
+        for start in range(0, len(modules), 4 * group):
+            own = modules[start : start + 4 * group]
+            names = [f"b{i // 4}m{i % 4}" for i in range(start, start + len(own))]
+            x, pooled, asked = gated_group(g, (x, pooled), own, names, over, odds, shape)
+            logits.append(asked)
+        every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(len(modules)))
+        g.op("Sigmoid", every, to="p_execute")
+        g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))
+    else:
+        for module in modules:
+            x = WRITERS[type(module.body)](g, x, module.body, shape)
+        g.op("Identity", g.constant(np.ones(len(modules))), to="p_execute")
+        g.op("Identity", g.constant(np.ones(len(modules)), np.uint8), to="executed")
+    heads_of(g, model.heads, x, stem)
     value = helper.make_tensor_value_info
     inputs = [
         value("features", TensorProto.FLOAT, [1, ROWS, shape.frames * STRIDE]),
@@ -148,9 +199,9 @@ def build(model: GatedConformer, gated: bool = True) -> onnx.ModelProto:
     ]
     outputs = [
         value("logits", TensorProto.FLOAT, [1, len(LABELS)]),
-        value("speech", TensorProto.FLOAT, [1, shape.frames]),
-        value("p_execute", TensorProto.FLOAT, [modules]),
-        value("executed", TensorProto.UINT8, [modules]),
+        value("speech", TensorProto.FLOAT, [1, SPEECH_FRAMES]),
+        value("p_execute", TensorProto.FLOAT, [len(modules)]),
+        value("executed", TensorProto.UINT8, [len(modules)]),
     ]
     graph = helper.make_graph(g.nodes, "undertone", inputs, outputs, g.weights)
     return helper.make_model(

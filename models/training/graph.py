@@ -43,7 +43,7 @@ class Graph:
     def silu(self, x: str) -> str:
         return self.op("Mul", x, self.op("Sigmoid", x))
 
-    def branch(self, name: str, output: str, shape: list[int]) -> onnx.GraphProto:
+    def branch(self, name: str, outputs: list[str], shapes: list[list[int]]) -> onnx.GraphProto:
         """This graph as a branch: no inputs of its own, it sees the outer names."""
-        info = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
-        return helper.make_graph(self.nodes, name, [], [info], self.weights)
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, s in zip(outputs, shapes, strict=True)]
+        return helper.make_graph(self.nodes, name, [], infos, self.weights)

@@ -9,7 +9,7 @@ from cost import costs
 from export import build
 from model import GatedConformer, Shape
 
-SMALL = Shape(blocks=2, width=24, heads=2, kernel=7, stem=8, dropout=0.0)
+SMALL = Shape(blocks=3, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0)
 
 
 def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
@@ -20,7 +20,7 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         for module in model.gated_modules():
-            module.gate.weight.normal_(std=1.0)
+            module.gate.weight.normal_(std=0.3)
             module.gate.bias.copy_(torch.tensor([0.0, opens]))
         for name, buffer in model.named_buffers():
             if name.endswith(("running_mean", "stem.mean")):
@@ -30,8 +30,9 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
     return model.eval()
 
 
-def session(model: GatedConformer, gated: bool = True) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(build(model, gated).SerializeToString(), providers=["CPUExecutionProvider"])
+def session(model: GatedConformer, gated: bool = True, group: int = 2) -> onnxruntime.InferenceSession:
+    onnx_model = build(model, gated, group)
+    return onnxruntime.InferenceSession(onnx_model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 1.0])

@@ -15,7 +15,7 @@ from model import BACKGROUND, LABELS, Shape
 from objective import class_loss, speech_loss
 from train import SETTINGS, Trainer, train
 
-TINY = Shape(blocks=1, width=8, heads=2, kernel=3, stem=4)
+TINY = Shape(blocks=2, width=8, heads=2, kernel=3, stem=4)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_unlabelled_clips_and_ignored_frames_cost_nothing():
 
 def settings(out: Path) -> argparse.Namespace:
     values = {name: default for name, (default, _) in SETTINGS.items()}
-    return argparse.Namespace(**values | {"epochs": 4, "batch": 4, "bf16": False, "out": out, "fresh": False})
+    return argparse.Namespace(**values | {"shallow_epochs": 2, "deep_epochs": 2, "batch": 4, "bf16": False, "out": out, "fresh": False})
 
 
 def test_stopping_changes_nothing(folder: Path, tmp_path: Path):

@@ -8,10 +8,15 @@ RUN then holds last.pt (the checkpoint: for export.py, evaluate.py and for going
 log.jsonl (one line an epoch). Stop it whenever you like, also with kill -9: at most the
 last few minutes are lost, and the outcome is the same as without the stop.
 
-The first half of the epochs runs without gates, with whole modules left out at random;
-the second half samples the gates (Gumbel-softmax, straight-through) and pays for P(execute).
-The paper charges 0.1 for all clips; here background costs more by default, because a
-module that runs on background is never of use. `--background-gate-cost 0.1` is the paper.
+Training has two parts, each with a learning-rate cycle of its own:
+
+1. Every second block, without gates. The blocks between stand by: their modules start as the
+   identity, so bringing them in later changes nothing at that moment. (Growing a network in
+   depth from a trained shallow one: Gong et al. 2019.)
+2. All blocks, with sampled gates (Gumbel-softmax, straight-through) and a price on
+   P(execute): see objective.py. `--ungated` leaves the gates out: that is the baseline.
+
+What is validated and exported is a running average of the weights (Polyak).
 """
 
 import argparse
@@ -25,6 +30,7 @@ import torch
 
 import checkpoint
 from augment import augment
+from average import Average
 from data import DataError, Mix, Sampler, Table, load
 from evaluate import measure
 from model import BACKGROUND, GatedConformer, Shape
@@ -47,23 +53,38 @@ class Trainer:
         self.epoch_steps = self.sampler.clips() // settings.batch
         if self.epoch_steps < 1:
             raise DataError(f"an epoch has {self.sampler.clips()} clips, fewer than one batch of {settings.batch}")
-        self.steps = settings.epochs * self.epoch_steps
-        self.objective = Objective(settings.smoothing, 1.0, settings.gate_cost, settings.background_gate_cost)
+        self.steps = (settings.shallow_epochs + settings.deep_epochs) * self.epoch_steps
+        self.objective = Objective(settings.smoothing, 1.0, settings.budget, settings.gate_cost, settings.background_gate_cost)
         torch.manual_seed(settings.seed)
         self.model = GatedConformer(shape)
         standardize(self.model, table, self.train_rows, settings.seed)
+        self.average = Average(self.model, settings.average)
         self.optimizer = torch.optim.AdamW(groups(self.model, settings.weight_decay), lr=settings.rate)
         self.step = 0
         self.sums: dict[str, list[float]] = {}  # of this epoch: name -> [sum, count]
 
     @property
-    def gated(self) -> bool:
-        return self.step >= (self.settings.epochs // 2) * self.epoch_steps
+    def shallow_steps(self) -> int:
+        return self.settings.shallow_epochs * self.epoch_steps
+
+    @property
+    def deep(self) -> bool:
+        return self.step >= self.shallow_steps
+
+    def rate(self) -> float:
+        if self.deep:
+            return learning_rate(self.step - self.shallow_steps, self.steps - self.shallow_steps, self.settings.deep_rate)
+        return learning_rate(self.step, self.shallow_steps, self.settings.rate)
+
+    def standing(self, deep: bool) -> list[bool]:
+        """Which modules take part: before the deep part, those of every second block."""
+        return [deep or index // 4 % 2 == 0 for index in range(len(self.model.gated_modules()))]
 
     def state(self) -> dict:
         return {
             "shape": self.model.shape.to_dict(),
             "model": self.model.state_dict(),
+            "average": self.average.state,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "sums": self.sums,
@@ -78,8 +99,10 @@ class Trainer:
             if content[name] != mine[name]:
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
         self.model.load_state_dict(content["model"])
+        self.average.state = content["average"]
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.sums = content["step"], content["sums"]
+        self.average.updates = self.step
 
     def plan(self, epoch: int) -> np.ndarray:
         """The rows of each step of an epoch, [steps, batch]; the same whenever it is asked for."""
@@ -92,10 +115,10 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         features, frames, labels = (torch.from_numpy(array) for array in self.table.batch(rows))
         features = augment(features, self.model.stem.mean)
-        rate = learning_rate(self.step, self.steps, self.settings.rate)
+        rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["speed"]
-        gated = self.gated
+        gated = self.deep and not self.settings.ungated
         self.model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bf16):
             output = self.model.forward_sampled(features) if gated else self.model.forward_ungated(features, self.kept())
@@ -104,6 +127,7 @@ class Trainer:
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
+        self.average.update(self.model)
         self.step += 1
         self.count(rows, labels.numpy(), output, losses)
         return losses["total"].item()
@@ -112,7 +136,8 @@ class Trainer:
         """Stochastic depth for the whole batch, rarer in the first blocks (Huang et al. 2016)."""
         modules = len(self.model.gated_modules())
         chance = self.settings.drop_modules * (torch.arange(modules) + 1) / modules
-        return (torch.rand(modules) >= chance).tolist()
+        drawn = (torch.rand(modules) >= chance).tolist()
+        return [stays and stands for stays, stands in zip(drawn, self.standing(self.deep), strict=True)]
 
     def count(self, rows: np.ndarray, labels: np.ndarray, output, losses: dict) -> None:
         """Add a batch to the sums that the epoch's line is made of."""
@@ -136,9 +161,12 @@ class Trainer:
         """Validation, and the epoch's figures."""
         means = {name: total / count if count else float("nan") for name, (total, count) in sorted(self.sums.items())}
         self.sums = {}
-        after_gates = self.step > (self.settings.epochs // 2) * self.epoch_steps
-        validation = measure(self.model, self.table, self.validation_rows, gated=after_gates)
-        return {"epoch": self.step // self.epoch_steps, "gated": after_gates, "train": means, "validation": validation}
+        deep = self.step > self.shallow_steps
+        gated = deep and not self.settings.ungated
+        keep = None if gated else self.standing(deep)
+        network = self.average.network(self.model.shape)
+        validation = measure(network, self.table, self.validation_rows, 0.5 if gated else None, keep)
+        return {"epoch": self.step // self.epoch_steps, "gated": gated, "train": means, "validation": validation}
 
 
 def one_of_each(table: Table, rows: np.ndarray) -> np.ndarray:
@@ -179,6 +207,7 @@ def summary(entry: dict) -> str:
         f"  validation  {unseen}  mean {100 * validation['mean_accuracy']:.1f}"
         f"  background vs speech {100 * validation['background_vs_speech']:.2f}\n"
         f"  skipped     speech {100 * validation['skipped_speech']:.1f} %  background {100 * validation['skipped']['background']:.1f} %"
+        f"  frames: speech {100 * validation['frame_recall']['speech']:.1f} %  background {100 * validation['frame_recall']['background']:.1f} %"
     )
 
 
@@ -190,7 +219,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         epoch, place = divmod(trainer.step, trainer.epoch_steps)
         for rows in trainer.plan(epoch)[place:]:
             loss = trainer.advance(rows)
-            progress.advance(trainer.step, f"epoch {epoch + 1}/{settings.epochs}", loss)
+            progress.advance(trainer.step, f"epoch {epoch + 1}/{trainer.steps // trainer.epoch_steps}", loss)
             if time.monotonic() - saved > SAVE_SECONDS or trainer.step == until:
                 checkpoint.save(out / "last.pt", trainer.state())
                 saved = time.monotonic()
@@ -204,16 +233,22 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
 
 
 SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
-    "epochs": (12, "how often about every utterance is seen"),
+    "shallow_epochs": (36, "how often about every utterance is seen by every second block"),
+    "deep_epochs": (9, "how often by all blocks, gated"),
+    "ungated": (False, "no gates in the deep part: the baseline"),
     "batch": (32, "clips in a step"),
-    "rate": (7e-4, "peak learning rate of the one cycle"),
+    "rate": (8e-4, "peak learning rate of the shallow part"),
+    "deep_rate": (4e-4, "peak learning rate of the deep part"),
     "weight_decay": (0.05, "AdamW's, on matrices only"),
+    "average": (0.998, "decay of the running average of the weights"),
     "clip": (1.0, "norm to which gradients are cut"),
     "smoothing": (0.1, "label smoothing"),
-    "gate_cost": (0.1, "price of P(execute) on speech"),
-    "background_gate_cost": (1.0, "price of P(execute) on background"),
-    "drop_modules": (0.2, "chance that the last module is left out in the ungated half"),
+    "budget": (Objective.budget, "share of modules that speech may run for nothing"),
+    "gate_cost": (Objective.gate_cost, "price of what speech runs above its budget"),
+    "background_gate_cost": (Objective.background_gate_cost, "price of P(execute) on background"),
+    "drop_modules": (0.3, "chance that the last module is left out while there are no gates"),
     "dropout": (0.1, "dropout at the end of each module"),
+    "head_dropout": (0.2, "dropout in the class head"),
     "windows": (Mix.windows, "share of utterances that come again as a window"),
     "background": (Mix.background, "share of background clips"),
     "balance": (Mix.balance, "corpora of n utterances get shares as n ** balance"),
@@ -229,7 +264,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="threads; more only on cores that are otherwise idle (default: %(default)s)")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="32-bit arithmetic, for processors without bfloat16")
     for name, (default, text) in SETTINGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
+        flag = f"--{name.replace('_', '-')}"
+        if default is False:
+            parser.add_argument(flag, action="store_true", help=text)
+        else:
+            parser.add_argument(flag, type=type(default), default=default, help=f"{text} (default: %(default)s)")
     return parser.parse_args()
 
 
@@ -240,7 +279,7 @@ def main() -> None:
     last = settings.out / "last.pt"
     try:
         table = load(settings.data)
-        trainer = Trainer(table, Shape(dropout=settings.dropout), settings)
+        trainer = Trainer(table, Shape(dropout=settings.dropout, head_dropout=settings.head_dropout), settings)
         if last.exists() and not settings.fresh:
             trainer.restore(checkpoint.load(last))
     except DataError as error:
