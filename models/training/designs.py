@@ -27,7 +27,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
-from export import WRITERS, array
+from export import WRITERS, stem_of
 from graph import IR_VERSION, OPSET, Graph
 from model import LABELS, ROWS, GatedConformer, Shape
 
@@ -43,7 +43,7 @@ class Network:
         torch.manual_seed(1)
         self.shape, model = shape, GatedConformer(shape).eval()
         self.stem = model.stem
-        self.bodies = [module.body for module in model.gated_modules()]
+        self.bodies = [body for block in model.blocks for body in block.bodies]
         rng = np.random.default_rng(1)
         self.modules, self.pooled = len(self.bodies), 3 * shape.width
         closed = set(np.linspace(0, self.modules - 1, shut).round().astype(int)) if shut else set()
@@ -58,12 +58,7 @@ class Network:
         return [value(x, FLOAT, [self.shape.frames, self.shape.width]), value(pooled, FLOAT, [1, self.pooled])]
 
     def write_stem(self, g: Graph) -> tuple[str, str]:
-        x = "features"
-        for conv in (self.stem.first, self.stem.second):
-            kernel = conv.weight.shape[2]
-            x = g.op("Conv", x, g.constant(array(conv.weight)), g.constant(array(conv.bias)), kernel_shape=[kernel], strides=[2], pads=[kernel // 2] * 2)
-            x = g.silu(x)
-        x = g.op("Transpose", g.op("Squeeze", x, g.integers(0)), perm=[1, 0])
+        x = stem_of(g, self.stem, self.shape)
         return x, self.write_pooled(g, x)
 
     def write_pooled(self, g: Graph, x: str) -> str:

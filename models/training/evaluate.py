@@ -21,7 +21,7 @@ from runtime import quicken
 SPLITS = ("validation", "test_seen", "test_unseen")
 
 
-def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None, keep: list[bool] | None = None, batch: int = 32) -> dict:
+def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None, keep: list[list[bool]] | None = None, batch: int = 32) -> dict:
     """Logits [N, 7], speech [N, T], executed [N, M] and the true frames, as arrays.
 
     Without a threshold the gates are ignored, and the modules of `keep` (default: all) run.
@@ -44,7 +44,7 @@ def recall_mean(truth: np.ndarray, guess: np.ndarray) -> float:
 
 
 def measure(
-    model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None = 0.5, keep: list[bool] | None = None
+    model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None = 0.5, keep: list[list[bool]] | None = None
 ) -> dict:
     """The figures that are printed; shares from 0 to 1. Only labelled rows count.
 

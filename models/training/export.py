@@ -6,12 +6,12 @@
 Each gated module becomes an `If` whose taken branch holds the module with its weights; the
 other branch hands its input through, so a skipped module is not computed at all.
 
-The gates look at the summary of their input (mean, spread and maximum over time), which only
-changes when a module has run. So one product gives the logits of the gates of a whole group
-of blocks, and an outer `If` passes the group by when none of them would open: exactly what
-asking them one by one would have done. Inside a group the logits are computed anew after
-each module that ran. P(execute) is one sigmoid over all logits at the end. What is
-constant is folded: BatchNorm, projected positions, scales and half-steps.
+The gates of a block look at the summary of its input (mean, spread and maximum over time),
+which only changes when a module has run. So one product gives the logits of all gates of
+several blocks, and an outer `If` passes those blocks by when none of the gates would open:
+exactly what asking block after block would have done. P(execute) is one sigmoid over all
+logits at the end. What is constant is folded: BatchNorm, projected positions, scales and
+half-steps.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from onnx import TensorProto, helper
 import checkpoint
 from cost import costs
 from graph import IR_VERSION, OPSET, Graph
-from model import LABELS, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
+from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
-GROUP = 4  # blocks behind one outer `If`
+LEVELS = (4, 1)  # blocks behind an outer `If`, then behind one inside it
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
@@ -101,35 +101,46 @@ def summary(g: Graph, x: str, over: str) -> tuple[str, str]:
     return g.op("Concat", mean, spread, axis=1), g.op("Concat", mean, spread, most, axis=1)
 
 
-def gate_product(modules: list) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [3d, n] and biases [n] that give the difference of a gate's two logits."""
-    weights = [array(m.gate.weight)[1] - array(m.gate.weight)[0] for m in modules]
-    biases = [array(m.gate.bias)[1] - array(m.gate.bias)[0] for m in modules]
-    return np.stack(weights, 1), np.array(biases)
+def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, levels: tuple, context: tuple) -> tuple[str, str, str]:
+    """Blocks behind an `If`: (x, pooled) -> (x, pooled, logits [1, 4n]), the logits as each gate was asked.
 
-
-def gated_group(g: Graph, state: tuple[str, str], modules: list, names: list[str], over: str, odds: str, shape) -> tuple[str, str, str]:
-    """The modules of a group behind their gates: (x, pooled) -> (x, pooled, logits [1, n])."""
-    sizes = ([shape.frames, shape.width], [1, 3 * shape.width], [1, len(modules)])
-    weight, bias = gate_product(modules)
-    w, b = g.constant(weight), g.constant(bias)
+    `first` is the number of the first block; `levels` says how many blocks each `If` further
+    inside holds; a block alone asks its four gates.
+    """
+    over, odds, shape = context
     x, pooled = state
-    logits = g.op("Gemm", pooled, w, b)
+    weight = np.concatenate([array(block.gate.weight) for block in blocks]).T
+    bias = np.concatenate([array(block.gate.bias) for block in blocks])
+    logits = g.op("Gemm", pooled, g.constant(weight), g.constant(bias))
+    name = f"b{first}n{len(blocks)}"
+    run, idle = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_idle_")
+    if len(blocks) == 1:
+        done = asked_block(run, x, logits, blocks[0], name, context) + (run.op("Identity", logits),)
+    else:
+        now, asked = state, []
+        for start in range(0, len(blocks), levels[0]):
+            inner = blocks[start : start + levels[0]]
+            *now, own = gated_blocks(run, tuple(now), inner, first + start, levels[1:], context)
+            asked.append(own)
+        done = (*now, run.op("Concat", *asked, axis=1))
+    sizes = ([shape.frames, shape.width], [1, 3 * shape.width], [1, len(bias)])
+    taken = run.branch(f"run_{name}", list(done), sizes)
+    passed = idle.branch(f"idle_{name}", [idle.op("Identity", value) for value in (x, pooled, logits)], sizes)
     any_opens = g.op("Greater", g.op("ReduceMax", logits, keepdims=0), odds)
-    group, idle = Graph(f"{g.prefix}{names[0]}_group_"), Graph(f"{g.prefix}{names[0]}_idle_")
-    asked, now = [], (x, pooled, logits)
-    for index, (module, name) in enumerate(zip(modules, names, strict=True)):
-        logit = group.op("Gather", now[2], group.integers(index), axis=1)
-        asked.append(logit)
-        run, skip = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_skip_")
-        updated = WRITERS[type(module.body)](run, now[0], module.body, shape)
-        looked = summary(run, updated, over)[1]
-        taken = run.branch(f"run_{name}", [updated, looked, run.op("Gemm", looked, w, b)], sizes)
-        passed = skip.branch(f"skip_{name}", [skip.op("Identity", value) for value in now], sizes)
-        now = group.op("If", group.op("Greater", logit, odds), outputs=3, then_branch=taken, else_branch=passed)
-    taken = group.branch(f"group_{names[0]}", [now[0], now[1], group.op("Concat", *asked, axis=1)], sizes)
-    passed = idle.branch(f"idle_{names[0]}", [idle.op("Identity", value) for value in (x, pooled, logits)], sizes)
     return tuple(g.op("If", any_opens, outputs=3, then_branch=taken, else_branch=passed))
+
+
+def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple) -> tuple[str, str]:
+    """The four modules of a block, each run or passed by: x -> (x, summary of x)."""
+    over, odds, shape = context
+    opens = g.op("Split", g.op("Greater", logits, odds), outputs=4, axis=1, num_outputs=4)
+    for kind, condition, body in zip(MODULES, opens, block.bodies, strict=True):
+        run, skip = Graph(f"{g.prefix}{kind}_"), Graph(f"{g.prefix}{kind}_skip_")
+        size = [[shape.frames, shape.width]]
+        taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape)], size)
+        passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)
+        x = g.op("If", condition, then_branch=taken, else_branch=passed)
+    return x, summary(g, x, over)[1]
 
 
 def stem_of(g: Graph, stem, shape) -> str:
@@ -168,29 +179,28 @@ def heads_of(g: Graph, heads, x: str, stem: str) -> None:
     g.op("Reshape", speech, g.integers(1, SPEECH_FRAMES), to="speech")
 
 
-def build(model: GatedConformer, gated: bool = True, group: int = GROUP) -> onnx.ModelProto:
+def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> onnx.ModelProto:
     """The network as ONNX; with `gated` false the bodies stand in line, without any gate."""
     shape, g = model.shape, Graph()
     x = stem_of(g, model.stem, shape)
     over = g.constant(np.full((1, shape.frames), 1.0 / shape.frames))
     stem, pooled = summary(g, x, over)
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
-    modules = model.gated_modules()
+    modules = 4 * shape.blocks
     if gated:
         logits = []
-        for start in range(0, len(modules), 4 * group):
-            own = modules[start : start + 4 * group]
-            names = [f"b{i // 4}m{i % 4}" for i in range(start, start + len(own))]
-            x, pooled, asked = gated_group(g, (x, pooled), own, names, over, odds, shape)
+        for start in range(0, shape.blocks, levels[0]):
+            own = list(model.blocks[start : start + levels[0]])
+            x, pooled, asked = gated_blocks(g, (x, pooled), own, start, levels[1:], (over, odds, shape))
             logits.append(asked)
-        every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(len(modules)))
+        every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(modules))
         g.op("Sigmoid", every, to="p_execute")
         g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))
     else:
-        for module in modules:
-            x = WRITERS[type(module.body)](g, x, module.body, shape)
-        g.op("Identity", g.constant(np.ones(len(modules))), to="p_execute")
-        g.op("Identity", g.constant(np.ones(len(modules)), np.uint8), to="executed")
+        for body in (body for block in model.blocks for body in block.bodies):
+            x = WRITERS[type(body)](g, x, body, shape)
+        g.op("Identity", g.constant(np.ones(modules)), to="p_execute")
+        g.op("Identity", g.constant(np.ones(modules), np.uint8), to="executed")
     heads_of(g, model.heads, x, stem)
     value = helper.make_tensor_value_info
     inputs = [
@@ -200,8 +210,8 @@ def build(model: GatedConformer, gated: bool = True, group: int = GROUP) -> onnx
     outputs = [
         value("logits", TensorProto.FLOAT, [1, len(LABELS)]),
         value("speech", TensorProto.FLOAT, [1, SPEECH_FRAMES]),
-        value("p_execute", TensorProto.FLOAT, [len(modules)]),
-        value("executed", TensorProto.UINT8, [len(modules)]),
+        value("p_execute", TensorProto.FLOAT, [modules]),
+        value("executed", TensorProto.UINT8, [modules]),
     ]
     graph = helper.make_graph(g.nodes, "undertone", inputs, outputs, g.weights)
     return helper.make_model(

@@ -92,7 +92,7 @@ class Stem(nn.Module):
 
 
 class Step(NamedTuple):
-    """What a module hands on: its output and the summary of it; P(execute), and 1 where it ran."""
+    """What a block hands on: its output and the summary of it; P(execute) and what ran, [B, 4]."""
 
     x: Tensor
     pooled: Tensor
@@ -100,58 +100,56 @@ class Step(NamedTuple):
     executed: Tensor
 
 
-class Gated(nn.Module):
-    """A module that is executed or skipped, as its gate decides from the summary of its input."""
-
-    def __init__(self, body: nn.Module, shape: Shape, open_bias: float = 1.5):
-        super().__init__()
-        self.body = body
-        self.gate = nn.Linear(3 * shape.width, 2)  # logits of (skip, execute)
-        nn.init.normal_(self.gate.weight, std=0.01)
-        with torch.no_grad():
-            self.gate.bias.copy_(torch.tensor([-open_bias, open_bias]))
-
-    def p_execute(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Summary [B, 3d] -> logits [B, 2] and P(execute) [B], both in 32 bits."""
-        with torch.autocast("cpu", enabled=False):
-            logits = self.gate(pooled)
-        return logits, logits.softmax(-1)[:, 1]
-
-    def sampled(self, x: Tensor, pooled: Tensor, temperature: float) -> Step:
-        """Training: a straight-through Gumbel-softmax sample decides (Jang et al. 2017)."""
-        logits, p = self.p_execute(pooled)
-        gate = F.gumbel_softmax(logits, tau=temperature, hard=True)[:, 1]
-        update = self.body(x)
-        x = x + gate[:, None, None].to(update.dtype) * update
-        return Step(x, summary(x), p, gate.detach())
-
-    def thresholded(self, x: Tensor, pooled: Tensor, threshold: float) -> Step:
-        """Inference: the body is computed only for the clips whose P exceeds the threshold."""
-        _, p = self.p_execute(pooled)
-        run = p > threshold
-        clips = run.nonzero()[:, 0]
-        if clips.numel():
-            x = x.index_add(0, clips, self.body(x[clips]).to(x.dtype))
-            pooled = summary(x)
-        return Step(x, pooled, p, run.to(p.dtype))
-
-    def always(self, x: Tensor, pooled: Tensor, keep: bool) -> Step:
-        """Training without gates; a module that is not kept is not computed."""
-        ones = torch.ones(x.shape[0])
-        return Step(x + self.body(x), pooled, ones, ones) if keep else Step(x, pooled, ones, torch.zeros_like(ones))
-
-
 class Block(nn.Module):
     """Feed-forward, attention, convolution, feed-forward, each behind a gate.
 
-    The norm that closes a Conformer block is left to the heads: without it nothing at all
-    happens between two skipped modules, so one product decides all gates of a skipped stretch.
+    The four gates are asked together, from the summary of the block's input. The norm that
+    closes a Conformer block is left to the heads: without it nothing at all happens between
+    two skipped modules, so one product decides all gates of a skipped stretch of blocks.
     """
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: Shape, open_logit: float = 3.0):
         super().__init__()
-        bodies = (FeedForward(shape), Attention(shape), Convolution(shape), FeedForward(shape))
-        self.modules_ = nn.ModuleList(Gated(body, shape) for body in bodies)
+        self.bodies = nn.ModuleList((FeedForward(shape), Attention(shape), Convolution(shape), FeedForward(shape)))
+        self.gate = nn.Linear(3 * shape.width, len(MODULES))  # log odds of execute against skip
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, open_logit)
+
+    def odds(self, pooled: Tensor) -> Tensor:
+        """Summary [B, 3d] -> log odds of execute [B, 4], in 32 bits."""
+        with torch.autocast("cpu", enabled=False):
+            return self.gate(pooled)
+
+    def sampled(self, x: Tensor, pooled: Tensor, temperature: float) -> Step:
+        """Training: straight-through Gumbel-softmax samples decide (Jang et al. 2017).
+
+        For two choices the difference of two Gumbel variables is one logistic variable.
+        """
+        odds = self.odds(pooled)
+        uniform = torch.rand_like(odds).clamp(1e-6, 1.0 - 1e-6)
+        soft = ((odds + uniform.logit()) / temperature).sigmoid()
+        gates = (soft > 0.5).float() + soft - soft.detach()
+        for gate, body in zip(gates.unbind(1), self.bodies, strict=True):
+            x = x + gate[:, None, None] * body(x)
+        return Step(x, summary(x), odds.sigmoid(), gates.detach())
+
+    def thresholded(self, x: Tensor, pooled: Tensor, threshold: float) -> Step:
+        """Inference: a body is computed only for the clips whose P exceeds the threshold."""
+        p = self.odds(pooled).sigmoid()
+        run = p > threshold
+        for own, body in zip(run.unbind(1), self.bodies, strict=True):
+            clips = own.nonzero()[:, 0]
+            if clips.numel():
+                x = x.index_add(0, clips, body(x[clips]).to(x.dtype))
+        return Step(x, summary(x) if run.any() else pooled, p, run.to(p.dtype))
+
+    def always(self, x: Tensor, pooled: Tensor, keep: list[bool]) -> Step:
+        """Training without gates; bodies that are not kept are not computed."""
+        for kept, body in zip(keep, self.bodies, strict=True):
+            if kept:
+                x = x + body(x)
+        ones = torch.ones(x.shape[0], len(keep))
+        return Step(x, pooled, ones, ones * torch.tensor(keep))
 
 
 class Heads(nn.Module):
@@ -188,33 +186,30 @@ class GatedConformer(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.heads = Heads(shape)
 
-    def gated_modules(self) -> list[Gated]:
-        """All M modules, in the order of the contract."""
-        return [module for block in self.blocks for module in block.modules_]
-
     def gate_parameters(self) -> list[nn.Parameter]:
-        return [p for module in self.gated_modules() for p in module.gate.parameters()]
+        return [p for block in self.blocks for p in block.gate.parameters()]
 
     def forward(self, features: Tensor, threshold: float = 0.5) -> Output:
         """Inference with hard gates: a module runs if its P(execute) is above `threshold`."""
-        return self.run(features, lambda index, module, x, pooled: module.thresholded(x, pooled, threshold))
+        return self.run(features, lambda index, block, x, pooled: block.thresholded(x, pooled, threshold))
 
     def forward_sampled(self, features: Tensor, temperature: float = 1.0) -> Output:
         """Training with gates."""
-        return self.run(features, lambda index, module, x, pooled: module.sampled(x, pooled, temperature))
+        return self.run(features, lambda index, block, x, pooled: block.sampled(x, pooled, temperature))
 
-    def forward_ungated(self, features: Tensor, keep: list[bool] | None = None) -> Output:
-        """Without gates; modules whose `keep` is false are left out."""
-        return self.run(features, lambda index, module, x, pooled: module.always(x, pooled, keep is None or keep[index]))
+    def forward_ungated(self, features: Tensor, keep: list[list[bool]] | None = None) -> Output:
+        """Without gates; modules whose `keep` [blocks][4] is false are left out."""
+        every = [True] * len(MODULES)
+        return self.run(features, lambda index, block, x, pooled: block.always(x, pooled, keep[index] if keep else every))
 
     def run(self, features: Tensor, advance) -> Output:
         x = self.stem(features)
         pooled = summary(x)
         stem = pooled[:, : 2 * self.shape.width]
         probabilities, executed = [], []
-        for index, module in enumerate(self.gated_modules()):
-            x, pooled, p, ran = advance(index, module, x, pooled)
+        for index, block in enumerate(self.blocks):
+            x, pooled, p, ran = advance(index, block, x, pooled)
             probabilities.append(p)
             executed.append(ran)
         logits, speech = self.heads(x, stem)
-        return Output(logits, speech, torch.stack(probabilities, 1), torch.stack(executed, 1))
+        return Output(logits, speech, torch.cat(probabilities, 1), torch.cat(executed, 1))

@@ -33,7 +33,7 @@ from augment import augment
 from average import Average
 from data import DataError, Mix, Sampler, Table, load
 from evaluate import measure
-from model import BACKGROUND, GatedConformer, Shape
+from model import BACKGROUND, MODULES, GatedConformer, Shape
 from objective import Objective, learning_rate
 from progress import Progress
 from runtime import quicken
@@ -76,9 +76,9 @@ class Trainer:
             return learning_rate(self.step - self.shallow_steps, self.steps - self.shallow_steps, self.settings.deep_rate)
         return learning_rate(self.step, self.shallow_steps, self.settings.rate)
 
-    def standing(self, deep: bool) -> list[bool]:
-        """Which modules take part: before the deep part, those of every second block."""
-        return [deep or index // 4 % 2 == 0 for index in range(len(self.model.gated_modules()))]
+    def standing(self, deep: bool) -> list[list[bool]]:
+        """Which modules take part, by block: before the deep part, those of every second block."""
+        return [[deep or index % 2 == 0] * len(MODULES) for index in range(self.model.shape.blocks)]
 
     def state(self) -> dict:
         return {
@@ -132,12 +132,13 @@ class Trainer:
         self.count(rows, labels.numpy(), output, losses)
         return losses["total"].item()
 
-    def kept(self) -> list[bool]:
+    def kept(self) -> list[list[bool]]:
         """Stochastic depth for the whole batch, rarer in the first blocks (Huang et al. 2016)."""
-        modules = len(self.model.gated_modules())
+        blocks = self.model.shape.blocks
+        modules = blocks * len(MODULES)
         chance = self.settings.drop_modules * (torch.arange(modules) + 1) / modules
-        drawn = (torch.rand(modules) >= chance).tolist()
-        return [stays and stands for stays, stands in zip(drawn, self.standing(self.deep), strict=True)]
+        drawn = (torch.rand(modules) >= chance).view(blocks, -1)
+        return (drawn & torch.tensor(self.standing(self.deep))).tolist()
 
     def count(self, rows: np.ndarray, labels: np.ndarray, output, losses: dict) -> None:
         """Add a batch to the sums that the epoch's line is made of."""
@@ -233,8 +234,8 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
 
 
 SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
-    "shallow_epochs": (36, "how often about every utterance is seen by every second block"),
-    "deep_epochs": (9, "how often by all blocks, gated"),
+    "shallow_epochs": (34, "how often about every utterance is seen by every second block"),
+    "deep_epochs": (14, "how often by all blocks, gated"),
     "ungated": (False, "no gates in the deep part: the baseline"),
     "batch": (32, "clips in a step"),
     "rate": (8e-4, "peak learning rate of the shallow part"),

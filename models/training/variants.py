@@ -23,37 +23,36 @@ SHUT = {"skip-0": 0, "skip-40": 26, "skip-97": 62, "skip-100": 64}
 FIRM = 50.0  # a logit that no threshold but 0 and 1 overcomes
 
 
-def gates(graph: onnx.GraphProto) -> list[tuple[str, str, int]]:
-    """Weights and biases of the gates' products and how many gates each serves, in the order of the modules.
+def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0) -> int:
+    """Give the gates from number `first` on the logits `firm`, also inside branches; returns how many there are.
 
-    The condition of an outer `If` is a comparison of a product, or of the largest of its values.
+    The condition of an outer `If` compares the largest value of a product of all gates in it.
     """
     makers = {output: node for node in graph.node for output in node.output}
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
-    found = []
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    count = 0
     for node in graph.node:
-        if node.op_type == "If":
-            maker = makers[makers[node.input[0]].input[0]]
-            product = makers[maker.input[0]] if maker.op_type == "ReduceMax" else maker
-            assert product.op_type == "Gemm", product.op_type
-            found.append((product.input[1], product.input[2], sizes[product.input[2]]))
-    return found
+        if node.op_type != "If" or makers[makers[node.input[0]].input[0]].op_type != "ReduceMax":
+            continue
+        product = makers[makers[makers[node.input[0]].input[0]].input[0]]
+        weight, bias = (weights[name] for name in product.input[1:3])
+        size = bias.dims[0]
+        own = firm[first + count : first + count + size].astype(np.float32)
+        for tensor, value in ((weight, np.zeros(list(weight.dims), np.float32)), (bias, own)):
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        force(next(a.g for a in node.attribute if a.name == "then_branch"), firm, first + count)
+        count += size
+    return count
 
 
 def forced(model: onnx.ModelProto, shut: int) -> onnx.ModelProto:
     """The model with `shut` gates that never open and the others always open."""
     model = copy.deepcopy(model)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    every = gates(model.graph)
-    count = sum(size for _, _, size in every)
-    closed = np.zeros(count, bool)
-    closed[np.linspace(0, count - 1, shut).round().astype(int)] = True
+    (modules,) = (dimension.dim_value for dimension in next(o for o in model.graph.output if o.name == "executed").type.tensor_type.shape.dim)
+    closed = np.zeros(modules, bool)
+    closed[np.linspace(0, modules - 1, shut).round().astype(int)] = True
     assert closed.sum() == shut
-    firm = np.where(closed, -FIRM, FIRM).astype(np.float32)
-    for (weight, bias, size), own in zip(every, np.split(firm, np.cumsum([size for _, _, size in every])[:-1]), strict=True):
-        assert own.size == size
-        for name, value in ((weight, np.zeros(list(weights[weight].dims), np.float32)), (bias, own)):
-            weights[name].CopyFrom(numpy_helper.from_array(value.reshape(list(weights[name].dims)), name))
+    assert force(model.graph, np.where(closed, -FIRM, FIRM)) == modules
     return model
 
 
