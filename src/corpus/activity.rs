@@ -11,12 +11,15 @@ const SHORTEST_BURST: usize = 5;
 /// Frames added at both ends of a run, for soft beginnings and endings (30 ms).
 const MARGIN: usize = 3;
 
-/// Runs of speech in a clean utterance, as sample ranges, in order and disjoint.
+/// Ranges of samples, in order and disjoint.
+pub type Runs = Vec<(usize, usize)>;
+
+/// Runs of speech in a clean utterance.
 ///
 /// A frame is speech when it is above the utterance's noise floor (5th percentile of the frame
 /// energies) by 8 dB and not more than 32 dB below its loud frames (95th percentile); where floor and
 /// loud frames lie close together (an utterance cut without pauses), 12 dB below the loud frames.
-pub fn speech_runs(samples: &[f32]) -> Vec<(usize, usize)> {
+pub fn speech_runs(samples: &[f32]) -> Runs {
     let level: Vec<f32> = samples
         .chunks(STEP)
         .map(|c| 10.0 * (c.iter().map(|x| x * x).sum::<f32>() / c.len() as f32).max(1e-12).log10())
@@ -33,7 +36,7 @@ pub fn speech_runs(samples: &[f32]) -> Vec<(usize, usize)> {
     }
     let threshold = (floor + 8.0).max(loud - 32.0).min(loud - 12.0);
 
-    let mut runs: Vec<(usize, usize)> = Vec::new();
+    let mut runs = Runs::new();
     for (i, _) in level.iter().enumerate().filter(|(_, l)| **l > threshold) {
         match runs.last_mut() {
             Some(run) if i - run.1 <= LONGEST_PAUSE => run.1 = i + 1,

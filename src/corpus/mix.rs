@@ -5,7 +5,7 @@
 //! root, which halves the dB.)
 
 use super::CorpusError;
-use super::activity::{in_seconds, speech_runs};
+use super::activity::{Runs, in_seconds, speech_runs};
 use super::manifest::{Kind, Row};
 use super::noise::{Noise, db_to_gain, rms};
 use super::room;
@@ -109,11 +109,11 @@ pub fn surrounded(
     overlay(speech, background, side as isize, snr_db)
 }
 
-/// A clean utterance as another speaker in another room would have said it.
+/// A clean utterance as another speaker in another room would have said it, and where speech lies in it.
 ///
 /// # Errors
 /// When it cannot be resampled.
-pub fn vary(speech: &[f32], rng: &mut ChaCha8Rng) -> Result<(Vec<f32>, Vec<(usize, usize)>), CorpusError> {
+pub fn vary(speech: &[f32], rng: &mut ChaCha8Rng) -> Result<(Vec<f32>, Runs), CorpusError> {
     let factor = if rng.random_bool(0.8) { rng.random_range(0.86..1.16) } else { 1.0 };
     let dry = room::faster(speech, factor)?;
     let runs = speech_runs(&dry);
