@@ -44,11 +44,14 @@ bench: runtime $(VENV)/light ## features and gated latency, as ratios within one
 	$(VENV)/bin/python models/training/variants.py models/undertone.onnx $(DATA)/variants
 	UNDERTONE_VARIANTS=$(abspath $(DATA)/variants) $(CARGO) bench --locked
 
-train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped)
-	$(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 1 --windows 2
-	$(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train
-	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(DATA)/run
-	$(VENV)/bin/python models/training/export.py $(DATA)/run/last.pt models/undertone.onnx
+SEED ?= 1
+RUN := $(DATA)/run-$(SEED)
+train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=1
+	test -e $(DATA)/train/features.json || { \
+	  $(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 6 --windows 5 && \
+	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
+	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED)
+	$(VENV)/bin/python models/training/export.py $(RUN)/last.pt models/undertone.onnx
 	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv
 
 test-training: $(VENV)/full ## the tests of models/training (PyTorch, some GB)

@@ -18,7 +18,7 @@ def augment(features: Tensor, mean: Tensor) -> Tensor:
     return masked(masked(features, mean, time=False), mean, time=True)
 
 
-def warped(features: Tensor, spread: float = 0.10) -> Tensor:
+def warped(features: Tensor, spread: float = 0.06) -> Tensor:
     """Scale the frequency axis of each clip by up to 1 +- spread, as other vocal tracts do."""
     batch = features.shape[0]
     factor = 1.0 + spread * (2.0 * torch.rand(batch, 1) - 1.0)
@@ -29,7 +29,7 @@ def warped(features: Tensor, spread: float = 0.10) -> Tensor:
     return (matrix[:, None] @ features.view(batch, 2, BANDS, -1)).flatten(1, 2)
 
 
-def coloured(features: Tensor, deviation_db: float = 2.0, terms: int = 3) -> Tensor:
+def coloured(features: Tensor, deviation_db: float = 1.5, terms: int = 3) -> Tensor:
     """Add a smooth random frequency response to the log-mel rows, then refer to the maximum again."""
     band = (torch.arange(float(BANDS)) + 0.5) / BANDS
     curves = torch.cos(torch.pi * torch.arange(1.0, terms + 1)[:, None] * band)
@@ -43,7 +43,7 @@ def masked(features: Tensor, mean: Tensor, time: bool, count: int = 2) -> Tensor
     """SpecAugment (Park et al. 2019): `count` spans of windows or of bands take the mean."""
     batch, rows, windows = features.shape
     length = windows if time else BANDS
-    widest = windows // 8 if time else 8
+    widest = windows // 12 if time else 6
     width = (torch.rand(batch, count, 1) * (widest + 1)).floor()
     start = torch.rand(batch, count, 1) * (length - width)
     place = torch.arange(float(length))
