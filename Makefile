@@ -1,22 +1,23 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test soak soak-short lint bench train test-training runtime clean
+.PHONY: help demo build test soak soak-short lint bench train test-training runtime clean deb test-deb test-systemd test-arm64 addon
 
 CARGO ?= cargo
+ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CORPORA ?= ../shared/corpora
 DATA ?= data
 VENV := .venv-training
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: build ## watch a recording of a room turn into MQTT events
 	@$(TARGET)/release/undertone demo
 
 build: runtime ## the release binary, into target/release
 	@scripts/setup.sh build
-	$(CARGO) build --release --locked
+	UNDERTONE_COMMIT=$$(scripts/commit.sh) $(CARGO) build --release --locked
 
 runtime: ## ONNX Runtime, into .runtime
 	@scripts/setup.sh runtime
@@ -65,6 +66,24 @@ $(VENV)/full: models/training/requirements.txt
 	@echo "setup: installing PyTorch and what training needs into $(VENV) (some GB)"
 	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@ $(VENV)/light
 
+deb: ## a Debian package, into dist; ARCH=arm64 or amd64 (cross-built where it must be)
+	@scripts/package.sh $(ARCH)
+
+test-deb: ## the package in a clean Debian: install, run, upgrade, purge (root)
+	@scripts/setup.sh package-test
+	@scripts/test-package.sh
+
+test-systemd: ## the package under a real systemd: ready, watched, restarted (root)
+	@scripts/setup.sh package-test
+	@scripts/test-systemd.sh
+
+test-arm64: ## the arm64 package, emulated: hears what this machine hears (root)
+	@scripts/setup.sh cross-arm64
+	@scripts/test-arm64.sh
+
+addon: deb ## the Home Assistant add-on, into dist/addon-ARCH
+	@scripts/addon.sh $(ARCH)
+
 clean: ## what was built and fetched; not the training data
 	$(CARGO) clean
-	rm -rf .runtime $(VENV)
+	rm -rf .runtime .runtime-arm64 .tools dist $(VENV)

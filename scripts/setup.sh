@@ -4,6 +4,8 @@
 #   scripts/setup.sh build     libraries and tools to build
 #   scripts/setup.sh runtime   ONNX Runtime, into .runtime/ of this project
 #   scripts/setup.sh test      what the tests use besides
+#   scripts/setup.sh package-test    what `make test-deb` and `make test-systemd` use
+#   scripts/setup.sh cross-arm64     what `make deb ARCH=arm64` uses
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,25 +32,27 @@ install() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
 }
 
+# runtime [MACHINE [FOLDER]]
 runtime() {
-    compgen -G '.runtime/libonnxruntime.so*' >/dev/null && return
+    local machine=${1:-$(uname -m)} folder=${2:-.runtime}
+    compgen -G "$folder/libonnxruntime.so*" >/dev/null && return
     local platform
-    case "$(uname -m)" in
+    case "$machine" in
         x86_64) platform=manylinux_2_28_x86_64 ;;
         aarch64 | arm64) platform=manylinux_2_28_aarch64 ;;
-        *) fail "there is no ready ONNX Runtime for $(uname -m); build it and name it as model.library" ;;
+        *) fail "there is no ready ONNX Runtime for $machine; build it and name it as model.library" ;;
     esac
     python3 -m pip --version >/dev/null 2>&1 || install python3-pip
-    say "fetching ONNX Runtime ($(grep -o 'onnxruntime==[0-9.]*' scripts/runtime.txt)) into .runtime/"
+    say "fetching ONNX Runtime ($(grep -o 'onnxruntime==[0-9.]*' scripts/runtime.txt)) into $folder/"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
         --platform "$platform" --python-version 311 --implementation cp --abi cp311 -d "$scratch" -r scripts/runtime.txt
     python3 -m zipfile -e "$scratch"/onnxruntime-*.whl "$scratch/wheel"
-    mkdir -p .runtime
-    cp "$scratch/wheel/onnxruntime/LICENSE" "$scratch/wheel/onnxruntime/ThirdPartyNotices.txt" .runtime/
+    mkdir -p "$folder"
+    cp "$scratch/wheel/onnxruntime/LICENSE" "$scratch/wheel/onnxruntime/ThirdPartyNotices.txt" "$folder/"
     # Last, because its presence says that all is there.
-    cp "$scratch"/wheel/onnxruntime/capi/libonnxruntime.so.* .runtime/
+    cp "$scratch"/wheel/onnxruntime/capi/libonnxruntime.so.* "$folder/"
 }
 
 build() {
@@ -56,9 +60,25 @@ build() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's package)"
 }
 
+# What builds and tries out packages for arm64 on another machine: Debian's own Rust and emulator.
+cross() {
+    if ! dpkg --print-foreign-architectures | grep -qx arm64; then
+        say "adding the architecture arm64 to dpkg"
+        local root=()
+        [ "$(id -u)" = 0 ] || root=(sudo)
+        "${root[@]}" dpkg --add-architecture arm64
+    fi
+    install rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev:arm64 \
+        libasound2-dev:arm64 libssl-dev:arm64 qemu-user-static pkg-config python3
+    runtime aarch64 .runtime-arm64
+}
+
 case "${1:-}" in
     build) build ;;
     runtime) runtime ;;
-    test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime && runtime ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime python3 systemd curl jq && runtime ;;
+    package-test) build && runtime && install debootstrap systemd-container systemd lintian python3 ;;
+    cross-arm64) cross ;;
+    cross-*) fail "cross-building is set up for arm64 only; build on a machine of the other kind" ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

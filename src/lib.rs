@@ -17,6 +17,7 @@
 //! | [`listener`] | a source | the cascade, and gaps on its clock |
 //! | [`asr`] | a segment | a transcript, from a program of the user's choice |
 //! | [`home`] | events | MQTT |
+//! | [`logging`] | what the program says of itself | text, JSON, the journal |
 //! | [`service`] | all of the above | the daemon |
 //! | [`corpus`] | labelled audio | training features, evaluation tables |
 //! | [`cli`] | the command line | one file a subcommand |
@@ -32,6 +33,7 @@ pub mod events;
 pub mod features;
 pub mod home;
 pub mod listener;
+pub mod logging;
 pub mod model;
 pub mod service;
 pub mod state;

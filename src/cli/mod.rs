@@ -10,13 +10,14 @@ mod corpus;
 mod demo;
 mod devices;
 mod evaluate;
+mod manual;
 mod run;
+mod version;
 
 use crate::config::Config;
 use crate::home::HomeError;
 use crate::service::ServiceError;
-use clap::{Parser, Subcommand};
-use std::io::IsTerminal;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// undertone listens without keeping: it tells when someone speaks, and how they sound, over MQTT.
@@ -47,6 +48,9 @@ enum Command {
     Corpus(corpus::Corpus),
     /// List microphones and show their level
     Devices(devices::DevicesArgs),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// Why a command failed, and with which exit status.
@@ -111,7 +115,11 @@ impl Failure {
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::from_arg_matches(&command_line().get_matches()) {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
+    let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
@@ -120,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Corpus(command) => corpus::run(command),
         Command::Devices(args) => devices::run(&args),
+        Command::Manual(args) => manual::run(&args, Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -131,6 +140,15 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(failure.status())
         }
+    }
+}
+
+/// The command line. What `--version` tells has to be looked for, so that is done only if it is asked for.
+fn command_line() -> clap::Command {
+    let command = Cli::command();
+    match std::env::args_os().any(|arg| arg == "--version") {
+        true => command.long_version(&*version::long().leak()), // once, and clap keeps it
+        false => command,
     }
 }
 
@@ -185,19 +203,6 @@ fn with_broker(config: Config) -> Result<(Config, Broker), Failure> {
         return Err(Failure::Usage(reason.into()));
     }
     Ok((config, ()))
-}
-
-/// Logs to standard error; `UNDERTONE_LOG` chooses what (`info` by default).
-fn start_logging() {
-    let default = "info,rumqttd=off,rumqttc=warn";
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("UNDERTONE_LOG").unwrap_or_else(|_| default.into());
-    let colour = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .try_init();
 }
 
 /// What a run came to, in words.

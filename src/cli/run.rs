@@ -2,6 +2,7 @@
 
 use super::{Failure, runtime, with_broker};
 use crate::config::Config;
+use crate::logging::{self, Format};
 use crate::service::{self, Source};
 use clap::Args;
 use std::path::PathBuf;
@@ -14,6 +15,10 @@ pub struct RunArgs {
     /// Configuration file; default: /etc/undertone/undertone.toml if it exists, else the defaults
     #[arg(long)]
     config: Option<PathBuf>,
+
+    /// How the log is written; default: the journal's way under systemd, else text
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -22,7 +27,8 @@ pub struct RunArgs {
 /// When the configuration, the model or the embedded broker cannot be used.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
-    super::start_logging();
+    logging::start(args.log_format);
+    service::keep_private();
     runtime()?.block_on(async {
         let (config, _broker) = with_broker(config)?;
         let shutdown = CancellationToken::new();
@@ -38,6 +44,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             stop.cancel();
         });
         tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = config.node,
             "undertone {} as {}, telling {}",
             env!("CARGO_PKG_VERSION"),
             config.node,

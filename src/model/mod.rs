@@ -73,6 +73,21 @@ pub enum ModelError {
     Run(String),
 }
 
+/// The version of ONNX Runtime that is used, its build, and where it lies.
+///
+/// # Errors
+/// [`ModelError::Missing`], [`ModelError::Library`].
+pub fn library_version(config: &config::Model) -> Result<String, ModelError> {
+    let path = search::library(&config.library)?;
+    library::environment(&path)?;
+    // The library tells its commit, and only its file name tells its version.
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let version = name.strip_prefix("libonnxruntime.so.").unwrap_or("of unknown version");
+    let build = ort::info().split(',').find_map(|part| part.trim().strip_prefix("git-commit-id="));
+    Ok(format!("{version} {} (build {})", path.display(), build.unwrap_or("unknown")))
+}
+
 /// The model's answer for one window or one segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {

@@ -5,6 +5,7 @@
 
 use super::clock::{StreamClock, since_boot};
 use super::liveness::{Liveness, Tell};
+use super::notify::Pulse;
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
 use crate::cascade::{Cascade, Effort, Told};
@@ -12,6 +13,7 @@ use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -86,6 +88,7 @@ pub struct Hearing {
     clock: Option<StreamClock>,
     anchor: Timestamp,
     liveness: Liveness,
+    pulse: Arc<Pulse>,
     lost: u64,
     reported: Instant,
     /// Messages that found the queue full since the last that did not.
@@ -95,13 +98,15 @@ pub struct Hearing {
 }
 
 impl Hearing {
-    /// A listener that tells `told`, until `stop`, and that listens only while `consent` allows it.
+    /// A listener that tells `told`, until `stop`, and that listens only while `consent` allows it; `pulse`
+    /// beats while it gets on.
     pub fn new(
         settings: &config::Audio,
         cascade: Cascade,
         told: Sender<Heard>,
         stop: CancellationToken,
         consent: watch::Receiver<Scopes>,
+        pulse: Arc<Pulse>,
     ) -> Hearing {
         Hearing {
             liveness: Liveness::new(settings, since_boot()),
@@ -113,6 +118,7 @@ impl Hearing {
             resting: false,
             clock: None,
             anchor: Timestamp::now(),
+            pulse,
             lost: 0,
             reported: Instant::now(),
             unsent: 0,
@@ -140,6 +146,7 @@ impl Hearing {
                 self.rest();
                 continue;
             }
+            self.pulse.beat(); // a microphone that is away is no listener that hangs
             let outcome = Microphone::open(&self.settings).and_then(|mut microphone| {
                 self.catch_up();
                 self.listen(&mut microphone)
@@ -172,6 +179,7 @@ impl Hearing {
         self.send(Heard::Closed);
         self.progress(false);
         while !self.may_listen() && !self.stop.is_cancelled() {
+            self.pulse.beat();
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -223,6 +231,7 @@ impl Hearing {
 
     /// Sound arrives: the clock is anchored by the first samples, and earlier trouble may be over.
     fn heard(&mut self, listener: &mut Listener, pending: f64, told: &mut Vec<Told>) {
+        self.pulse.beat();
         let now = since_boot();
         let heard = self.seconds() + pending;
         let lost = match &mut self.clock {
@@ -356,6 +365,7 @@ impl Hearing {
     fn wait(&self, pause: Duration) {
         let until = Instant::now() + pause;
         while !self.stop.is_cancelled() && self.may_listen() && Instant::now() < until {
+            self.pulse.beat();
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -6,8 +6,12 @@
 mod clock;
 mod hearing;
 mod liveness;
+mod memory;
+mod notify;
 
 pub use hearing::{Heard, Progress, Source};
+pub use memory::keep_private;
+pub use notify::Pulse;
 
 use crate::asr::{self, Asr, Clip};
 use crate::audio::SAMPLE_RATE;
@@ -21,6 +25,8 @@ use crate::model::{Model, ModelError};
 use crate::tell::{Teller, round};
 use hearing::Hearing;
 use jiff::Timestamp;
+use notify::Notifier;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -65,13 +71,16 @@ pub async fn run(
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
     let (client, _connection) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
+    let pulse = Arc::new(Pulse::default());
+    let stall = Duration::from_secs_f64(config.audio.stall_seconds);
+    let mut notifier = Notifier::new(pulse.clone(), stall, client.connection());
     let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
     let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone());
     let mut service = Service::new(config, &version, keeper, client, asr);
 
     let (told, mut heard) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
-    let hearing = Hearing::new(&config.audio, cascade, told, stop, consent);
+    let hearing = Hearing::new(&config.audio, cascade, told, stop, consent, pulse);
     let thread = std::thread::Builder::new().name("listener".into());
     let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
     service.consent_begins();
@@ -91,10 +100,15 @@ pub async fn run(
             Some(what) = asr_events.recv() => service.asr_told(what),
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => service.look_at_consent(),
+            () = notifier.due() => {
+                let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
+                notifier.look(service.progress.listening, withheld);
+            }
             () = shutdown.cancelled() => break,
         }
     }
 
+    notifier.stopping();
     // The listener ends the open segment; take what it still has to tell.
     while let Ok(Some(what)) = tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
         service.heard(what);
@@ -346,12 +360,21 @@ impl Service {
     }
 }
 
-/// One line a decision; never audio, never words.
+/// One line a decision, with fields for the journal and for JSON; never audio, never words.
 fn log(event: &Event) {
     match event {
-        Event::SpeechStarted(e) => tracing::info!("speech began at {:.2} s", e.start_s),
+        Event::SpeechStarted(e) => {
+            tracing::info!(event = "speech_started", id = %e.id, start_s = e.start_s, "speech began at {:.2} s", e.start_s);
+        }
         Event::Emotion(e) => {
             tracing::info!(
+                event = "emotion",
+                id = %e.id,
+                start_s = e.start_s,
+                end_s = e.end_s,
+                label = %e.label,
+                confidence = e.confidence,
+                modules_run = e.modules_run,
                 "{:.2} to {:.2} s: {} ({:.2}), {} modules ran",
                 e.start_s,
                 e.end_s,
@@ -360,7 +383,9 @@ fn log(event: &Event) {
                 e.modules_run
             );
         }
-        Event::AsrWoken(e) => tracing::info!("recogniser: {:?} after {:.2} s", e.outcome, e.took_s),
+        Event::AsrWoken(e) => {
+            tracing::info!(event = "asr_woken", id = %e.id, took_s = e.took_s, "recogniser: {:?} after {:.2} s", e.outcome, e.took_s);
+        }
         Event::Background(_) | Event::Problem(_) => {}
     }
 }

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The package in a clean Debian: install, run, upgrade, remove, purge. `make test-deb` runs it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/root.sh
+
+package=$(newest_package)
+lintian --fail-on error "$package" || fail "lintian"
+pass "lintian has no error about $package"
+
+clean_root
+trap remove_root EXIT
+mount -t proc proc "$ROOT/proc"
+mount --bind /dev "$ROOT/dev"
+files() { find "$ROOT" -xdev \( -path "$ROOT/var/lib/dpkg" -o -path "$ROOT/var/cache" -o -path "$ROOT/var/log" \
+    -o -path "$ROOT/tmp" -o -path "$ROOT/root" -o -path "$ROOT/proc" -o -path "$ROOT/dev" \) -prune -o -print |
+    grep -v -e '/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\?$' -e '/etc/.pwd.lock' | sort; }
+install() { inside apt-get install -y -q --no-download --no-install-recommends -o Dpkg::Options::=--force-confold "$1"; }
+files >"$SCRATCH/before"
+cp "$ROOT/etc/passwd" "$SCRATCH/passwd"
+
+cp "$package" "$ROOT/root/undertone.deb"
+install /root/undertone.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "install"; }
+grep -q "does not listen yet" "$SCRATCH/log" || fail "the installation says nothing"
+inside id undertone | grep -q '(audio)' || fail "the user is not in group audio"
+[ "$(stat -c '%U %a' "$ROOT/var/lib/undertone" 2>/dev/null | sed "s/^UNKNOWN\|^[^ ]*/$(stat -c %u "$ROOT/var/lib/undertone")/")" \
+    = "$(inside id -u undertone) 700" ] || fail "the state directory's owner or mode"
+[ ! -e "$ROOT/etc/systemd/system/multi-user.target.wants/undertone.service" ] || fail "it would listen unasked"
+for file in /usr/lib/undertone/ONNXRUNTIME-LICENSE.txt /usr/share/man/man1/undertone-run.1.gz \
+    /usr/share/bash-completion/completions/undertone /usr/share/doc/undertone/copyright; do
+    [ -s "$ROOT$file" ] || fail "no $file"
+done
+pass "installed; it does not listen unasked; user and state directory are there"
+
+inside undertone --version | tee "$SCRATCH/version"
+grep -q '^model: .*/usr/share/undertone/undertone.onnx' "$SCRATCH/version" || fail "the model is not found"
+grep -q '^onnxruntime: .*/usr/lib/undertone/' "$SCRATCH/version" || fail "the library is not found"
+inside undertone check --offline --config /etc/undertone/undertone.toml || fail "check --offline"
+inside undertone demo --speed 100 >"$SCRATCH/demo" || fail "demo"
+grep -q 'segments of speech' "$SCRATCH/demo" || fail "the demo hears nothing"
+inside setpriv --reuid undertone --regid undertone --init-groups timeout --preserve-status -s TERM 6 undertone run \
+    >"$SCRATCH/run" 2>&1 || { cat "$SCRATCH/run"; fail "the daemon does not run, or does not end well"; }
+grep -q 'MQTT: connected' "$SCRATCH/run" || { cat "$SCRATCH/run"; fail "the daemon has no broker"; }
+pass "it runs as its own user, and ends with 0"
+
+sed -i 's/^# node = .*/node = "kitchen"/' "$ROOT/etc/undertone/undertone.toml"
+inside setpriv --reuid undertone --regid undertone --init-groups sh -c 'echo kept >/var/lib/undertone/kept'
+dpkg-deb -R "$package" "$SCRATCH/next"
+sed -i 's/^Version: .*/Version: 99.0-1/' "$SCRATCH/next/DEBIAN/control"
+echo "# a newer version says more here" >>"$SCRATCH/next/etc/undertone/undertone.toml"
+(cd "$SCRATCH/next" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | xargs -0 md5sum >DEBIAN/md5sums)
+dpkg-deb -q --root-owner-group -Zgzip -z1 -b "$SCRATCH/next" "$ROOT/root/next.deb"
+install /root/next.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "upgrade"; }
+inside dpkg-query -W undertone | grep -q 99.0 || fail "not upgraded"
+grep -q '^node = "kitchen"' "$ROOT/etc/undertone/undertone.toml" || fail "the upgrade lost the configuration"
+grep -q kept "$ROOT/var/lib/undertone/kept" || fail "the upgrade lost the state"
+pass "an upgrade keeps configuration and state"
+
+inside apt-get remove -y -q undertone >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "remove"; }
+[ ! -e "$ROOT/usr/bin/undertone" ] && [ -e "$ROOT/etc/undertone/undertone.toml" ] && [ -e "$ROOT/var/lib/undertone/kept" ] ||
+    fail "removal must keep configuration and state, and nothing else"
+inside apt-get purge -y -q undertone >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "purge"; }
+files >"$SCRATCH/after"
+diff "$SCRATCH/before" "$SCRATCH/after" || fail "purge leaves (or takes) these files"
+diff "$SCRATCH/passwd" "$ROOT/etc/passwd" || fail "purge leaves its user"
+pass "removal keeps configuration and state; purge leaves nothing"

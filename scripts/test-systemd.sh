@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# The package under a real systemd, in a container: started, watched, restarted, stopped.
+# `make test-systemd` runs it; about two minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/root.sh
+
+package=$(newest_package)
+clean_root
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    [ -z "${leader:-}" ] || enter systemctl poweroff >/dev/null 2>&1 || true
+    for _ in $(seq 150); do kill -0 "${container:-0}" 2>/dev/null || break; sleep 0.1; done
+    [ -z "${container:-}" ] || kill "$container" 2>/dev/null || true
+    remove_root
+}
+trap finish EXIT
+
+cp "$package" "$ROOT/root/undertone.deb"
+inside dpkg -i /root/undertone.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "install"; }
+inside systemctl enable --quiet undertone
+inside undertone consent grant listening >/dev/null
+# A microphone made of a FIFO, and a watchdog that does not make the test wait for half a minute.
+mkfifo -m 644 "$ROOT/srv/microphone"
+cat >"$ROOT/etc/asound.conf" <<'C'
+pcm.!default { type file slave.pcm { type null } file "/dev/null" infile "/srv/microphone" format "raw" }
+C
+mkdir -p "$ROOT/etc/systemd/system/undertone.service.d" "$ROOT/var/log/journal"
+printf '[Service]\nWatchdogSec=6\n' >"$ROOT/etc/systemd/system/undertone.service.d/test.conf"
+python3 tests/support/fifo_mic.py "$ROOT/srv/microphone" 600 &
+pids+=($!)
+
+systemd-nspawn -q -D "$ROOT" --register=no --keep-unit --private-network --console=pipe -b \
+    </dev/null >"$SCRATCH/boot.log" 2>&1 &
+container=$!
+for _ in $(seq 300); do
+    leader=$(pgrep -P "$container" | head -1 || true)
+    [ -n "$leader" ] && [ "$(cat "/proc/$leader/comm" 2>/dev/null)" = systemd ] && break
+    sleep 0.1
+done
+enter() { nsenter -t "$leader" -m -u -i -n -p -C -- "$@"; }
+show() { enter systemctl show undertone --value -p "$1" 2>/dev/null || true; }
+wait_for() { # SECONDS WHAT COMMAND...
+    local seconds=$1 what=$2 begun=$SECONDS
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [ $((SECONDS - begun)) -gt "$seconds" ]; then
+            enter journalctl -u undertone --no-pager 2>/dev/null | tail -40 >&2 || cat "$SCRATCH/boot.log" >&2
+            fail "not within $seconds s: $what ($(show ActiveState), $(show StatusText))"
+        fi
+        sleep 0.3
+    done
+    pass "$what"
+}
+active() { [ "$(show ActiveState)" = active ]; }
+status() { [[ $(show StatusText) == $1 ]]; }
+restarts() { [ "$(show NRestarts)" -ge "$1" ] && active; }
+
+wait_for 90 "the unit became ready" active
+wait_for 60 "it listens and has a broker" status 'listening; broker connected*'
+[ "$(show User)" = undertone ] || fail "the user"
+main=$(show MainPID)
+enter grep -E '^(VmRSS|VmLck|VmHWM|VmSwap|Seccomp|NoNewPrivs|CapEff):' "/proc/$main/status" | tr -s '\n\t' '  '; echo
+enter grep -q '^Max core file size *0 *0' "/proc/$main/limits" || fail "core dumps are possible"
+enter grep -q 'VmLck:.* 0 kB' "/proc/$main/status" && fail "memory is not locked"
+pass "no core dump, memory is locked"
+enter systemd-analyze security --no-pager --threshold=20 undertone.service | tail -1
+enter journalctl -u undertone -o json --no-pager | grep -q '"UNDERTONE_NODE":"undertone"' || fail "no fields in the journal"
+enter journalctl -u undertone -o json --no-pager | grep '"UNDERTONE_NODE"' | grep -q '"PRIORITY":"6"' || fail "no priority"
+pass "the journal has fields and priorities"
+
+enter systemctl reload undertone || fail "reload"
+sleep 2
+[ "$(show MainPID)" = "$main" ] || fail "a reload ended the daemon"
+pass "a reload keeps the daemon"
+
+# The process as this side sees it.
+outer=$(grep -l "^NSpid:.*[[:space:]]$main\$" /proc/[0-9]*/status 2>/dev/null | while read -r file; do
+    [ "$(cat "${file%/status}/comm" 2>/dev/null)" = undertone ] && basename "${file%/status}" && break
+done)
+[ -n "$outer" ] || fail "the daemon is not to be found from outside"
+python3 tests/support/freeze_thread.py listener --pid "$outer" >/dev/null &
+pids+=($!)
+wait_for 60 "a listener that hangs was killed by the watchdog, and started again" restarts 1
+enter journalctl -u undertone --no-pager | grep -qi 'watchdog timeout' || fail "it was not the watchdog"
+kill "${pids[-1]}" 2>/dev/null || true
+wait_for 60 "it listens again" status 'listening; broker connected*'
+
+enter systemctl kill -s KILL undertone
+wait_for 60 "killed, it was started again" restarts 2
+wait_for 60 "it listens again" status 'listening; broker connected*'
+
+begun=$SECONDS
+enter systemctl stop undertone
+[ "$(show Result)" = success ] && [ $((SECONDS - begun)) -lt 15 ] || fail "the stop: $(show Result), $((SECONDS - begun)) s"
+pass "it stops by itself, with success"
+
+enter sed -i 's/^# node = .*/node = "a b"/' /etc/undertone/undertone.toml
+enter systemctl start undertone 2>/dev/null && fail "a wrong configuration was started"
+enter journalctl -u undertone --no-pager | grep -q 'letters, digits' || fail "the reason is not in the journal"
+enter sed -i 's/^node = .*/node = "kitchen"/' /etc/undertone/undertone.toml
+wait_for 60 "with the configuration mended it starts by itself" status 'listening; broker connected*'

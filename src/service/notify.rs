@@ -1,0 +1,171 @@
+//! The service manager's side: readiness, one line of status, and a watchdog that the listener feeds.
+//!
+//! In: how the listener gets on ([`Pulse`]) and whether the broker is there. Out: `READY=1`, `STATUS=…`
+//! and `WATCHDOG=1` to systemd (`sd_notify(3)`); nothing at all where no service manager asked for it.
+//!
+//! The watchdog is fed only while the listener itself makes progress. A daemon whose runtime is well
+//! and whose listener hangs is deaf, and must be killed and started again.
+
+use crate::home::Connection;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// How much later than `audio.stall_seconds` the listener may be. Opening a microphone takes 5 s at
+/// most, and a slow processor needs its time for a long segment.
+const GRACE: Duration = Duration::from_secs(10);
+/// Between two looks where no watchdog is asked for; the status line is refreshed then.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The listener's proof of progress: it beats when captured samples were taken and judged, and at
+/// every step of a wait that it knows of: for a microphone that is away, or for consent. A clock in an atomic:
+/// beating costs nothing.
+#[derive(Debug)]
+pub struct Pulse {
+    began: Instant,
+    /// Milliseconds since `began` at the last beat.
+    last: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Pulse {
+        Pulse { began: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Pulse {
+    /// The listener got on.
+    pub fn beat(&self) {
+        self.last.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Time since the last beat.
+    pub fn age(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(last)
+    }
+}
+
+/// Speaks to the service manager.
+pub struct Notifier {
+    pulse: Arc<Pulse>,
+    /// The listener hangs if its pulse is older.
+    patience: Duration,
+    connection: watch::Receiver<Connection>,
+    /// The connection has told nothing yet, and will not again.
+    connection_ended: bool,
+    looks: Interval,
+    watched: bool,
+    ready: bool,
+    /// The listener's hang was told.
+    hangs: bool,
+    status: String,
+}
+
+impl Notifier {
+    /// `stall` is how long the listener waits for a microphone that says nothing.
+    pub fn new(pulse: Arc<Pulse>, stall: Duration, connection: watch::Receiver<Connection>) -> Notifier {
+        let watchdog = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
+        // A third of the limit: two looks may come late.
+        let mut looks =
+            interval(watchdog.map_or(LOOK, |limit| limit / 3).clamp(Duration::from_millis(100), LOOK));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ready = matches!(*connection.borrow(), Connection::Connected);
+        let mut notifier = Notifier {
+            pulse,
+            patience: stall + GRACE,
+            connection,
+            connection_ended: false,
+            looks,
+            watched: watchdog.is_some(),
+            ready: false,
+            hangs: false,
+            status: String::new(),
+        };
+        if ready {
+            notifier.set_ready();
+        }
+        notifier
+    }
+
+    /// Waits until there is something to look at. May be dropped and called again.
+    pub async fn due(&mut self) {
+        tokio::select! {
+            _ = self.looks.tick() => {}
+            changed = self.connection.changed(), if !self.connection_ended => match changed {
+                // Connected, or known to be away: either way the daemon does what it can.
+                Ok(()) => self.set_ready(),
+                Err(_) => self.connection_ended = true,
+            },
+        }
+    }
+
+    /// Feeds the watchdog if the listener is alive, and tells what the daemon does.
+    pub fn look(&mut self, listening: bool, withheld: bool) {
+        let hangs = self.pulse.age() > self.patience;
+        if hangs && !self.hangs {
+            let seconds = self.pulse.age().as_secs();
+            let fate = if self.watched {
+                "the service manager will start undertone again"
+            } else {
+                "start undertone again"
+            };
+            tracing::error!("the listener has made no progress for {seconds} s; {fate}");
+        }
+        self.hangs = hangs;
+        if self.watched && !hangs {
+            tell(&[NotifyState::Watchdog]);
+        }
+        let ears = match (hangs, withheld, listening) {
+            (true, _, _) => "the listener hangs",
+            (_, true, _) => "listening is withheld",
+            (_, _, true) => "listening",
+            (_, _, false) => "no sound",
+        };
+        let broker = match &*self.connection.borrow() {
+            Connection::Connected => "broker connected".to_owned(),
+            Connection::Away { reason, .. } => format!("broker away: {reason}"),
+        };
+        let status = format!("{ears}; {broker}");
+        if status != self.status {
+            tell(&[NotifyState::Status(&status)]);
+            self.status = status;
+        }
+    }
+
+    /// The daemon ends on purpose.
+    pub fn stopping(&self) {
+        tell(&[NotifyState::Stopping]);
+    }
+
+    fn set_ready(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            tell(&[NotifyState::Ready]);
+        }
+    }
+}
+
+/// A service manager that does not take a message is no reason to stop listening.
+fn tell(states: &[NotifyState]) {
+    if let Err(e) = sd_notify::notify(states) {
+        tracing::debug!("the service manager did not take {states:?}: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_ages_until_it_beats() {
+        let pulse = Pulse::default();
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(pulse.age() >= Duration::from_millis(29));
+        pulse.beat();
+        assert!(pulse.age() < Duration::from_millis(29));
+    }
+}

@@ -1,0 +1,112 @@
+//! The Home Assistant add-on's run script: options and the MQTT service in, a configuration out that
+//! undertone accepts. The supervisor is a socket here.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const OPTIONS: &str = r#"{"node":"living-room","listening":"granted","transcription":"ask","remote_grant":false,"stride_seconds":1,"onset":0.55,
+    "log_level":"info"}"#;
+
+/// A supervisor that gives this answer; its address.
+fn supervisor(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let known = request.starts_with("GET /services/mqtt ") && request.contains("Bearer token");
+            let status = if known && !answer.is_empty() { "200 OK" } else { "400 Bad Request" };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+        }
+    });
+    address
+}
+
+/// Runs the script with a program in undertone's place that only passes checks on to undertone.
+fn run(folder: &Path, options: &str, supervisor: &str) -> Output {
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("options.json", options);
+    let undertone = env!("CARGO_BIN_EXE_undertone");
+    write("undertone", &format!("#!/bin/sh\n[ \"$1\" = run ] && exit 0\nexec {undertone} \"$@\"\n"));
+    let stub = folder.join("undertone");
+    assert!(Command::new("chmod").arg("+x").arg(&stub).status().unwrap().success());
+    Command::new("sh")
+        .arg("deploy/home-assistant/addon/run.sh")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("OPTIONS", folder.join("options.json"))
+        .env("OWN", folder.join("own.toml"))
+        .env("OUT", folder.join("out"))
+        .env("UNDERTONE", stub)
+        .env("SUPERVISOR", supervisor)
+        .env("SUPERVISOR_TOKEN", "token")
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn options_and_the_service_become_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = r#"{"result":"ok","data":{"host":"core-mosquitto","port":1883,"ssl":false,"username":"addons",
+        "password":"se\"cret","protocol":"3.1.1"}}"#;
+    let output = run(folder.path(), OPTIONS, &supervisor(service));
+    assert!(output.status.success(), "{}", text(&output));
+    let path = folder.path().join("out/undertone.toml");
+    let config = undertone::config::Config::read(&path).unwrap();
+    assert_eq!(config.node, "living-room");
+    assert_eq!(config.mqtt.broker, "mqtt://core-mosquitto:1883");
+    assert_eq!((config.mqtt.user.as_str(), config.cascade.stride_seconds), ("addons", 1.0));
+    assert_eq!(std::fs::read_to_string(&config.mqtt.password_file).unwrap(), "se\"cret\n");
+    assert!(!std::fs::read_to_string(path).unwrap().contains("cret"), "no password in the configuration");
+    assert!(!text(&output).contains("cret"), "nor in the log");
+}
+
+#[test]
+fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        OPTIONS.replace('}', r#","broker":"mqtts://broker.example:8883","user":"u","password":"p"}"#);
+    let output = run(folder.path(), &options, "http://127.0.0.1:9");
+    assert!(output.status.success(), "{}", text(&output));
+    let config = undertone::config::Config::read(&folder.path().join("out/undertone.toml")).unwrap();
+    assert_eq!(config.mqtt.broker, "mqtts://broker.example:8883");
+
+    std::fs::write(folder.path().join("own.toml"), "nod = \"x\"\n").unwrap();
+    let output = run(folder.path(), &options, "http://127.0.0.1:9");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("did you mean `node`"), "{}", text(&output));
+
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), OPTIONS, &supervisor(""));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("install the Mosquitto add-on"), "{}", text(&output));
+}
+
+/// What the supervisor refuses, it hides without a word: a key, an option without a default or a type.
+#[test]
+fn the_options_have_types_and_the_script_knows_them_all() {
+    let text = std::fs::read_to_string("deploy/home-assistant/addon/config.yaml").unwrap();
+    let block = |name: &str| -> Vec<(String, String)> {
+        let lines = text.lines().skip_while(|l| *l != format!("{name}:")).skip(1);
+        let pairs = lines.take_while(|l| l.starts_with("  ")).filter_map(|l| l.trim().split_once(": "));
+        pairs.map(|(key, value)| (key.into(), value.into())).collect()
+    };
+    let (options, schema) = (block("options"), block("schema"));
+    assert!(options.len() >= 6 && schema.len() > options.len());
+    let script = std::fs::read_to_string("deploy/home-assistant/addon/run.sh").unwrap();
+    for (key, kind) in &schema {
+        let has_default = options.iter().any(|(option, _)| option == key);
+        assert_eq!(has_default, !kind.ends_with('?'), "{key}: {kind}");
+        assert!(script.contains(key.as_str()), "{key}");
+    }
+    let version = text.lines().find_map(|l| l.strip_prefix("version: ")).unwrap();
+    assert_eq!(version.trim_matches('"'), env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,171 @@
+//! systemd's side of the daemon: the real binary, and a socket that takes what systemd would.
+
+#[path = "support/fifo.rs"]
+#[allow(dead_code)]
+mod fifo;
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+
+use fifo::{BARE, Card};
+use mosquitto::{Mosquitto, free_port};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// For what a busy machine may need.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// What the service manager asks for here.
+const WATCHDOG: Duration = Duration::from_secs(3);
+
+/// A daemon with a service manager made of one socket. Killed when the test ends.
+struct Watched {
+    child: Child,
+    socket: UnixDatagram,
+    folder: TempDir,
+}
+
+impl Watched {
+    /// Starts `wrapper… undertone run` with this configuration and sound card.
+    fn start(wrapper: &[&str], alsa: &Path, configuration: &str) -> Watched {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("undertone.toml");
+        std::fs::write(&path, configuration).unwrap();
+        let address = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&address).unwrap();
+        let words: Vec<&str> = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_undertone")]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .args(["run", "--config"])
+            .arg(&path)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("ALSA_CONFIG_PATH", alsa)
+            .env("STATE_DIRECTORY", folder.path().join("state"))
+            .env("NOTIFY_SOCKET", &address)
+            .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Watched { child, socket, folder }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The next message, or nothing in that time.
+    fn next(&self, limit: Duration) -> Option<String> {
+        let mut buffer = [0; 4096];
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).unwrap();
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    /// All messages up to one that contains `wanted`.
+    fn until(&self, wanted: &str) -> Vec<String> {
+        let (begun, mut seen) = (Instant::now(), Vec::new());
+        while let Some(message) = self.next(PATIENCE.saturating_sub(begun.elapsed())) {
+            let found = message.contains(wanted);
+            seen.push(message);
+            if found {
+                return seen;
+            }
+        }
+        panic!("no {wanted} in {PATIENCE:?}: {seen:#?}; log: {}", self.log());
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // SIGTERM, so that a wrapper can end what it started.
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let begun = Instant::now();
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A card that plays a quiet hum for a while.
+fn humming_card() -> Card {
+    let card = Card::new(BARE);
+    card.play(16_000, 60.0, |k| (((k % 160) as f32 / 160.0 - 0.5) * 1e-3).to_le_bytes().to_vec());
+    card
+}
+
+fn at(broker: &str) -> String {
+    format!(
+        "[mqtt]\nbroker = \"{broker}\"\n[audio]\nstall_seconds = 1.0\nretry_seconds = 0.5\n\
+         [consent]\nlistening = \"granted\"\n"
+    )
+}
+
+#[test]
+fn ready_watched_and_stopped() {
+    let broker = Mosquitto::start();
+    let card = humming_card();
+    let daemon = Watched::start(&[], &card.configuration(), &at(&broker.url()));
+    let seen = daemon.until("STATUS=listening; broker connected");
+    assert!(seen.iter().any(|m| m == "READY=1\n"), "{seen:?}");
+    // Fed several times within the limit.
+    let begun = Instant::now();
+    let fed = (0..3).filter(|_| daemon.until("WATCHDOG=1").len() < 100).count();
+    assert_eq!(fed, 3);
+    assert!(begun.elapsed() < WATCHDOG * 3, "{:?}", begun.elapsed());
+    assert!(Command::new("kill").args(["-TERM", &daemon.child.id().to_string()]).status().unwrap().success());
+    daemon.until("STOPPING=1");
+}
+
+#[test]
+fn ready_without_a_broker_and_without_a_microphone() {
+    let nobody = format!("mqtt://127.0.0.1:{}", free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let alsa = folder.path().join("asound.conf");
+    std::fs::write(&alsa, "").unwrap();
+    let daemon = Watched::start(&[], &alsa, &at(&nobody));
+    let seen = daemon.until("STATUS=no sound; broker away: ");
+    let ready = seen.iter().position(|m| m == "READY=1\n").unwrap_or_else(|| panic!("{seen:?}"));
+    assert!(seen[..ready].iter().all(|m| !m.contains("connected")), "{seen:?}");
+    // A microphone that is waited for is no listener that hangs: longer than its patience of 11 s.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(13) {
+        daemon.until("WATCHDOG=1");
+    }
+}
+
+#[test]
+fn a_withheld_consent_is_no_hang() {
+    let nobody = format!("mqtt://127.0.0.1:{}", free_port());
+    let card = Card::new(BARE);
+    let configuration = at(&nobody).replace("granted", "withheld");
+    let daemon = Watched::start(&[], &card.configuration(), &configuration);
+    daemon.until("STATUS=listening is withheld");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(13) {
+        daemon.until("WATCHDOG=1");
+    }
+}
+
+#[test]
+fn a_listener_that_hangs_is_not_fed_for() {
+    let broker = Mosquitto::start();
+    let card = humming_card();
+    let freeze = ["python3", "tests/support/freeze_thread.py", "listener", "4"];
+    let daemon = Watched::start(&freeze, &card.configuration(), &at(&broker.url()));
+    daemon.until("READY=1");
+    daemon.until("STATUS=the listener hangs; broker connected");
+    // The runtime is well, and yet: no more food.
+    let begun = Instant::now();
+    while begun.elapsed() < WATCHDOG * 2 {
+        let left = (WATCHDOG * 2).saturating_sub(begun.elapsed());
+        if let Some(message) = daemon.next(left) {
+            assert!(!message.contains("WATCHDOG"), "{message}");
+        }
+    }
+    assert!(daemon.log().contains("the listener has made no progress"), "{}", daemon.log());
+}

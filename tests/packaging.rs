@@ -1,0 +1,43 @@
+//! What packages need of the program: its version, man pages, completions.
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{finish, undertone};
+use std::process::Command;
+
+#[test]
+fn the_version_names_model_and_library() {
+    let short = finish(undertone().arg("-V"));
+    assert_eq!((short.status, short.out.trim()), (0, concat!("undertone ", env!("CARGO_PKG_VERSION"))));
+    let long = finish(undertone().arg("--version"));
+    let sum = finish(Command::new("sha256sum").arg("models/undertone.onnx"));
+    let (digest, _) = sum.out.split_once(' ').unwrap();
+    let line =
+        |name: &str| long.out.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{}", long.out));
+    assert!(line("model:").contains(digest), "{}", long.out);
+    assert!(line("onnxruntime:").contains("1.") && line("onnxruntime:").contains("(build "), "{}", long.out);
+    assert!(line("commit:").len() > "commit: ".len(), "{}", long.out);
+    // What is wrong is said in its place.
+    let long = finish(undertone().arg("--version").env("UNDERTONE_MODEL", "/absent.onnx"));
+    assert!(long.status == 0 && long.out.contains("/absent.onnx"), "{}", long.out);
+}
+
+#[test]
+fn every_command_has_a_page_and_shells_know_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = finish(undertone().arg("manual").arg(folder.path()));
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    for command in ["run", "demo", "analyze", "evaluate", "devices", "check", "corpus"] {
+        let page = std::fs::read_to_string(folder.path().join(format!("man/undertone-{command}.1"))).unwrap();
+        assert!(page.contains(".TH") && page.contains("SYNOPSIS"), "{page}");
+    }
+    assert!(folder.path().join("man/undertone.1").exists());
+    assert!(!folder.path().join("man/undertone-manual.1").exists());
+    for file in ["undertone.bash", "_undertone", "undertone.fish"] {
+        let text = std::fs::read_to_string(folder.path().join("completions").join(file)).unwrap();
+        assert!(text.contains("log-format"), "{file}");
+    }
+    let bash = Command::new("bash").arg("-n").arg(folder.path().join("completions/undertone.bash")).status();
+    assert!(bash.unwrap().success());
+}
