@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test soak soak-short lint bench train test-training runtime clean deb test-deb test-systemd test-arm64 addon
+.PHONY: help demo build test soak soak-short lint bench train test-training runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -80,6 +80,10 @@ test-systemd: ## the package under a real systemd: ready, watched, restarted (ro
 test-arm64: ## the arm64 package, emulated: hears what this machine hears (root)
 	@scripts/setup.sh cross-arm64
 	@scripts/test-arm64.sh
+
+test-container: ## the container's second stage without an engine: its step, and a read-only root (root)
+	@scripts/setup.sh package-test
+	@scripts/test-container.sh
 
 addon: deb ## the Home Assistant add-on, into dist/addon-ARCH
 	@scripts/addon.sh $(ARCH)

@@ -49,7 +49,9 @@ fn its_check_does_not_ask_for_what_may_come_later() {
             .output()
             .unwrap()
     };
-    let output = check("[audio]\ndevice = \"hw:CARD=Absent\"\n[mqtt]\nbroker = \"mqtt://absent.invalid\"\n");
+    let output = check(
+        "[audio]\ndevice = \"hw:CARD=Absent\"\n[mqtt]\nbroker = \"mqtt://absent.invalid\"\n[asr]\ncommand = [\"/absent\"]\n",
+    );
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     let output = check("[mqtt]\nbroker = \"mqtts://absent.invalid\"\nca_file = \"/absent.pem\"\n");
     assert_eq!(output.status.code(), Some(2));

@@ -82,6 +82,14 @@ impl Report {
         self.stages.push(Stage { stage: stage.into(), outcome, text });
     }
 
+    /// What the daemon gets along without: a failure, `unless` the question is whether it can start.
+    fn tell_unless(&mut self, unless: bool, stage: &str, outcome: Result<String, String>) {
+        match outcome {
+            Err(text) if unless => self.add(stage, Outcome::Warning, text),
+            outcome => self.tell(stage, outcome),
+        }
+    }
+
     fn tell(&mut self, stage: &str, outcome: Result<String, String>) {
         match outcome {
             Ok(text) => self.add(stage, Outcome::Ok, text),
@@ -118,7 +126,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         None => "the defaults (no file)".into(),
     };
     report.tell("configuration", Ok(format!("{from}, node {}", config.node)));
-    report.tell("consent", consent(&config));
+    report.tell_unless(args.offline, "consent", consent(&config));
     model(&config, &mut report);
     if args.offline {
         report.add("microphone", Outcome::Skipped, format!("{}, not opened", config.audio.device));
@@ -132,7 +140,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         }
         other => other?,
     }
-    report.tell("recogniser", recogniser(&config));
+    report.tell_unless(args.offline, "recogniser", recogniser(&config));
     report.end(1)
 }
 
