@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test soak soak-short lint bench train test-training runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test soak soak-short lint bench train report test-training runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -53,7 +53,14 @@ train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes whe
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
 	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED)
 	$(VENV)/bin/python models/training/export.py $(RUN)/last.pt models/undertone.onnx
+	$(VENV)/bin/python models/training/golden_parity.py $(RUN)/last.pt models/undertone.onnx
+	$(MAKE) report
 	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv
+
+report: build $(VENV)/full ## figures of a training run, as SVG into models/report; SEED=1
+	$(VENV)/bin/python models/training/variants.py models/undertone.onnx $(DATA)/variants
+	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv --ungated $(DATA)/variants/ungated.onnx --json > $(DATA)/evaluate.json
+	$(VENV)/bin/python models/training/report.py $(RUN) $(DATA)/train --final $(DATA)/evaluate.json
 
 test-training: $(VENV)/full ## the tests of models/training (PyTorch, some GB)
 	$(VENV)/bin/python -m pytest -q models/training

@@ -234,10 +234,7 @@ pub fn noise_folder(folder: &Path) -> Result<Vec<Row>, CorpusError> {
             speaker: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             path,
             emotion: Some(Label::Background),
-            split: String::new(),
-            snr_db: None,
-            kind: Default::default(),
-            speech: None,
+            ..Row::default()
         })
         .collect();
     if rows.is_empty() {

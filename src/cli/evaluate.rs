@@ -2,34 +2,46 @@
 
 use super::corpus::noise_folder;
 use super::{Failure, progress};
+use crate::cascade::{GROUP, SPEECH_HOP};
 use crate::config::Config;
 use crate::corpus::CorpusError;
-use crate::corpus::evaluate::{Report, Test, evaluate};
+use crate::corpus::evaluate::{Material, Report, Test, evaluate, feature_rows, table};
 use crate::corpus::manifest::{self, Row};
 use crate::events::Label;
+use crate::features::FRAMES;
 use clap::Args;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 /// What to evaluate.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// CSV with path,corpus,speaker,emotion,split; the rows of its test splits are used (if there are
-    /// none, those without a split), those with emotion `background` as noise
-    #[arg(long)]
-    manifest: PathBuf,
+    /// CSV with path,corpus,speaker,emotion,split (and sex,language, if you like); the rows of its test
+    /// splits are used (if there are none, those without a split), those with emotion `background` as noise
+    #[arg(long, required_unless_present = "features", conflicts_with = "features")]
+    manifest: Option<PathBuf>,
+    /// Folder that `corpus features` made, instead: its features as they are
+    #[arg(long, conflicts_with_all = ["noise", "snr", "clean", "missed_snr"])]
+    features: Option<PathBuf>,
     /// Folder of background recordings, instead of the manifest's own
     #[arg(long)]
     noise: Option<PathBuf>,
     /// Signal-to-noise ratios at which background is laid over each utterance, in dB
-    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true, value_parser = super::decibels)]
+    #[arg(long, value_delimiter = ',', default_value = "20,30", allow_hyphen_values = true, value_parser = super::decibels)]
     snr: Vec<f32>,
     /// The utterances as they are, without background around or over them
     #[arg(long)]
     clean: bool,
+    /// Signal-to-noise ratio, in dB, of the windows in which speech must not be missed; `none` leaves
+    /// them out, which is faster
+    #[arg(long, default_value = "10", allow_negative_numbers = true, value_parser = decibels_or_none)]
+    missed_snr: MissedSnr,
     /// Seed of the noise: which recording, from where on
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The same network without gates, to time beside it (models/training/variants.py makes one)
+    #[arg(long)]
+    ungated: Option<PathBuf>,
     /// One JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -38,91 +50,97 @@ pub struct EvaluateArgs {
     config: Option<PathBuf>,
 }
 
+/// The ratio of `--missed-snr`, if any.
+#[derive(Debug, Clone, Copy)]
+struct MissedSnr(Option<f32>);
+
+fn decibels_or_none(text: &str) -> Result<MissedSnr, String> {
+    match text {
+        "none" => Ok(MissedSnr(None)),
+        number => super::decibels(number).map(|db| MissedSnr(Some(db))),
+    }
+}
+
 /// Runs the subcommand.
 ///
 /// # Errors
 /// When the manifest, audio or model cannot be read.
 pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
-    let rows = manifest::read(&args.manifest)?;
-    let (background, speech): (Vec<Row>, Vec<Row>) = rows
+    let seconds = |samples: usize| samples as f64 / f64::from(crate::audio::SAMPLE_RATE);
+    let frames = |of: f64| (of / seconds(SPEECH_HOP)).round() as usize;
+    let test = Test {
+        snr_db: if args.clean { Vec::new() } else { args.snr.clone() },
+        missed_snr_db: args.missed_snr.0,
+        stride: frames(config.cascade.stride_seconds).clamp(1, FRAMES / GROUP) * GROUP,
+        seed: args.seed,
+        onset: config.cascade.onset,
+        min_speech_frames: frames(config.cascade.min_speech_seconds).max(1),
+        ungated: args.ungated.clone(),
+    };
+    let report = match (&args.features, &args.manifest) {
+        (Some(folder), _) => of_features(folder, test, &config)?,
+        (None, Some(path)) => of_audio(path, args, &test, &config)?,
+        (None, None) => return Err(Failure::Usage("name a --manifest or a --features folder".into())),
+    };
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        table::print(&mut out, &report, colour)?;
+    }
+    Ok(())
+}
+
+fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> Result<Report, Failure> {
+    let (background, speech): (Vec<Row>, Vec<Row>) = manifest::read(path)?
         .into_iter()
         .filter(|row| row.emotion.is_some())
         .partition(|row| row.emotion == Some(Label::Background));
-    let (speech, background) = (test_rows(speech), test_rows(background));
+    let (speech, own) = (test_rows(speech, |row| row), test_rows(background, |row| row));
     let background = match &args.noise {
         Some(folder) => noise_folder(folder)?,
-        None => background,
+        None => own,
     };
     if speech.is_empty() && background.is_empty() {
-        let reason = format!("{} holds no labelled row to evaluate", args.manifest.display());
-        return Err(CorpusError::Nothing(reason).into());
+        return Err(nothing(path).into());
     }
     if background.is_empty() && !args.clean {
         let reason = "the manifest has no background rows outside of the train split; name a folder with \
                       --noise, or say --clean";
         return Err(CorpusError::Nothing(reason.into()).into());
     }
-    let frame = crate::cascade::SPEECH_HOP as f64 / f64::from(crate::audio::SAMPLE_RATE);
-    let test = Test {
-        snr_db: if args.clean { Vec::new() } else { args.snr.clone() },
-        seed: args.seed,
-        onset: config.cascade.onset,
-        min_speech_frames: (config.cascade.min_speech_seconds / frame).round().max(1.0) as usize,
-    };
-    let bar = progress((speech.len() + background.len()) as u64, "evaluating");
-    let report = evaluate(&speech, &background, &test, &config.model, |n| bar.inc(n))?;
+    judge(&Material::Audio { speech: &speech, background: &background }, test, config)
+}
+
+fn of_features(folder: &Path, test: Test, config: &Config) -> Result<Report, Failure> {
+    let rows = test_rows(feature_rows(folder)?, |(_, row)| row);
+    if rows.is_empty() {
+        return Err(nothing(folder).into());
+    }
+    let test = Test { missed_snr_db: None, ..test };
+    judge(&Material::Features { folder, rows: &rows }, &test, config)
+}
+
+fn nothing(path: &Path) -> CorpusError {
+    CorpusError::Nothing(format!("{} holds no labelled row to evaluate", path.display()))
+}
+
+fn judge(material: &Material, test: &Test, config: &Config) -> Result<Report, Failure> {
+    let bar = progress(material.rows() as u64, "evaluating");
+    let report = evaluate(material, test, &config.model, |n| bar.inc(n))?;
     bar.finish_and_clear();
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        tables(&mut out, &report)?;
-    }
-    Ok(())
+    Ok(report)
 }
 
-/// The rows of the test splits; where there are none, the rows without a split. Never `train`.
-fn test_rows(mut rows: Vec<Row>) -> Vec<Row> {
-    let any_test = rows.iter().any(|row| row.split.starts_with("test"));
-    rows.retain(|row| if any_test { row.split.starts_with("test") } else { row.split.is_empty() });
+/// Of rows, those of the test splits; where there are none, the ones without a split. Never `train`.
+fn test_rows<T>(mut rows: Vec<T>, row: impl Fn(&T) -> &Row) -> Vec<T> {
+    let any_test = rows.iter().any(|of| row(of).split.starts_with("test"));
+    rows.retain(|of| {
+        let split = &row(of).split;
+        if any_test { split.starts_with("test") } else { split.is_empty() }
+    });
     rows
-}
-
-fn tables(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
-    let percent = |share: f64| 100.0 * share;
-    writeln!(out, "Table 1: accuracy, % (chance for six emotions: 16.7)\n")?;
-    writeln!(out, "{:<12} {:<12} {:>5} {:>9} {:>6}", "corpus", "split", "n", "accuracy", "UAR")?;
-    for (corpus, splits) in &report.corpora {
-        for (split, a) in splits {
-            writeln!(
-                out,
-                "{corpus:<12} {split:<12} {:>5} {:>9.1} {:>6.1}",
-                a.n,
-                percent(a.accuracy),
-                percent(a.uar)
-            )?;
-        }
-    }
-    writeln!(out, "\nTable 2: modules skipped, %\n")?;
-    for (label, share) in &report.skipped {
-        writeln!(out, "{label:<12} {:>6.1}", percent(*share))?;
-    }
-    writeln!(out, "skip increase, background over speech: {:.1} points", percent(report.skip_increase))?;
-    writeln!(
-        out,
-        "\nMACs against the network without gates: {:.1} % on speech, {:.1} % on background",
-        percent(report.macs_ratio.speech),
-        percent(report.macs_ratio.background)
-    )?;
-    writeln!(
-        out,
-        "background taken for speech: {:.2} % of {} windows; windows that would begin a segment: {:.2} %",
-        percent(report.background_as_speech),
-        report.background_windows,
-        percent(report.background_opens_segment)
-    )?;
-    writeln!(out, "speech taken for background: {:.2} % of clips", percent(report.speech_as_background))?;
-    writeln!(out, "model {}", report.model)
 }

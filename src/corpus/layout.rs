@@ -7,7 +7,7 @@
 //! | CREMA-D | actor_sentence_EMOTION_level | `1001_DFA_ANG_XX.wav` |
 //! | nEMO | speaker_emotion_sentence | `EB0_anger_12.wav` |
 
-use super::manifest::{Kind, Row};
+use super::manifest::Row;
 use crate::events::Label;
 use std::path::Path;
 
@@ -24,10 +24,7 @@ pub fn by_name(path: &Path) -> Option<Row> {
         corpus: corpus.into(),
         speaker: format!("{corpus}-{speaker}"),
         emotion,
-        split: String::new(),
-        snr_db: None,
-        kind: Kind::Utterance,
-        speech: None,
+        ..Row::default()
     })
 }
 

@@ -1,9 +1,11 @@
 //! The manifest: which file is whose voice, with which label, in which split.
 //!
 //! CSV with a header. `path` (relative to the manifest), `corpus`, `speaker`, `emotion`, `split`;
-//! mixed corpora add `snr_db`, `kind` and `speech`. Other columns are ignored.
+//! mixed corpora add `snr_db`, `kind` and `speech`. `sex` (female, male) and `language` may say what the
+//! corpus' name does not ([`super::voices`]). Other columns are ignored.
 
 use super::CorpusError;
+use super::voices::Sex;
 use crate::events::Label;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ pub enum Kind {
 }
 
 /// One line of a manifest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
     /// The audio file, joined with the manifest's folder.
     pub path: PathBuf,
@@ -40,6 +42,10 @@ pub struct Row {
     pub kind: Kind,
     /// Where speech lies, in seconds; none if unknown.
     pub speech: Option<Vec<(f32, f32)>>,
+    /// The speaker's sex, if the manifest says it; else [`super::voices::sex`] may know it.
+    pub sex: Option<Sex>,
+    /// The language, if the manifest says it; else [`super::voices::language`] may know it.
+    pub language: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +61,10 @@ struct Line {
     kind: Kind,
     #[serde(default)]
     speech: String,
+    #[serde(default)]
+    sex: Option<Sex>,
+    #[serde(default)]
+    language: Option<String>,
 }
 
 /// The splits a row may be in.
@@ -98,6 +108,8 @@ pub fn read(path: &Path) -> Result<Vec<Row>, CorpusError> {
             snr_db: line.snr_db,
             kind: line.kind,
             speech,
+            sex: line.sex,
+            language: line.language,
         });
     }
     Ok(rows)
@@ -127,6 +139,8 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
                 snr_db: row.snr_db,
                 kind: row.kind,
                 speech,
+                sex: row.sex,
+                language: row.language.clone(),
             })
             .map_err(io)?;
     }
@@ -200,8 +214,10 @@ mod tests {
             snr_db: Some(12.5),
             kind: Kind::Window,
             speech: Some(vec![(0.5, 1.25), (1.5, 2.0)]),
+            sex: Some(Sex::Male),
+            language: Some("German".into()),
         };
-        let silent = Row { speech: Some(vec![]), kind: Kind::Background, ..row.clone() };
+        let silent = Row { speech: Some(vec![]), kind: Kind::Background, sex: None, ..row.clone() };
         write(&path, &[row.clone(), silent.clone()]).unwrap();
         assert_eq!(read(&path).unwrap(), [row, silent]);
     }

@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod mix;
 pub mod noise;
 pub mod room;
+pub mod voices;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Write what PyTorch answers on tests/golden/parity, for the program to be compared with.
+
+    golden_parity.py RUN/last.pt models/undertone.onnx    PyTorch's answers, the version of the file
+    golden_parity.py models/undertone.onnx                where the checkpoint is lost: Python's ONNX Runtime
+
+The figures are computed here from the answers, by the definitions of DESIGN and the model card and not
+by the program's code. `make train` does this at the end; tests/evaluate.rs reads the result.
+"""
+
+import argparse
+import csv
+import gzip
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+FOLDER = Path(__file__).resolve().parents[2] / "tests" / "golden" / "parity"
+LABELS = ("neutral", "happy", "fear", "disgust", "anger", "sad", "background")
+BACKGROUND = LABELS.index("background")
+THRESHOLD = 0.5  # [model] gate_threshold
+SPEECH_FRAMES = 5  # [cascade] min_speech_seconds, in frames of 40 ms
+
+
+@dataclass
+class Answers:
+    """What a network says to N rows."""
+
+    logits: np.ndarray  # [N, 7]
+    speech: np.ndarray  # [N, 90]
+    executed: np.ndarray  # [N, 64], 0 or 1
+
+
+def rows() -> list[dict]:
+    with open(FOLDER / "index.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def features() -> np.ndarray:
+    """float32 [N, 80, 360]."""
+    return np.load(io.BytesIO(gzip.decompress((FOLDER / "features.npy.gz").read_bytes()))).astype(np.float32)
+
+
+def by_pytorch(model, inputs: np.ndarray) -> Answers:
+    """A network of model.py, in 32 bits, one clip at a time as the program has it."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [model(torch.from_numpy(clip[None]), THRESHOLD) for clip in inputs]
+    return Answers(*(np.concatenate([getattr(o, name).numpy() for o in outputs]) for name in ("logits", "speech", "executed")))
+
+
+def by_onnx(source: bytes, inputs: np.ndarray) -> Answers:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    limit = np.array(THRESHOLD, np.float32)
+    outputs = [session.run(["logits", "speech", "executed"], {"features": clip[None], "gate_threshold": limit}) for clip in inputs]
+    logits, speech, executed = zip(*outputs, strict=True)
+    return Answers(np.concatenate(logits), np.concatenate(speech), np.stack(executed))
+
+
+def figures(index: list[dict], answers: Answers, macs_modules: list[int], macs_stem: int) -> dict:
+    """The figures of `undertone evaluate --json` that follow from the answers."""
+    truth = np.array([LABELS.index(row["emotion"]) for row in index])
+    told = answers.logits.argmax(1)
+    corpus, split = (np.array([row[name] for row in index]) for name in ("corpus", "split"))
+    noise = truth == BACKGROUND
+    skipped = 1.0 - answers.executed.mean(1)
+    macs = (macs_stem + answers.executed @ np.array(macs_modules)) / (macs_stem + sum(macs_modules))
+    opens = (answers.speech > 0.0).sum(1) >= SPEECH_FRAMES
+    corpora: dict = {}
+    for name in np.unique(corpus[~noise]):
+        for part in np.unique(split[corpus == name]):
+            own = (corpus == name) & (split == part)
+            recalls = [(told[own & (truth == label)] == label).mean() for label in np.unique(truth[own])]
+            accuracy = {"n": int(own.sum()), "accuracy": (told[own] == truth[own]).mean(), "uar": np.mean(recalls)}
+            corpora.setdefault(str(name), {})[str(part)] = accuracy | {"skipped": skipped[own].mean()}
+    return {
+        "corpora": corpora,
+        "skipped": {label: skipped[truth == n].mean() for n, label in enumerate(LABELS)},
+        "skip_increase": skipped[noise].mean() - skipped[~noise].mean(),
+        "macs_ratio": {"speech": macs[~noise].mean(), "background": macs[noise].mean()},
+        "background_as_speech": (told[noise] != BACKGROUND).mean(),
+        "background_opens_segment": opens[noise].mean(),
+        "background_windows": int(noise.sum()),
+        "speech_as_background": (told[~noise] == BACKGROUND).mean(),
+    }
+
+
+def metadata(path: Path) -> dict[str, str]:
+    return {property.key: property.value for property in onnx.load(path).metadata_props}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="RUN/last.pt")
+    parser.add_argument("onnx", type=Path, help="the exported file")
+    arguments = parser.parse_args()
+    if arguments.checkpoint:
+        import torch
+
+        import checkpoint
+
+        answers = by_pytorch(checkpoint.network(checkpoint.load(arguments.checkpoint)), features())
+        source = f"PyTorch {torch.__version__.split('+')[0]}"
+    else:
+        import onnxruntime
+
+        answers = by_onnx(arguments.onnx.read_bytes(), features())
+        source = f"Python's ONNX Runtime {onnxruntime.__version__}"
+    card = metadata(arguments.onnx)
+    index = rows()
+    found = figures(index, answers, json.loads(card["macs_modules"]), int(card["macs_stem"]))
+    head = json.dumps({"model": card["version"], "made_by": source, "figures": found}, default=float, indent=1)
+    answered = zip(answers.logits.round(4).astype(float), answers.executed.astype(int), strict=True)
+    lines = [json.dumps({"logits": logits.tolist(), "executed": "".join(map(str, ran))}) for logits, ran in answered]
+    text = head.removesuffix("\n}") + ',\n "rows": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+    (FOLDER / "expected.json").write_text(text, encoding="utf-8")
+    print(f"{FOLDER / 'expected.json'}: model {card['version']}, by {source}")
+
+
+if __name__ == "__main__":
+    main()

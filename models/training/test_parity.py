@@ -1,0 +1,44 @@
+"""The exported graph and PyTorch come to the same figures on the committed feature set."""
+
+import numpy as np
+import pytest
+
+import golden_parity
+from cost import costs
+from export import build
+from model import Shape
+from test_export import network
+
+# All 64 modules, as the figures count them, but narrow ones.
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0)
+
+
+def numbers(tree) -> list[float]:
+    return [x for value in tree.values() for x in numbers(value)] if isinstance(tree, dict) else [float(tree)]
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_the_exported_graph_gives_pytorchs_figures(seed: int):
+    model, index, features = network(NARROW, seed, 0.0), golden_parity.rows(), golden_parity.features()
+    assert features.shape == (len(index), 80, 360)
+    ours = golden_parity.by_pytorch(model, features)
+    theirs = golden_parity.by_onnx(build(model).SerializeToString(), features)
+    assert np.abs(ours.logits - theirs.logits).max() < 1e-3
+    ran = ours.executed.mean()
+    assert 0.05 < ran < 0.95, "both branches are taken"
+    expected, found = (numbers(golden_parity.figures(index, a, *costs(NARROW))) for a in (ours, theirs))
+    assert np.allclose(expected, found, atol=1e-3)
+
+
+def test_the_figures_of_a_known_case():
+    index = [{"emotion": e, "corpus": c, "split": "test_seen"} for e, c in (("happy", "a"), ("happy", "a"), ("sad", "a"), ("background", "n"))]
+    logits = np.eye(7)[[1, 5, 5, 6]]
+    executed = np.array([[1, 1], [1, 0], [1, 0], [0, 0]])
+    speech = np.full((4, 90), -1.0)
+    speech[3, :5] = 1.0
+    found = golden_parity.figures(index, golden_parity.Answers(logits, speech, executed), [30, 10], 10)
+    group = found["corpora"]["a"]["test_seen"]
+    assert group["n"] == 3 and group["accuracy"] == pytest.approx(2 / 3) and group["uar"] == pytest.approx(0.75)
+    assert found["skipped"]["happy"] == 0.25 and found["skip_increase"] == pytest.approx(1 - 1 / 3)
+    assert found["macs_ratio"] == {"speech": pytest.approx((1 + 0.8 + 0.8) / 3), "background": pytest.approx(0.2)}
+    assert found["background_as_speech"] == 0.0 and found["background_opens_segment"] == 1.0

@@ -1,0 +1,190 @@
+//! From a row to what the model is asked: mixing and features.
+
+use super::Test;
+
+use crate::audio::file::read_16k;
+use crate::corpus::CorpusError;
+use crate::corpus::activity::{in_seconds, speech_runs};
+use crate::corpus::manifest::Row;
+use crate::corpus::mix::{self, STREAM_WINDOW};
+use crate::corpus::noise::Noise;
+use crate::events::Label;
+use crate::features::stream::FrameStream;
+use crate::features::utterance::{Utterance, pieces};
+use crate::features::{FRAMES, Frame, HOP, INPUT, normalise};
+use rand::RngExt;
+
+/// Seconds of speech above which a window must not pass for background.
+const ENOUGH_SPEECH: f32 = 0.5;
+/// Seconds of background before and after an utterance, as in the paper.
+const SURROUND: f32 = 0.5;
+/// Purposes of the random numbers, each with a stream of its own.
+const OVERLAY: u64 = 3;
+const WINDOWS: u64 = 4;
+
+/// One model input.
+pub type Input = Box<[f32; INPUT]>;
+
+/// What a clip is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A whole utterance: accuracy.
+    Utterance,
+    /// A window of background alone: skips and false alarms.
+    Background,
+    /// A window as the daemon hears it, with speech: what is missed.
+    Window,
+}
+
+/// One thing to judge.
+pub struct Clip<'a> {
+    /// Where it comes from.
+    pub row: &'a Row,
+    /// Number of the row.
+    pub index: usize,
+    /// What it is there for.
+    pub role: Role,
+    /// Signal-to-noise ratio, in dB, if it was mixed.
+    pub snr_db: Option<f32>,
+    /// One input; several for a long utterance, whose posteriors are averaged.
+    pub inputs: Vec<Input>,
+}
+
+/// Makes the clips of each row.
+pub struct Maker<'a> {
+    test: &'a Test,
+    noise: Option<&'a Noise>,
+    utterance: Utterance,
+}
+
+impl<'a> Maker<'a> {
+    /// Without noise, utterances are judged as they are.
+    pub fn new(test: &'a Test, noise: Option<&'a Noise>) -> Maker<'a> {
+        Maker { test, noise, utterance: Utterance::new() }
+    }
+
+    /// All clips of row number `index`; none if it has no label.
+    ///
+    /// # Errors
+    /// When its audio cannot be read.
+    pub fn clips<'r>(&mut self, index: usize, row: &'r Row) -> Result<Vec<Clip<'r>>, CorpusError> {
+        let Some(truth) = row.emotion else { return Ok(Vec::new()) };
+        let mut samples = read_16k(&row.path)?;
+        let clip = |role, snr_db, inputs| Clip { row, index, role, snr_db, inputs };
+        if truth == Label::Background {
+            while !samples.is_empty() && samples.len() < STREAM_WINDOW {
+                samples.extend_from_within(..); // a short loop is repeated
+            }
+            let windows = samples.chunks_exact(STREAM_WINDOW);
+            return Ok(windows
+                .map(|w| clip(Role::Background, None, vec![stream(w, &[0]).remove(0)]))
+                .collect());
+        }
+        mix::crop(&row.corpus, &mut samples);
+        let Some(noise) = self.noise else {
+            return Ok(vec![clip(Role::Utterance, row.snr_db, self.whole(&samples))]);
+        };
+        let mut clips = Vec::new();
+        let rng = &mut mix::rng(self.test.seed, OVERLAY, index);
+        for &snr_db in &self.test.snr_db {
+            let mixed = mix::surrounded(&samples, noise, SURROUND, snr_db, rng);
+            clips.push(clip(Role::Utterance, Some(snr_db), self.whole(&mixed)));
+        }
+        if let Some(snr_db) = self.test.missed_snr_db {
+            for input in self.windows(index, &samples, noise, snr_db) {
+                clips.push(clip(Role::Window, Some(snr_db), vec![input]));
+            }
+        }
+        Ok(clips)
+    }
+
+    /// A whole utterance with the dynamic hop, in even pieces if it is long.
+    fn whole(&mut self, samples: &[f32]) -> Vec<Input> {
+        pieces(samples)
+            .map(|piece| {
+                let mut input = Box::new([0.0; INPUT]);
+                self.utterance.features(piece, &mut input);
+                input
+            })
+            .collect()
+    }
+
+    /// The utterance in background, a window's length of it on both sides, heard at the daemon's
+    /// stride from a random phase on: the windows that hold more than 0.5 s of its speech.
+    ///
+    /// Where speech lies is told by the clean utterance's energy ([`speech_runs`]).
+    fn windows(&self, index: usize, samples: &[f32], noise: &Noise, snr_db: f32) -> Vec<Input> {
+        let runs = speech_runs(samples);
+        let rng = &mut mix::rng(self.test.seed, WINDOWS, index);
+        let background = noise.cut(samples.len() + 2 * STREAM_WINDOW, rng).1;
+        let mixed = mix::overlay(samples, background, STREAM_WINDOW as isize, snr_db);
+        let first = rng.random_range(0..self.test.stride.max(1));
+        let enough = |start: &usize| {
+            let offset = STREAM_WINDOW as isize - (start * HOP) as isize;
+            let heard: f32 = in_seconds(&runs, offset, STREAM_WINDOW).iter().map(|(a, b)| b - a).sum();
+            heard > ENOUGH_SPEECH
+        };
+        let last = (mixed.len() - STREAM_WINDOW) / HOP;
+        let starts: Vec<usize> = (first..=last).step_by(self.test.stride.max(1)).filter(enough).collect();
+        stream(&mixed, &starts)
+    }
+}
+
+/// Windows at the streaming hop, as the daemon judges them, from these frames on.
+fn stream(samples: &[f32], starts: &[usize]) -> Vec<Input> {
+    let mut frames: Vec<Frame> = Vec::with_capacity(samples.len() / HOP);
+    FrameStream::new().push(samples, |frame| frames.push(*frame));
+    let windows = starts.iter().filter_map(|&start| frames.get(start..start + FRAMES));
+    windows
+        .map(|window| {
+            let mut input = Box::new([0.0; INPUT]);
+            normalise(window.iter(), &mut input);
+            input
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::SAMPLE_RATE;
+
+    /// A second of tone between silences, and the seconds of it that each window holds.
+    #[test]
+    fn windows_with_little_speech_are_left_out() {
+        let second = SAMPLE_RATE as usize;
+        let mut samples: Vec<f32> = (0..3 * second).map(|i| 1e-5 * (i as f32 * 0.7).sin()).collect();
+        for (i, s) in samples[second..2 * second].iter_mut().enumerate() {
+            *s += 0.3 * (i as f32 * 0.1).sin();
+        }
+        let test = Test {
+            snr_db: vec![20.0],
+            missed_snr_db: Some(10.0),
+            stride: 80,
+            seed: 1,
+            onset: 0.5,
+            min_speech_frames: 5,
+            ungated: None,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("noise.wav");
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: SAMPLE_RATE,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        (0..second).for_each(|i| writer.write_sample((i * 7919 % 2001) as i16 - 1000).unwrap());
+        writer.finalize().unwrap();
+        let noise = Noise::read(&[Row { path, ..Row::default() }]).unwrap();
+        let maker = Maker::new(&test, Some(&noise));
+        // Over half of one second inside 3.6 s: the window's start has 3.6 + 1 - 2 * 0.5 s of room.
+        let room = (3.6 + 1.0 - 2.0 * f64::from(ENOUGH_SPEECH)) / 0.8;
+        for index in 0..8 {
+            let found = maker.windows(index, &samples, &noise, 10.0).len() as f64;
+            assert!((room - 1.0..=room + 1.2).contains(&found), "{found} windows, room for {room}");
+        }
+        assert!(maker.windows(0, &samples[..second], &noise, 10.0).len() < 9);
+    }
+}

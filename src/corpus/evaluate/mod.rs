@@ -1,0 +1,158 @@
+//! The model on labelled audio, through the runtime's own path: accuracy, skips, cost.
+//!
+//! In: rows of a manifest, or a feature folder. [`clips`] makes what is judged, [`judging`] asks the
+//! model, [`report`] counts, [`latency`] times, [`table`] prints.
+//!
+//! By default the test of the paper: each test utterance is surrounded with 0.5 s of background and
+//! overlaid with it at 20 and at 30 dB; background recordings are cut into windows of 3.6 s. Besides,
+//! each utterance is laid into background at 10 dB and heard as the daemon hears it, in windows of
+//! 3.6 s at its stride: those with more than 0.5 s of speech must not pass for background.
+
+mod clips;
+mod folder;
+mod judging;
+mod latency;
+mod report;
+pub mod table;
+
+pub use latency::{Latency, Timed};
+pub use report::{Accuracy, By, Confusion, MacsRatio, Missed, NoiseKind, Report, Splits};
+
+use super::CorpusError;
+use super::manifest::Row;
+use super::noise::Noise;
+use crate::config;
+use crate::model::Model;
+use clips::Maker;
+use folder::Folder;
+use judging::{Judge, Judged};
+use std::path::{Path, PathBuf};
+
+/// How the test clips are made and judged.
+#[derive(Debug, Clone)]
+pub struct Test {
+    /// Signal-to-noise ratios, in dB; none: the utterances as they are.
+    pub snr_db: Vec<f32>,
+    /// Ratio of the windows in which speech must not be missed, in dB; none: no such windows.
+    pub missed_snr_db: Option<f32>,
+    /// Streaming frames from one such window to the next.
+    pub stride: usize,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Frames above this speech posterior count as speech.
+    pub onset: f64,
+    /// That many of them, at least, begin a segment.
+    pub min_speech_frames: usize,
+    /// The same network without gates, to time beside.
+    pub ungated: Option<PathBuf>,
+}
+
+/// What is judged.
+#[derive(Debug)]
+pub enum Material<'a> {
+    /// Audio: utterances, and background to judge and to lay over them.
+    Audio {
+        /// Rows with an emotion.
+        speech: &'a [Row],
+        /// Rows of background.
+        background: &'a [Row],
+    },
+    /// Features that `undertone corpus features` made, as they are.
+    Features {
+        /// The folder.
+        folder: &'a Path,
+        /// Its labelled rows to judge, by their number in it.
+        rows: &'a [(usize, Row)],
+    },
+}
+
+impl Material<'_> {
+    /// Rows to judge.
+    pub fn rows(&self) -> usize {
+        match self {
+            Material::Audio { speech, background } => speech.len() + background.len(),
+            Material::Features { rows, .. } => rows.len(),
+        }
+    }
+}
+
+/// Reads the index of a feature folder: its labelled utterances and backgrounds, by their number.
+/// Windows that hold a part of an utterance are left out: their emotion was not asked for.
+///
+/// # Errors
+/// When it is no feature folder, or one of another feature configuration.
+pub fn feature_rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
+    folder::rows(folder)
+}
+
+/// Judges the material with one model a thread, then times some of its windows on one thread.
+/// `progress` is told each row that is done.
+///
+/// # Errors
+/// When the model or a file cannot be read.
+pub fn evaluate(
+    material: &Material,
+    test: &Test,
+    model: &config::Model,
+    progress: impl Fn(u64) + Sync,
+) -> Result<Report, CorpusError> {
+    let rows: Vec<(usize, &Row)> = match material {
+        Material::Audio { speech, background } => speech.iter().chain(*background).enumerate().collect(),
+        Material::Features { rows, .. } => rows.iter().map(|(number, row)| (*number, row)).collect(),
+    };
+    let noise = match material {
+        Material::Audio { speech, background } if !test.snr_db.is_empty() && !speech.is_empty() => {
+            Some(Noise::read(background)?)
+        }
+        _ => None,
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rows.len().max(1));
+    let mut models = Vec::with_capacity(threads);
+    while models.len() < threads {
+        models.push(Model::load(model)?);
+    }
+    let (rows, noise, progress) = (&rows, noise.as_ref(), &progress);
+    let results: Vec<Result<(Vec<Judged>, Judge), CorpusError>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = models
+            .into_iter()
+            .enumerate()
+            .map(|(worker, own)| {
+                scope.spawn(move || {
+                    let mut judge = Judge::new(own, model.gate_threshold as f32, test);
+                    let mut maker = Maker::new(test, noise);
+                    let mut folder = match material {
+                        Material::Audio { .. } => None,
+                        Material::Features { folder, .. } => Some(Folder::open(folder)?),
+                    };
+                    let mut judged = Vec::new();
+                    for &(index, row) in rows.iter().skip(worker).step_by(threads) {
+                        let clips = match &mut folder {
+                            None => maker.clips(index, row)?,
+                            Some(folder) => vec![folder.clip(index, row)?],
+                        };
+                        for clip in clips {
+                            judged.push(judge.clip(clip)?);
+                        }
+                        progress(1);
+                    }
+                    Ok((judged, judge))
+                })
+            })
+            .collect();
+        let lost = || Err(CorpusError::Nothing("an evaluation thread broke off".into()));
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| lost())).collect()
+    });
+    let (mut judged, mut judges) = (Vec::new(), Vec::new());
+    for result in results {
+        let (part, judge) = result?;
+        judged.extend(part);
+        judges.push(judge);
+    }
+    let samples = judges.iter_mut().flat_map(Judge::samples).collect();
+    let Some(first) = judges.pop() else {
+        return Err(CorpusError::Nothing("there is nothing to evaluate".into()));
+    };
+    let mut report = report::report(&judged, test, first.model());
+    report.latency = latency::measure(first.into_model(), samples, test.ungated.as_deref(), model)?;
+    Ok(report)
+}
