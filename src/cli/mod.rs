@@ -12,6 +12,7 @@ mod devices;
 mod evaluate;
 mod manual;
 mod run;
+mod timeline;
 mod version;
 
 use crate::config::Config;
