@@ -6,6 +6,7 @@
 #   scripts/setup.sh test      what the tests use besides
 #   scripts/setup.sh package-test    what `make test-deb` and `make test-systemd` use
 #   scripts/setup.sh cross-arm64     what `make deb ARCH=arm64` uses
+#   scripts/setup.sh home-assistant  what `make test-home-assistant` uses; `screenshots`, what those do
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -80,5 +81,7 @@ case "${1:-}" in
     package-test) build && runtime && install debootstrap systemd-container systemd lintian python3 ;;
     cross-arm64) cross ;;
     cross-*) fail "cross-building is set up for arm64 only; build on a machine of the other kind" ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    home-assistant) install mosquitto mosquitto-clients vorbis-tools ;;
+    screenshots) install chromium fonts-roboto ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

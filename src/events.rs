@@ -133,6 +133,8 @@ pub struct Emotion {
     pub label: Label,
     /// Posterior of `label`, 0 to 1.
     pub confidence: f64,
+    /// Whether that reaches `cascade.emotion_confidence`.
+    pub confident: bool,
     /// Posterior of each label; sums to 1.
     pub posterior: BTreeMap<Label, f64>,
     /// Share of the segment's frames that are speech.
@@ -211,7 +213,7 @@ pub struct AsrWoken {
 }
 
 /// The part of the sensor that has a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {
     /// Microphone or file.
@@ -226,6 +228,10 @@ pub enum Component {
     Service,
     /// Consent: not known, not kept, or asked for in a way that is not allowed.
     Consent,
+    /// What somebody asked of the sensor over MQTT, and was refused.
+    Command,
+    /// Thresholds changed at run time, or a configuration read again.
+    Settings,
 }
 
 /// Something needs attention.
@@ -318,6 +324,8 @@ pub struct State {
     pub cpu_pct: f64,
     /// Seconds of audio lost since the start.
     pub dropped_s: f64,
+    /// What does not work at the moment; `…/problems` says why.
+    pub problems: Vec<Component>,
     /// Consent, as it stands.
     pub consent: Scopes,
     /// Version of the model.

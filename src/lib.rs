@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | [`config`] | TOML | a validated [`config::Config`] |
 //! | [`state`] | | files that must survive a power cut |
+//! | [`settings`] | changes from Home Assistant | thresholds that the listener reads without a lock |
 //! | [`audio`] | a microphone or a file | 16 kHz mono samples, and gaps where samples were lost |
 //! | [`features`] | samples | log-mel + delta, 80 x 360 |
 //! | [`model`] | features | a [`model::Verdict`]: class logits, speech by frame, what ran |
@@ -36,5 +37,6 @@ pub mod listener;
 pub mod logging;
 pub mod model;
 pub mod service;
+pub mod settings;
 pub mod state;
 pub mod tell;

@@ -13,12 +13,19 @@ pub struct Teller {
     node: String,
     model: String,
     anchor: Timestamp,
+    /// Less confident emotions are marked.
+    emotion_confidence: f64,
 }
 
 impl Teller {
     /// The node's name, the model's version, and the wall clock at sample 0.
     pub fn new(node: &str, model: &str, anchor: Timestamp) -> Teller {
-        Teller { node: node.into(), model: model.into(), anchor }
+        Teller { node: node.into(), model: model.into(), anchor, emotion_confidence: 0.0 }
+    }
+
+    /// Marks emotions with less posterior than this as not confident.
+    pub fn set_emotion_confidence(&mut self, least: f64) {
+        self.emotion_confidence = least;
     }
 
     /// Wall clock at a sample, to the millisecond.
@@ -76,6 +83,7 @@ impl Teller {
             seconds: round(seconds(segment.end - segment.start), 3),
             label,
             confidence: round(segment.posterior[label as usize], 4),
+            confident: segment.posterior[label as usize] >= self.emotion_confidence,
             posterior: Label::ALL.into_iter().zip(segment.posterior.map(|p| round(p, 4))).collect(),
             speech_ratio: round(segment.speech_ratio, 3),
             modules_run: segment.modules_run,

@@ -83,7 +83,7 @@ fn events_have_the_fields_that_automations_rely_on() {
                 assert_eq!(
                     fields(event),
                     expect(
-                        "type id node start end start_s end_s seconds label confidence posterior speech_ratio \
+                        "type id node start end start_s end_s seconds label confidence confident posterior speech_ratio \
                          modules_run modules_total gmacs asr model"
                     )
                 );

@@ -4,12 +4,17 @@
 
 #[path = "mqtt/access.rs"]
 mod access;
+#[path = "mqtt/commands.rs"]
+mod commands;
 #[path = "mqtt/delivery.rs"]
 mod delivery;
 #[path = "support/mosquitto.rs"]
 mod mosquitto;
 #[path = "mqtt/outages.rs"]
 mod outages;
+
+#[path = "mqtt/wire.rs"]
+mod wire;
 
 use jiff::Timestamp;
 use std::time::Duration;
@@ -60,6 +65,7 @@ fn state(speech: bool) -> State {
         modules_skipped_pct: Some(97.0),
         cpu_pct: 1.5,
         dropped_s: 0.0,
+        problems: Vec::new(),
         consent: Scopes { listening: Consent::Granted, transcription: Consent::Withheld },
         model: "test".to_owned(),
     }

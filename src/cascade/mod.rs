@@ -204,6 +204,12 @@ impl Cascade {
         &self.model
     }
 
+    /// Changes thresholds, from the next frame and window on. Both are 0 to 1.
+    pub fn set_thresholds(&mut self, onset: f64, gate: f32) {
+        self.segmenter.set_onset(onset);
+        self.gate_threshold = gate;
+    }
+
     /// Takes samples, and hands over what they led to.
     ///
     /// # Errors

@@ -38,6 +38,8 @@ pub enum Change {
 pub struct Segmenter {
     onset: f64,
     offset: f64,
+    /// The offset of the configuration; `offset` is never above `onset`.
+    configured_offset: f64,
     min_speech: usize,
     min_silence: usize,
     longest: usize,
@@ -66,6 +68,7 @@ impl Segmenter {
         Segmenter {
             onset: settings.onset,
             offset: settings.offset,
+            configured_offset: settings.offset,
             min_speech: frames(settings.min_speech_seconds).max(1),
             min_silence: frames(settings.min_silence_seconds).max(1),
             longest: frames(settings.max_segment_seconds).max(1),
@@ -74,6 +77,12 @@ impl Segmenter {
             open: None,
             continues: false,
         }
+    }
+
+    /// Changes the onset; an offset above it is lowered to it.
+    pub fn set_onset(&mut self, onset: f64) {
+        self.onset = onset;
+        self.offset = self.configured_offset.min(onset);
     }
 
     /// Frames since the stream began, or broke.
@@ -193,6 +202,18 @@ mod tests {
     #[test]
     fn below_the_onset_nothing_begins() {
         assert!(run(&mut segmenter(), &[0.59; 100]).is_empty());
+    }
+
+    #[test]
+    fn a_changed_onset_counts_at_once_and_bounds_the_offset() {
+        let mut s = segmenter();
+        s.set_onset(0.95);
+        assert!(run(&mut s, &[0.9; 5]).is_empty());
+        s.set_onset(0.3);
+        assert_eq!(run(&mut s, &[0.35; 5]).len(), 1);
+        assert!(run(&mut s, &[0.32; 5]).is_empty(), "0.32 goes on: the offset is 0.3 now, not 0.4");
+        s.set_onset(0.6);
+        assert!(matches!(run(&mut s, &[0.35; 10])[..], [Change::Ended(_)]), "the offset is 0.4 again");
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
     let mut source = FileSource::open(path)?;
     let mut listener = Listener::new(source.sample_rate())?.conditioned(&config.audio);
     let mut cascade = Cascade::new(config, Model::load(&config.model)?);
-    let teller = Teller::new(&config.node, cascade.model().version(), Timestamp::now());
+    let mut teller = Teller::new(&config.node, cascade.model().version(), Timestamp::now());
+    teller.set_emotion_confidence(config.cascade.emotion_confidence);
     let mut out = std::io::stdout().lock();
     if !args.json {
         writeln!(out, "{}", path.display())?;

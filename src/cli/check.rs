@@ -10,6 +10,7 @@ use crate::features::INPUT;
 use crate::home::access::Access;
 use crate::home::broker_check;
 use crate::model::{Model, ModelError};
+use crate::settings::{Setting, Settings};
 use crate::state;
 use clap::Args;
 use jiff::Timestamp;
@@ -127,6 +128,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     };
     report.tell("configuration", Ok(format!("{from}, node {}", config.node)));
     report.tell_unless(args.offline, "consent", consent(&config));
+    report.tell_unless(args.offline, "thresholds", thresholds(&config));
     model(&config, &mut report);
     if args.offline {
         report.add("microphone", Outcome::Skipped, format!("{}, not opened", config.audio.device));
@@ -184,6 +186,24 @@ fn model(config: &Config, report: &mut Report) {
         Ok(format!("{} ({}), judged a window", model.path().display(), model.version()))
     });
     report.tell("model", judged);
+}
+
+/// The thresholds in force, and which of them were changed at run time.
+fn thresholds(config: &Config) -> Result<String, String> {
+    let (settings, problem) = Settings::load(config);
+    if let Some(problem) = problem {
+        return Err(problem.to_string());
+    }
+    let shown = |setting: Setting| {
+        let value = settings.get(setting);
+        match settings.is_changed(setting) {
+            true => {
+                format!("{} {value} (changed at run time; {} is overruled)", setting.name(), setting.key())
+            }
+            false => format!("{} {value}", setting.name()),
+        }
+    };
+    Ok(Setting::ALL.map(shown).join(", "))
 }
 
 /// Opens the microphone and listens for a second.

@@ -8,7 +8,7 @@ use crate::events::{Label, Summary};
 use crate::features::INPUT;
 use crate::home::{Message, Subscriber};
 use crate::model::Model;
-use crate::service::{self, Progress, Source};
+use crate::service::{self, Controls, Progress, Source};
 use crate::tell::{round, seconds};
 use clap::Args;
 use serde_json::Value;
@@ -43,6 +43,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut config = Config { node: "demo".into(), state_dir: PathBuf::new(), ..Config::default() };
     config.consent.listening = Written::Granted;
     config.mqtt.embedded_listen = "127.0.0.1:0".into();
+    config.mqtt.discovery = false;
     let begun = Instant::now();
     let cpu_before = service::cpu_seconds();
     let progress = runtime()?.block_on(async {
@@ -83,12 +84,13 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
             }
         };
         let working = async {
-            let progress = service::run(&config, source, CancellationToken::new()).await;
+            let controls = Controls::fixed(&config);
+            let ended = service::run(&config, source, controls, CancellationToken::new()).await;
             done.cancel();
-            progress
+            ended
         };
-        let (progress, ()) = tokio::join!(working, watching);
-        Ok::<Progress, Failure>(progress?)
+        let (ended, ()) = tokio::join!(working, watching);
+        Ok::<Progress, Failure>(ended?.progress)
     })?;
     summary(&progress, service::cpu_seconds() - cpu_before, begun.elapsed())
 }

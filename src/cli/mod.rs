@@ -12,11 +12,9 @@ mod devices;
 mod evaluate;
 mod manual;
 mod run;
-mod timeline;
 mod version;
 
 use crate::config::Config;
-use crate::home::HomeError;
 use crate::service::ServiceError;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
@@ -104,10 +102,7 @@ impl Failure {
     fn status(&self) -> u8 {
         match self {
             Failure::Config(_) | Failure::Usage(_) => 2,
-            Failure::Home(HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. }) => 2,
-            Failure::Service(ServiceError::Home(
-                HomeError::Endpoint { .. } | HomeError::Login(_) | HomeError::CaFile { .. },
-            )) => 2,
+            Failure::Home(e) | Failure::Service(ServiceError::Home(e)) if e.is_configuration() => 2,
             Failure::Told { status } => *status,
             _ => 1,
         }

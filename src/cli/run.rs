@@ -1,12 +1,15 @@
 //! `undertone run`: the daemon.
 
 use super::{Failure, runtime, with_broker};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::logging::{self, Format};
-use crate::service::{self, Source};
+use crate::service::{self, Controls, Source};
+use crate::settings::Settings;
 use clap::Args;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How to run.
@@ -21,7 +24,12 @@ pub struct RunArgs {
     log_format: Option<Format>,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Exit status when a restart was asked for and the program cannot start itself anew (EX_TEMPFAIL):
+/// `RestartForceExitStatus=75` lets systemd do it.
+const RESTART: u8 = 75;
+
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A restart that is asked for over
+/// MQTT replaces the process by a new one of the same number.
 ///
 /// # Errors
 /// When the configuration, the model or the embedded broker cannot be used.
@@ -29,8 +37,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
     logging::start(args.log_format);
     service::keep_private();
-    runtime()?.block_on(async {
-        let (config, _broker) = with_broker(config)?;
+    let ended = runtime()?.block_on(async {
+        let (running, _broker) = with_broker(config.clone())?;
         let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -43,15 +51,57 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             tracing::info!("stopping");
             stop.cancel();
         });
+        let (reload, reloads) = mpsc::channel(1);
+        let embedded = (config.mqtt.broker == "embedded").then(|| running.mqtt.broker.clone());
+        tokio::spawn(hang_up(signal(SignalKind::hangup())?, args.config.clone(), embedded, reload));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             node = config.node,
             "undertone {} as {}, telling {}",
             env!("CARGO_PKG_VERSION"),
-            config.node,
-            config.mqtt.broker
+            running.node,
+            running.mqtt.broker
         );
-        service::run(&config, Source::Microphone, shutdown).await?;
-        Ok(())
-    })
+        let (settings, problem) = Settings::load(&running);
+        if let Some(problem) = problem {
+            tracing::warn!("{problem}");
+        }
+        let controls = Controls { settings, reloads };
+        Ok::<_, Failure>(service::run(&running, Source::Microphone, controls, shutdown).await?)
+    })?;
+    if ended.restart { Err(start_anew()) } else { Ok(()) }
+}
+
+/// Reads the configuration again at each SIGHUP. `embedded` is where the embedded broker listens, which
+/// stands in the running configuration in the place of its name.
+async fn hang_up(
+    mut signals: Signal,
+    file: Option<PathBuf>,
+    embedded: Option<String>,
+    reload: mpsc::Sender<Result<Config, ConfigError>>,
+) {
+    while signals.recv().await.is_some() {
+        let read = Config::find(file.as_deref()).map(|mut config| {
+            if let (Some(url), "embedded") = (&embedded, config.mqtt.broker.as_str()) {
+                config.mqtt.broker.clone_from(url);
+            }
+            config
+        });
+        if reload.send(read).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Replaces this process by a new one with the same arguments; comes back only if that is impossible.
+fn start_anew() -> Failure {
+    let program = std::env::current_exe().ok().filter(|path| path.exists());
+    let program = program.or_else(|| std::env::args_os().next().map(PathBuf::from));
+    if let Some(program) = program {
+        let e = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+        tracing::warn!(
+            "undertone cannot start itself anew ({e}); exit status {RESTART} asks whoever started it to"
+        );
+    }
+    Failure::Told { status: RESTART }
 }

@@ -6,10 +6,12 @@
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+mod changes;
 mod consent;
 pub mod device;
 mod validation;
 
+pub use changes::{Changes, changes};
 pub use consent::{ConsentRules, QuietHours, Written};
 pub use validation::ConfigError;
 
@@ -97,6 +99,8 @@ pub struct Cascade {
     pub max_segment_seconds: f64,
     /// A segment is not told if its own judgement says background with a posterior above this.
     pub background_veto: f64,
+    /// An emotion with less posterior than this is told, but marked as not confident, and not shown.
+    pub emotion_confidence: f64,
 }
 
 /// `[mqtt]`
@@ -113,12 +117,20 @@ pub struct Mqtt {
     pub password_file: PathBuf,
     /// PEM file with the CA of an `mqtts` broker; empty: the system's.
     pub ca_file: PathBuf,
+    /// PEM file with the certificate that this sensor shows the broker; empty: none.
+    pub client_cert_file: PathBuf,
+    /// PEM file with its key (PKCS #8, without a passphrase).
+    pub client_key_file: PathBuf,
     /// First part of every topic.
     pub prefix: String,
     /// Seconds between two `background` heartbeats and state messages.
     pub heartbeat_seconds: f64,
     /// Events kept while the broker is away; beyond it the oldest is dropped, and told.
     pub outbox: usize,
+    /// Announce this sensor to Home Assistant.
+    pub discovery: bool,
+    /// First part of Home Assistant's discovery topics.
+    pub discovery_prefix: String,
 }
 
 /// `[asr]`
@@ -190,6 +202,7 @@ impl Default for Cascade {
             post_roll_seconds: 0.3,
             max_segment_seconds: 15.0,
             background_veto: 0.7,
+            emotion_confidence: 0.0,
         }
     }
 }
@@ -202,9 +215,13 @@ impl Default for Mqtt {
             user: String::new(),
             password_file: PathBuf::new(),
             ca_file: PathBuf::new(),
+            client_cert_file: PathBuf::new(),
+            client_key_file: PathBuf::new(),
             prefix: "undertone".into(),
             heartbeat_seconds: 60.0,
             outbox: 256,
+            discovery: true,
+            discovery_prefix: "homeassistant".into(),
         }
     }
 }

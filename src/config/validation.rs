@@ -49,6 +49,7 @@ pub enum ConfigError {
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     name("node", &config.node)?;
     name("mqtt.prefix", &config.mqtt.prefix)?;
+    name("mqtt.discovery_prefix", &config.mqtt.discovery_prefix)?;
     if config.state_dir.as_os_str().is_empty() {
         return Err(ConfigError::Value {
             key: "state_dir",
@@ -95,6 +96,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     within("cascade.min_speech_seconds", c.min_speech_seconds, 0.0, 3.0, "allowed are 0 to 3 seconds")?;
     within("cascade.min_silence_seconds", c.min_silence_seconds, 0.04, 3.0, "allowed are 0.04 to 3 seconds")?;
     within("cascade.background_veto", c.background_veto, 0.0, 1.0, share)?;
+    within("cascade.emotion_confidence", c.emotion_confidence, 0.0, 1.0, share)?;
     within("cascade.pre_roll_seconds", c.pre_roll_seconds, 0.0, 2.0, "allowed are 0 to 2 seconds")?;
     within(
         "cascade.post_roll_seconds",
@@ -129,6 +131,23 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
             key: "mqtt.broker",
             value: format!("{broker:?}"),
             allowed: "allowed are \"embedded\", \"mqtt://host[:port]\" and \"mqtts://host[:port]\"",
+        });
+    }
+    let (cert, key) = (&config.mqtt.client_cert_file, &config.mqtt.client_key_file);
+    if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
+        let (missing, allowed) = match key.as_os_str().is_empty() {
+            true => ("mqtt.client_key_file", "mqtt.client_cert_file needs the key that belongs to it"),
+            false => {
+                ("mqtt.client_cert_file", "mqtt.client_key_file needs the certificate that belongs to it")
+            }
+        };
+        return Err(ConfigError::Value { key: missing, value: "\"\"".into(), allowed });
+    }
+    if !cert.as_os_str().is_empty() && !broker.starts_with("mqtts://") {
+        return Err(ConfigError::Value {
+            key: "mqtt.client_cert_file",
+            value: format!("{cert:?}"),
+            allowed: "a certificate is shown over TLS only; mqtt.broker must begin with mqtts://",
         });
     }
     if config.mqtt.embedded_listen.parse::<std::net::SocketAddr>().is_err() {

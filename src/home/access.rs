@@ -4,7 +4,7 @@ use super::HomeError;
 use super::endpoint::Endpoint;
 use super::login::Login;
 use crate::config::Mqtt;
-use rumqttc::tokio_native_tls::native_tls::{Certificate, Protocol, TlsConnector};
+use rumqttc::tokio_native_tls::native_tls::{Certificate, Identity, Protocol, TlsConnector};
 use rumqttc::{MqttOptions, TlsConfiguration, Transport};
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reads the URL, the password and the CA file. `mqtt.broker` must be a URL: whoever starts an
+    /// Reads the URL, the password, the CA file, and the certificate to show. `mqtt.broker` must be a URL: whoever starts an
     /// embedded broker puts its URL here.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Access {
     pub fn from_config(mqtt: &Mqtt) -> Result<Access, HomeError> {
         let endpoint = Endpoint::parse(&mqtt.broker)?;
         let login = Login::from_config(mqtt)?;
-        let tls = if endpoint.tls { Some(connector(&mqtt.ca_file)?) } else { None };
+        let tls = if endpoint.tls { Some(connector(mqtt)?) } else { None };
         Ok(Access { endpoint, login, tls })
     }
 
@@ -59,7 +59,8 @@ impl Access {
 }
 
 /// With a CA file that CA alone is trusted; without one, the system's.
-fn connector(ca_file: &Path) -> Result<TlsConnector, HomeError> {
+fn connector(mqtt: &Mqtt) -> Result<TlsConnector, HomeError> {
+    let ca_file = &mqtt.ca_file;
     let refuse = |reason: String| HomeError::CaFile { path: ca_file.into(), reason };
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
@@ -78,7 +79,39 @@ fn connector(ca_file: &Path) -> Result<TlsConnector, HomeError> {
             builder.add_root_certificate(certificate);
         }
     }
+    if !mqtt.client_cert_file.as_os_str().is_empty() {
+        builder.identity(identity(&mqtt.client_cert_file, &mqtt.client_key_file)?);
+    }
     builder.build().map_err(|e| refuse(format!("TLS cannot be set up with it: {e}")))
+}
+
+/// What this sensor shows a broker that asks who it is. No error repeats anything of the key.
+fn identity(cert_file: &Path, key_file: &Path) -> Result<Identity, HomeError> {
+    let read = |key: &'static str, path: &Path| {
+        std::fs::read(path).map_err(|e| HomeError::ClientCertificate {
+            key,
+            path: path.into(),
+            reason: format!("{e}; it must exist and be readable by the user that undertone runs as"),
+        })
+    };
+    let cert = read("mqtt.client_cert_file", cert_file)?;
+    let key = read("mqtt.client_key_file", key_file)?;
+    let refuse = |key, path: &Path, reason: &str| {
+        Err(HomeError::ClientCertificate { key, path: path.into(), reason: reason.to_owned() })
+    };
+    if !Certificate::stack_from_pem(&cert).is_ok_and(|certificates| !certificates.is_empty()) {
+        let reason = "there is no certificate in it; it must hold the sensor's certificate in PEM form";
+        return refuse("mqtt.client_cert_file", cert_file, reason);
+    }
+    match Identity::from_pkcs8(&cert, &key) {
+        Ok(identity) => Ok(identity),
+        Err(_) => refuse(
+            "mqtt.client_key_file",
+            key_file,
+            "it is no PKCS #8 key in PEM form without a passphrase; `openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW` \
+             makes one",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +129,23 @@ mod tests {
         assert!(with(&ca_file).contains("must exist"), "{}", with(&ca_file));
         std::fs::write(&ca_file, "not a certificate").unwrap();
         assert!(with(&ca_file).contains("PEM"), "{}", with(&ca_file));
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_and_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let told = || {
+            let (client_cert_file, client_key_file) = (cert.clone(), key.clone());
+            let mqtt =
+                Mqtt { broker: "mqtts://b".into(), client_cert_file, client_key_file, ..Mqtt::default() };
+            Access::from_config(&mqtt).unwrap_err().to_string()
+        };
+        assert!(told().contains("mqtt.client_cert_file") && told().contains("must exist"), "{}", told());
+        std::fs::write(&cert, "no certificate").unwrap();
+        assert!(told().contains("mqtt.client_key_file") && told().contains("must exist"), "{}", told());
+        std::fs::write(&key, "s3cret").unwrap();
+        assert!(told().contains("there is no certificate in it") && !told().contains("s3cret"), "{}", told());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Stage {
 /// If the configuration cannot work: URL, password file, CA file.
 pub async fn check(mqtt: &Mqtt, node: &str) -> Result<Vec<Stage>, HomeError> {
     let access = Access::from_config(mqtt)?;
-    let topics = Topics::new(&mqtt.prefix, node);
+    let topics = Topics::new(mqtt, node);
     let mut stages = Vec::new();
     let mut done = |name, outcome: Result<String, String>| {
         let works = outcome.is_ok();

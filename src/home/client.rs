@@ -2,9 +2,11 @@
 
 use super::HomeError;
 use super::access::Access;
+use super::commands::{self, Command};
 use super::outbox::Kind;
 use super::session;
 use super::shared::Shared;
+use super::slots::Slot;
 use super::topics::Topics;
 use crate::config::Mqtt;
 use crate::events::{Event, State, Transcript};
@@ -12,7 +14,7 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -64,10 +66,10 @@ impl Client {
     ) -> Result<(Client, JoinHandle<()>), HomeError> {
         let access = Access::from_config(mqtt)?;
         let runtime = Handle::try_current().map_err(|_| HomeError::NoRuntime)?;
-        let topics = Topics::new(&mqtt.prefix, node);
+        let topics = Topics::new(mqtt, node);
         let reason = format!("{} has not answered yet", access.endpoint);
         let away = Connection::Away { since: Timestamp::now(), reason };
-        let shared = Arc::new(Shared::new(topics, node.to_owned(), mqtt.outbox, away));
+        let shared = Arc::new(Shared::new(topics, node.to_owned(), mqtt, away));
         let task = runtime.spawn(session::keep(Arc::clone(&shared), access, shutdown));
         Ok((Client { shared }, task))
     }
@@ -77,6 +79,12 @@ impl Client {
         self.shared.push(Kind::Event, serde_json::to_vec(event));
     }
 
+    /// Forgets messages that no broker has taken yet, and that say what was heard: events about speech,
+    /// and transcripts. Problems stay.
+    pub fn forget(&self) {
+        self.shared.lock().outbox.forget();
+    }
+
     /// Publishes what was said: QoS 1, not retained. Whether it may be told is the caller's decision.
     pub fn transcript(&self, transcript: &Transcript) {
         self.shared.push(Kind::Transcript, serde_json::to_vec(transcript));
@@ -84,7 +92,32 @@ impl Client {
 
     /// Publishes the state: QoS 1, retained. A newer one replaces one that has not left yet.
     pub fn state(&self, state: &State) {
-        self.shared.set_state(serde_json::to_vec(state));
+        self.retain(Slot::State, state);
+    }
+
+    /// Publishes a retained message as JSON: QoS 1. A newer one replaces one that has not left yet, and
+    /// the newest is published anew at each connection.
+    pub fn retain(&self, slot: Slot, value: &impl serde::Serialize) {
+        self.shared.retain(slot, serde_json::to_vec(value));
+    }
+
+    /// The same for a payload that is plain text.
+    pub fn retain_text(&self, slot: Slot, text: &str) {
+        self.shared.retain(slot, Ok(text.into()));
+    }
+
+    /// Subscribes to the sensor's commands; what is no command is refused with a `problem` event. The
+    /// newest call gets them.
+    pub fn commands(&self) -> mpsc::Receiver<Command> {
+        let (sender, receiver) = mpsc::channel(commands::QUEUE);
+        self.shared.lock().commands = Some(sender);
+        self.shared.wake.notify_one();
+        receiver
+    }
+
+    /// The names of this sensor's topics.
+    pub fn topics(&self) -> &Topics {
+        &self.shared.topics
     }
 
     /// Whether the broker is there, now and from now on.

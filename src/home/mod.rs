@@ -6,12 +6,17 @@
 //! | [`login`] | user and password, from files and the environment, never in a log |
 //! | [`access`] | endpoint, login and TLS together: what every connection is made from |
 //! | [`topics`] | the names of the topics |
+//! | [`slots`] | retained messages, of which only the newest matters |
+//! | [`commands`] | what may be asked of the sensor, and what is refused |
+//! | [`discovery`] | how Home Assistant is told what there is |
 //! | [`outbox`] | events that no broker has acknowledged yet |
 //! | [`backoff`] | how long to wait before the next attempt |
 //! | [`reason`] | errors of the MQTT library as sentences with a mend |
 //! | [`client`] | the handle that the rest of the daemon talks to |
 //! | `shared` | what the handle and the connection's task have in common |
 //! | `session` | one connection, from CONNECT to its end |
+//! | `incoming` | what arrives: commands, and Home Assistant's birth |
+//! | `refusals` | how often refused commands are told |
 //! | [`broker`] | a broker inside the process (feature `embedded-broker`) |
 //! | [`subscriber`] | a second MQTT client, which shows what others see |
 //! | [`broker_check`] | name, TCP, TLS, login, publish: which stage fails |
@@ -26,18 +31,25 @@ pub mod backoff;
 pub mod broker;
 pub mod broker_check;
 pub mod client;
+pub mod commands;
+pub mod discovery;
 pub mod endpoint;
+mod incoming;
 pub mod login;
 pub mod outbox;
 pub mod reason;
+mod refusals;
 mod session;
 mod shared;
+pub mod slots;
 pub mod subscriber;
 pub mod topics;
 
 #[cfg(feature = "embedded-broker")]
 pub use broker::EmbeddedBroker;
 pub use client::{Client, Connection};
+pub use commands::Command;
+pub use slots::Slot;
 pub use subscriber::{Message, Subscriber};
 
 use std::net::SocketAddr;
@@ -65,6 +77,16 @@ pub enum HomeError {
         /// What is wrong, and what would mend it.
         reason: String,
     },
+    /// The certificate that this sensor shows, or its key, cannot be used.
+    #[error("{key} = {path:?}: {reason}")]
+    ClientCertificate {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would mend it.
+        reason: String,
+    },
     /// The embedded broker cannot listen.
     #[error("the embedded broker cannot listen on {listen}: {reason}")]
     Listen {
@@ -79,4 +101,17 @@ pub enum HomeError {
     /// Called outside of a tokio runtime.
     #[error("MQTT needs a tokio runtime: start it inside of one")]
     NoRuntime,
+}
+
+impl HomeError {
+    /// True if the configuration must be changed before another attempt makes sense.
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            HomeError::Endpoint { .. }
+                | HomeError::Login(_)
+                | HomeError::CaFile { .. }
+                | HomeError::ClientCertificate { .. }
+        )
+    }
 }

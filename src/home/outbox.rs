@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// How serde begins a `problem` event.
+const PROBLEM: &[u8] = br#"{"type":"problem""#;
+
 /// Which topic a message belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -72,6 +75,17 @@ impl Outbox {
             self.entries.remove(at);
             self.handed -= 1;
         }
+    }
+
+    /// Drops what waits and says what was heard; problems stay. What is on its way is on its way.
+    pub fn forget(&mut self) {
+        let handed = self.handed;
+        let mut at = 0;
+        self.entries.retain(|entry| {
+            at += 1;
+            let problem = entry.kind == Kind::Event && entry.payload.starts_with(PROBLEM);
+            at <= handed || problem
+        });
     }
 
     /// The connection has ended: everything waits again.
@@ -146,6 +160,26 @@ mod tests {
         (0..4).for_each(|seq| outbox.acknowledge(seq));
         assert!(outbox.is_empty());
         assert!(outbox.waiting().is_none());
+    }
+
+    #[test]
+    fn what_waits_is_forgotten_but_problems_are_not() {
+        let problem = crate::events::Event::Problem(crate::events::Problem {
+            node: "n".into(),
+            time: jiff::Timestamp::UNIX_EPOCH,
+            component: crate::events::Component::Audio,
+            message: "m".into(),
+            recovered: false,
+        });
+        let mut outbox = Outbox::new(8);
+        push(&mut outbox, 0);
+        push(&mut outbox, 1);
+        outbox.push(Kind::Event, serde_json::to_vec(&problem).unwrap());
+        outbox.push(Kind::Transcript, b"words".to_vec());
+        hand(&mut outbox, 1);
+        outbox.forget();
+        let left: Vec<u64> = outbox.entries.iter().map(|entry| entry.seq).collect();
+        assert_eq!((left, outbox.handed()), (vec![0, 2], 1));
     }
 
     #[test]

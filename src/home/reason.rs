@@ -29,6 +29,11 @@ pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -
         ConnectionError::MqttState(StateError::ConnectionAborted) if !was_connected => {
             cut_before_login(access, ErrorKind::ConnectionAborted)
         }
+        _ if oversized(error) => format!(
+            "{endpoint} has sent a message of more than {} KiB, which ends the connection; find out who publishes \
+             such messages on undertone's command topics",
+            super::access::MAX_PACKET / 1024
+        ),
         ConnectionError::MqttState(
             StateError::ConnectionAborted
             | StateError::Io(_)
@@ -46,6 +51,14 @@ pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -
         }
         other => format!("the connection to {endpoint} has failed ({other}); look at the broker's log"),
     }
+}
+
+/// A message was longer than this client takes.
+pub fn oversized(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::MqttState(StateError::Deserialization(PacketError::PayloadSizeLimitExceeded(_)))
+    )
 }
 
 /// The TCP connection, or the name, has failed.
@@ -97,6 +110,17 @@ pub fn tls(text: &str, access: &Access) -> String {
         return format!(
             "the certificate of {endpoint} is not trusted ({detail}); set mqtt.ca_file to the PEM file of the \
              CA that signed it"
+        );
+    }
+    if text.contains("certificate required") || text.contains("handshake failure") {
+        return format!(
+            "{endpoint} wants to see a certificate of this sensor; set mqtt.client_cert_file and mqtt.client_key_file"
+        );
+    }
+    if text.contains("alert unknown ca") || text.contains("alert bad certificate") {
+        return format!(
+            "{endpoint} does not trust the certificate of this sensor (mqtt.client_cert_file); have it signed by \
+             the CA that the broker names as its cafile"
         );
     }
     format!("the TLS handshake with {endpoint} has failed ({text}); TLS 1.2 or newer is needed")

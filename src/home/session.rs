@@ -3,12 +3,17 @@
 //! Each connection starts with a new event loop of the library, because the old one's memory is a trap:
 //! it forgets what was in flight when the broker has forgotten the session, and keeps a colliding
 //! packet id for ever. What matters is in [`Shared`], and is sent again.
+//!
+//! In the other direction come commands, and Home Assistant's word that it has started, after which the
+//! sensor announces itself once more.
 
 use super::access::Access;
 use super::backoff::Backoff;
+use super::incoming::Incoming;
 use super::outbox::Kind;
 use super::reason;
 use super::shared::Shared;
+use super::slots::Slot;
 use super::topics::{OFFLINE, ONLINE};
 use crate::events::{Component, Event as Told, Problem};
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS};
@@ -25,8 +30,8 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 const CONNECT_SECONDS: u64 = 10;
 /// Messages on their way at once. Far below the library's limit of 100, where packet ids may collide.
 const WINDOW: usize = 16;
-/// Room for the window, the announcement, the state and a notice.
-const CHANNEL: usize = 32;
+/// Room for the window, the announcement, retained messages, a notice and a subscription.
+const CHANNEL: usize = 40;
 /// At most one notice of lost messages in this time on one connection.
 const NOTICE_EVERY: Duration = Duration::from_secs(10);
 /// Longest pause between attempts once the client is to be closed.
@@ -51,12 +56,14 @@ async fn connect_again_and_again(shared: &Shared, access: &Access) {
     let mut options = access.options(&format!("undertone-{}", shared.node));
     options.set_last_will(LastWill::new(&shared.topics.availability, OFFLINE, QoS::AtLeastOnce, true));
     let mut backoff = Backoff::default();
+    let mut incoming = Incoming::new();
     loop {
-        let (mut link, eventloop) = Link::new(shared, access, options.clone());
+        let (mut link, eventloop) = Link::new(shared, access, &mut incoming, options.clone());
         let error = match link.run(eventloop).await {
             End::Closed => return,
             End::Lost(error) => error,
         };
+        link.incoming.lost(&error, shared);
         let lived = link.connected.map(|since| since.elapsed());
         let sentence = reason::sentence(&error, access, lived.is_some());
         if shared.set_away(sentence.clone()) {
@@ -102,8 +109,10 @@ enum End {
 enum Sent {
     Online,
     Offline,
-    /// A version of the state.
-    State(u64),
+    /// A version of a retained message.
+    Retained(Slot, u64),
+    /// The empty message that takes this sensor out of Home Assistant.
+    Remove,
     /// A `problem` event about this many lost messages.
     Notice(u64),
     /// A message of the outbox.
@@ -114,6 +123,7 @@ enum Sent {
 struct Link<'a> {
     shared: &'a Shared,
     access: &'a Access,
+    incoming: &'a mut Incoming,
     client: AsyncClient,
     connected: Option<Instant>,
     announced: bool,
@@ -121,27 +131,30 @@ struct Link<'a> {
     handed: VecDeque<Sent>,
     /// On the wire, by packet id.
     in_flight: HashMap<u16, Sent>,
-    /// Newest version of the state handed over on this connection.
-    state_handed: u64,
     notice: Option<Instant>,
     /// Set once the goodbye has begun: when it must be over.
     goodbye: Option<Instant>,
 }
 
 impl<'a> Link<'a> {
-    fn new(shared: &'a Shared, access: &'a Access, options: MqttOptions) -> (Link<'a>, EventLoop) {
+    fn new(
+        shared: &'a Shared,
+        access: &'a Access,
+        incoming: &'a mut Incoming,
+        options: MqttOptions,
+    ) -> (Link<'a>, EventLoop) {
         let (client, mut eventloop) = AsyncClient::new(options, CHANNEL);
         eventloop.network_options.set_connection_timeout(CONNECT_SECONDS);
         eventloop.network_options.set_tcp_nodelay(true);
         let link = Link {
             shared,
             access,
+            incoming,
             client,
             connected: None,
             announced: false,
             handed: VecDeque::new(),
             in_flight: HashMap::new(),
-            state_handed: 0,
             notice: None,
             goodbye: None,
         };
@@ -155,6 +168,13 @@ impl<'a> Link<'a> {
                 let mut poll = pin!(eventloop.poll());
                 loop {
                     let limit = self.goodbye.or(self.shared.lock().closing);
+                    let due = self.incoming.announce_at();
+                    let announce = async {
+                        match due {
+                            Some(due) => sleep_until(due).await,
+                            None => std::future::pending().await,
+                        }
+                    };
                     let time_is_up = async {
                         match limit {
                             Some(limit) => sleep_until(limit).await,
@@ -164,6 +184,7 @@ impl<'a> Link<'a> {
                     tokio::select! {
                         polled = &mut poll => break polled,
                         () = self.shared.wake.notified() => {}
+                        () = announce => {}
                         () = time_is_up => {
                             if self.goodbye.is_some() || self.connected.is_none() {
                                 return End::Closed;
@@ -188,7 +209,8 @@ impl<'a> Link<'a> {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => {
                 self.connected = Some(Instant::now());
-                self.shared.lock().state.delivered = 0;
+                self.shared.lock().slots.restart();
+                self.incoming.connected();
                 self.shared.set_connected();
                 tracing::info!("MQTT: connected to {}", self.access.endpoint);
             }
@@ -202,6 +224,15 @@ impl<'a> Link<'a> {
                     self.acknowledged(sent);
                 }
             }
+            Event::Incoming(Packet::Publish(message)) => {
+                let remove = self.incoming.take(&message, self.shared);
+                if remove && !self.hand(Sent::Remove, Vec::new()) {
+                    tracing::warn!(
+                        "MQTT: the old announcement could not be removed; it is tried again later"
+                    );
+                }
+            }
+            Event::Incoming(Packet::SubAck(ack)) => self.incoming.subscribed(&ack, self.shared),
             _ => {}
         }
     }
@@ -209,12 +240,12 @@ impl<'a> Link<'a> {
     fn acknowledged(&mut self, sent: Sent) {
         let mut inner = self.shared.lock();
         match sent {
-            Sent::Online => {}
+            Sent::Online | Sent::Remove => {}
             Sent::Offline => {
                 // A full channel only means that the line is cut without a disconnect, a second later.
                 let _ = self.client.try_disconnect();
             }
-            Sent::State(version) => inner.state.delivered = version,
+            Sent::Retained(slot, version) => inner.slots.acknowledge(slot, version),
             Sent::Notice(count) => inner.untold -= count.min(inner.untold),
             Sent::Entry(seq) => inner.outbox.acknowledge(seq),
         }
@@ -228,7 +259,9 @@ impl<'a> Link<'a> {
         if !self.announced {
             self.announced = self.hand(Sent::Online, ONLINE.into());
         }
-        self.pump_state();
+        self.incoming.subscribe(&self.client, self.shared);
+        self.incoming.announce_if_due(self.shared);
+        self.pump_retained();
         self.pump_notice();
         self.pump_outbox();
         let inner = self.shared.lock();
@@ -240,17 +273,17 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// The newest state, one at a time: what comes while one is on its way replaces the one before.
-    fn pump_state(&mut self) {
-        let inner = self.shared.lock();
-        let (version, delivered) = (inner.state.version, inner.state.delivered);
-        let free = self.state_handed == delivered && version > delivered;
-        let payload = inner.state.payload.clone().filter(|_| free);
-        drop(inner);
-        if let Some(payload) = payload
-            && self.hand(Sent::State(version), payload)
-        {
-            self.state_handed = version;
+    fn pump_retained(&mut self) {
+        let mut inner = self.shared.lock();
+        let waiting: Vec<(Slot, u64, Vec<u8>)> =
+            inner.slots.waiting().map(|(slot, version, payload)| (slot, version, payload.clone())).collect();
+        for (slot, version, payload) in waiting {
+            if self.hand(Sent::Retained(slot, version), payload) {
+                inner.slots.mark_handed(slot, version);
+                if slot == Slot::Discovery {
+                    self.incoming.announced();
+                }
+            }
         }
     }
 
@@ -301,9 +334,10 @@ impl<'a> Link<'a> {
     fn hand(&mut self, sent: Sent, payload: Vec<u8>) -> bool {
         let topics = &self.shared.topics;
         let (topic, retain) = match sent {
-            Sent::Online | Sent::Offline => (&topics.availability, true),
-            Sent::State(_) => (&topics.state, true),
-            Sent::Notice(_) | Sent::Entry(_) => (&topics.event, false),
+            Sent::Online | Sent::Offline => (topics.availability.clone(), true),
+            Sent::Retained(slot, _) => (slot.topic(topics), true),
+            Sent::Remove => (topics.discovery.clone(), true),
+            Sent::Notice(_) | Sent::Entry(_) => (topics.event.clone(), false),
         };
         let handed = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_ok();
         if handed {

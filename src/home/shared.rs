@@ -4,11 +4,15 @@
 //! from any thread without waiting for the network.
 
 use super::client::Connection;
+use super::commands::Command;
 use super::outbox::{Kind, Outbox};
+use super::slots::{Slot, Slots};
 use super::topics::Topics;
+use crate::config::Mqtt;
+use crate::events::{Component, Event, Problem};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// At most one warning about lost messages in this time.
@@ -20,6 +24,8 @@ pub(super) const MAX_PAYLOAD: usize = super::access::MAX_PACKET - 1024;
 pub(super) struct Shared {
     pub(super) topics: Topics,
     pub(super) node: String,
+    /// Whether Home Assistant is to know of this sensor.
+    pub(super) discovery: bool,
     inner: Mutex<Inner>,
     /// Something changed that the task should look at.
     pub(super) wake: Notify,
@@ -31,8 +37,10 @@ pub(super) struct Shared {
 /// Under the lock.
 pub(super) struct Inner {
     pub(super) outbox: Outbox,
-    /// The latest state, until a broker has acknowledged it; sent anew on each connection.
-    pub(super) state: Latest,
+    /// Retained messages.
+    pub(super) slots: Slots,
+    /// Where commands go; none: nobody takes them, and nothing is subscribed to.
+    pub(super) commands: Option<mpsc::Sender<Command>>,
     /// Messages lost since the start.
     pub(super) lost: u64,
     /// Those of them that no `problem` event has told yet.
@@ -45,24 +53,16 @@ pub(super) struct Inner {
     warned: Option<(Instant, u64)>,
 }
 
-/// A retained message of which only the newest version matters.
-#[derive(Default)]
-pub(super) struct Latest {
-    pub(super) payload: Option<Vec<u8>>,
-    /// Grows with each new payload.
-    pub(super) version: u64,
-    /// The version that this connection's broker has acknowledged.
-    pub(super) delivered: u64,
-}
-
 impl Shared {
-    pub(super) fn new(topics: Topics, node: String, capacity: usize, connection: Connection) -> Shared {
+    pub(super) fn new(topics: Topics, node: String, mqtt: &Mqtt, connection: Connection) -> Shared {
         Shared {
             topics,
             node,
+            discovery: mqtt.discovery,
             inner: Mutex::new(Inner {
-                outbox: Outbox::new(capacity),
-                state: Latest::default(),
+                outbox: Outbox::new(mqtt.outbox),
+                slots: Slots::default(),
+                commands: None,
                 lost: 0,
                 untold: 0,
                 why_lost: String::new(),
@@ -100,18 +100,28 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Replaces the state.
-    pub(super) fn set_state(&self, json: Result<Vec<u8>, serde_json::Error>) {
+    /// Replaces a retained message; `json` is what serde made of it.
+    pub(super) fn retain(&self, slot: Slot, json: Result<Vec<u8>, serde_json::Error>) {
         match json {
-            Ok(payload) if payload.len() <= MAX_PAYLOAD => {
-                let mut inner = self.lock();
-                inner.state.payload = Some(payload);
-                inner.state.version += 1;
+            Ok(payload) if payload.len() <= MAX_PAYLOAD => self.lock().slots.set(slot, payload),
+            Ok(payload) => {
+                tracing::warn!("{slot:?}: {} bytes are too long, and are not published", payload.len());
             }
-            Ok(payload) => tracing::warn!("a state of {} bytes is too long and not published", payload.len()),
-            Err(e) => tracing::warn!("the state cannot be written as JSON and is not published: {e}"),
+            Err(e) => tracing::warn!("{slot:?} cannot be written as JSON and is not published: {e}"),
         }
         self.wake.notify_one();
+    }
+
+    /// Tells of a problem with MQTT or what came over it.
+    pub(super) fn problem(&self, component: Component, message: String) {
+        let problem = Event::Problem(Problem {
+            node: self.node.clone(),
+            time: jiff::Timestamp::now(),
+            component,
+            message,
+            recovered: false,
+        });
+        self.push(Kind::Event, serde_json::to_vec(&problem));
     }
 
     /// Asks the task to deliver until `deadline`, say goodbye and end; the earliest wish counts.
@@ -176,6 +186,6 @@ impl Inner {
 
     /// True if nothing is left to deliver.
     pub(super) fn all_delivered(&self) -> bool {
-        self.outbox.is_empty() && self.state.version == self.state.delivered && self.untold == 0
+        self.outbox.is_empty() && self.slots.all_delivered() && self.untold == 0
     }
 }

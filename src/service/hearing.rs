@@ -12,6 +12,7 @@ use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
+use crate::settings::{Live, Setting};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,6 +80,8 @@ pub enum Heard {
 pub struct Hearing {
     settings: config::Audio,
     cascade: Cascade,
+    /// Thresholds that may change at any moment.
+    live: Arc<Live>,
     told: Sender<Heard>,
     stop: CancellationToken,
     consent: watch::Receiver<Scopes>,
@@ -103,6 +106,7 @@ impl Hearing {
     pub fn new(
         settings: &config::Audio,
         cascade: Cascade,
+        live: Arc<Live>,
         told: Sender<Heard>,
         stop: CancellationToken,
         consent: watch::Receiver<Scopes>,
@@ -112,6 +116,7 @@ impl Hearing {
             liveness: Liveness::new(settings, since_boot()),
             settings: settings.clone(),
             cascade,
+            live,
             told,
             stop,
             consent,
@@ -199,6 +204,7 @@ impl Hearing {
                 listener.forget();
                 return Ok(());
             }
+            self.obey(&mut listener);
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
             self.lost = lost_before + listener.lost();
             match &step {
@@ -227,6 +233,18 @@ impl Hearing {
         }
         self.pass_on(&mut told);
         outcome
+    }
+
+    /// What was changed or asked for since the last step.
+    fn obey(&mut self, listener: &mut Listener) {
+        let onset = f64::from(self.live.get(Setting::ListenThreshold));
+        self.cascade.set_thresholds(onset, self.live.get(Setting::GateThreshold));
+        if self.live.forget_asked() {
+            listener.forget();
+            if let Err(e) = self.cascade.forget() {
+                self.model_failed(&e.to_string());
+            }
+        }
     }
 
     /// Sound arrives: the clock is anchored by the first samples, and earlier trouble may be over.

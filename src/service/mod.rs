@@ -8,6 +8,8 @@ mod hearing;
 mod liveness;
 mod memory;
 mod notify;
+mod report;
+mod requests;
 
 pub use hearing::{Heard, Progress, Source};
 pub use memory::keep_private;
@@ -16,16 +18,19 @@ pub use notify::Pulse;
 use crate::asr::{self, Asr, Clip};
 use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Cascade, Effort, Segment, Told};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::consent::keeper::LOOK_EVERY;
 use crate::consent::{self, Keeper, Scope};
-use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label, State};
-use crate::home::{Client, HomeError};
+use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label};
+use crate::home::{Client, HomeError, Slot};
 use crate::model::{Model, ModelError};
-use crate::tell::{Teller, round};
+use crate::settings::{Setting, Settings};
+use crate::tell::Teller;
 use hearing::Hearing;
 use jiff::Timestamp;
 use notify::Notifier;
+use report::Fault;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -52,7 +57,32 @@ pub enum ServiceError {
     Thread(std::io::Error),
 }
 
-/// Runs until the source ends or `shutdown` is cancelled; returns how far it came.
+/// What may change while the daemon runs.
+pub struct Controls {
+    /// Thresholds.
+    pub settings: Settings,
+    /// Configurations that are to replace the running one, as far as that is possible without a restart,
+    /// and reasons why there is none.
+    pub reloads: mpsc::Receiver<Result<Config, ConfigError>>,
+}
+
+impl Controls {
+    /// Nothing changes but by MQTT, and nothing of it is kept.
+    pub fn fixed(config: &Config) -> Controls {
+        Controls { settings: Settings::fixed(config), reloads: mpsc::channel(1).1 }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// How far the stream came.
+    pub progress: Progress,
+    /// Somebody asked for a new start.
+    pub restart: bool,
+}
+
+/// Runs until the source ends or `shutdown` is cancelled, or until a restart is asked for over MQTT.
 ///
 /// `config.mqtt.broker` must be a URL. A broker, microphone or recogniser that is away is no error: it
 /// is told, and tried again.
@@ -62,8 +92,10 @@ pub enum ServiceError {
 pub async fn run(
     config: &Config,
     source: Source,
+    controls: Controls,
     shutdown: CancellationToken,
-) -> Result<Progress, ServiceError> {
+) -> Result<Ended, ServiceError> {
+    let Controls { settings, mut reloads } = controls;
     let cascade = Cascade::new(config, Model::load(&config.model)?);
     let version = cascade.model().version().to_owned();
     let keeper = Keeper::open(config);
@@ -71,19 +103,23 @@ pub async fn run(
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
     let (client, _connection) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
+    let mut commands = client.commands();
     let pulse = Arc::new(Pulse::default());
     let stall = Duration::from_secs_f64(config.audio.stall_seconds);
     let mut notifier = Notifier::new(pulse.clone(), stall, client.connection());
     let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
     let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone());
-    let mut service = Service::new(config, &version, keeper, client, asr);
+    let live = settings.live();
+    let mut service = Service::new(config, &version, keeper, client, asr, settings);
 
     let (told, mut heard) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
-    let hearing = Hearing::new(&config.audio, cascade, told, stop, consent, pulse);
+    let stop_listening = stop.clone();
+    let hearing = Hearing::new(&config.audio, cascade, live, told, stop, consent, pulse);
     let thread = std::thread::Builder::new().name("listener".into());
     let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
     service.consent_begins();
+    service.announce();
     service.publish_state();
 
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
@@ -98,6 +134,13 @@ pub async fn run(
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
+            Some(command) = commands.recv() => {
+                service.command(command);
+                if service.restart {
+                    break;
+                }
+            }
+            Some(read) = reloads.recv() => service.reload(read),
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => service.look_at_consent(),
             () = notifier.due() => {
@@ -108,7 +151,10 @@ pub async fn run(
         }
     }
 
-    notifier.stopping();
+    if !service.restart {
+        notifier.stopping();
+    }
+    stop_listening.cancel();
     // The listener ends the open segment; take what it still has to tell.
     while let Ok(Some(what)) = tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
         service.heard(what);
@@ -118,8 +164,11 @@ pub async fn run(
         false => service.progress,
     };
     // Whoever asked to stop does not want to wait for a recogniser; the end of a recording may.
-    let patience =
-        if shutdown.is_cancelled() { Duration::from_secs(1) } else { service.recogniser_patience() };
+    let patience = if shutdown.is_cancelled() || service.restart {
+        Duration::from_secs(1)
+    } else {
+        service.recogniser_patience()
+    };
     let deadline = tokio::time::Instant::now() + patience;
     while service.recognising > 0 {
         let Ok(Some(what)) = tokio::time::timeout_at(deadline, asr_events.recv()).await else { break };
@@ -137,7 +186,7 @@ pub async fn run(
         tracing::warn!("{left} events were not taken by the broker before the end");
     }
     mqtt_stop.cancel();
-    Ok(service.progress)
+    Ok(Ended { progress: service.progress, restart: service.restart })
 }
 
 /// What the runtime knows.
@@ -154,14 +203,29 @@ struct Service {
     /// Since when nobody speaks, in samples.
     background: Option<u64>,
     emotion: Option<(Label, f64)>,
+    settings: Settings,
+    /// What does not work, since when, and why.
+    faults: BTreeMap<Component, Fault>,
+    /// Somebody asked for a new start.
+    restart: bool,
     /// At the last state: effort, CPU seconds, wall clock.
     last: (Effort, f64, Instant),
 }
 
 impl Service {
-    fn new(config: &Config, model: &str, keeper: Keeper, client: Client, asr: Asr) -> Service {
+    fn new(
+        config: &Config,
+        model: &str,
+        keeper: Keeper,
+        client: Client,
+        asr: Asr,
+        settings: Settings,
+    ) -> Service {
         Service {
             teller: Teller::new(&config.node, model, Timestamp::now()),
+            settings,
+            faults: BTreeMap::new(),
+            restart: false,
             config: config.clone(),
             model: model.into(),
             keeper,
@@ -196,6 +260,7 @@ impl Service {
                 } else {
                     tracing::warn!("{message}");
                 }
+                self.fault(component, &message, recovered);
                 self.client.event(&self.teller.problem(component, message, recovered));
                 self.publish_state();
             }
@@ -216,14 +281,19 @@ impl Service {
                     }
                     Told::Segment(segment) => {
                         self.progress.speaking = false;
-                        self.emotion =
-                            Some((segment.label, round(segment.posterior[segment.label as usize], 4)));
+                        self.teller.set_emotion_confidence(self.settings.get(Setting::EmotionConfidence));
                         self.wake(segment)
                     }
                 };
                 let event = self.teller.event(&told, asr);
                 log(&event);
                 self.client.event(&event);
+                if let Event::Emotion(emotion) = &event
+                    && emotion.confident
+                {
+                    self.emotion = Some((emotion.label, emotion.confidence));
+                    self.client.retain(Slot::Emotion, emotion);
+                }
                 self.publish_state();
             }
         }
@@ -279,6 +349,7 @@ impl Service {
                         tracing::info!("{scope} is {}", now.of(scope).sentence(&zone));
                     }
                 }
+                self.publish_consent();
             }
         }
         self.publish_state();
@@ -290,6 +361,7 @@ impl Service {
         (self.background, self.emotion) = (None, None);
         self.progress.speaking = false;
         self.progress.listening = false;
+        self.show_nothing();
         self.publish_state();
     }
 
@@ -313,6 +385,7 @@ impl Service {
             }
             asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
             asr::Told::Problem(problem) => {
+                self.fault(problem.component, &problem.message, problem.recovered);
                 self.client.event(&Event::Problem(problem)); // logged where it arose
             }
         }
@@ -329,34 +402,6 @@ impl Service {
             self.client.event(&self.teller.background(since, now, BackgroundCause::Heartbeat));
         }
         self.publish_state();
-    }
-
-    fn publish_state(&mut self) {
-        let (effort, cpu, now) = (self.progress.effort, cpu_seconds(), Instant::now());
-        let (before, cpu_before, then) = self.last;
-        let modules = effort.modules_total.saturating_sub(before.modules_total);
-        let run = effort.modules_run.saturating_sub(before.modules_run);
-        let wall = now.duration_since(then).as_secs_f64().max(1e-3);
-        self.client.state(&State {
-            node: self.config.node.clone(),
-            time: Timestamp::now(),
-            listening: self.progress.listening,
-            speech: self.progress.speaking,
-            background: self.background.is_some() && !self.progress.speaking,
-            microphone: self.progress.microphone,
-            clock_ppm: self.progress.clock_ppm.map(|ppm| round(ppm, 1)),
-            emotion: self.emotion.map(|(label, _)| label),
-            confidence: self.emotion.map(|(_, confidence)| confidence),
-            modules_skipped_pct: (modules > 0).then(|| round(100.0 * (1.0 - run as f64 / modules as f64), 1)),
-            cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
-            dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
-            consent: self.keeper.standing().decided(),
-            model: self.model.clone(),
-        });
-        // Over less than a second the shares are noise: let the interval grow.
-        if wall >= 1.0 {
-            self.last = (effort, cpu, now);
-        }
     }
 }
 

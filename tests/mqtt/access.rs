@@ -12,7 +12,7 @@ use undertone::home::{EmbeddedBroker, Subscriber, broker_check};
 
 const SOON: Duration = Duration::from_secs(12);
 
-fn with_password(mqtt: Mqtt, folder: &Path, password: &str) -> Mqtt {
+pub fn with_password(mqtt: Mqtt, folder: &Path, password: &str) -> Mqtt {
     let password_file = folder.join("password");
     std::fs::write(&password_file, format!("{password}\n")).unwrap();
     Mqtt { user: "ann".to_owned(), password_file, ..mqtt }
@@ -100,44 +100,35 @@ async fn ipv6_literals() {
 }
 
 /// A CA of its own, and a certificate for 127.0.0.1 and ::1 (but not for `localhost`).
-fn certificates(folder: &Path) -> PathBuf {
+pub fn certificates(folder: &Path) -> PathBuf {
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (ca, ca_key) = (at("ca.pem"), at("ca.key"));
-    let (request, certificate, key, san) = (at("b.csr"), at("b.pem"), at("b.key"), at("san"));
-    std::fs::write(&san, "subjectAltName=IP:127.0.0.1,IP:::1,DNS:broker.test\n").unwrap();
+    let (ca, key) = (at("ca.pem"), at("ca.key"));
     let subject = "/CN=undertone test CA";
     run(
         "openssl",
         &[
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", subject, "-keyout",
-            &ca_key, "-out", &ca,
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", subject, "-keyout", &key,
+            "-out", &ca,
         ],
     );
-    run(
-        "openssl",
-        &["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=broker", "-keyout", &key, "-out", &request],
-    );
-    run(
-        "openssl",
-        &[
-            "x509",
-            "-req",
-            "-in",
-            &request,
-            "-CA",
-            &ca,
-            "-CAkey",
-            &ca_key,
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            &san,
-            "-out",
-            &certificate,
-        ],
-    );
+    signed(folder, "b", "/CN=broker", Some("subjectAltName=IP:127.0.0.1,IP:::1,DNS:broker.test\n"));
     ca.into()
+}
+
+/// `<name>.pem` and `<name>.key`, signed by that CA.
+pub fn signed(folder: &Path, name: &str, subject: &str, extension: Option<&str>) {
+    let at = |kind: &str| folder.join(format!("{name}.{kind}")).to_str().unwrap().to_owned();
+    let (request, certificate, key, extensions) = (at("csr"), at("pem"), at("key"), at("ext"));
+    let authority = |kind: &str| folder.join(format!("ca.{kind}")).to_str().unwrap().to_owned();
+    std::fs::write(&extensions, extension.unwrap_or_default()).unwrap();
+    run(
+        "openssl",
+        &["req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", &key, "-out", &request],
+    );
+    let (ca, ca_key) = (authority("pem"), authority("key"));
+    let sign =
+        ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "2"];
+    run("openssl", &[&sign[..], &["-extfile", &extensions, "-out", &certificate]].concat());
 }
 
 #[tokio::test]

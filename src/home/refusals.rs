@@ -1,0 +1,64 @@
+//! Limits how often refused commands are told, so that whoever sends nonsense cannot push the events of
+//! the house out of the outbox.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// So many may be told in a row …
+const BURST: u32 = 16;
+/// … and then one in this time.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A bucket of permissions that fills by and by.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    left: u32,
+    filled: Instant,
+    /// Refusals that were not told since the last that was.
+    untold: u64,
+}
+
+impl Refusals {
+    pub(super) fn new(now: Instant) -> Refusals {
+        Refusals { left: BURST, filled: now, untold: 0 }
+    }
+
+    /// The sentence to tell, with how many were passed over before it; none if it is too many.
+    pub(super) fn tell(&mut self, sentence: String, now: Instant) -> Option<String> {
+        while self.left < BURST && now.duration_since(self.filled) >= EVERY {
+            self.left += 1;
+            self.filled += EVERY;
+        }
+        if self.left == BURST {
+            self.filled = now;
+        }
+        if self.left == 0 {
+            self.untold += 1;
+            return None;
+        }
+        self.left -= 1;
+        match std::mem::take(&mut self.untold) {
+            0 => Some(sentence),
+            untold => Some(format!("{sentence}; {untold} more were refused before it")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_and_told_later() {
+        let mut now = Instant::now();
+        let mut refusals = Refusals::new(now);
+        let flood =
+            |refusals: &mut Refusals, now| (0..100).filter_map(|_| refusals.tell("no".into(), now)).count();
+        assert_eq!(flood(&mut refusals, now), BURST as usize);
+        now += EVERY;
+        assert_eq!(refusals.tell("no".into(), now).unwrap(), "no; 84 more were refused before it");
+        assert_eq!(refusals.tell("no".into(), now), None);
+        now += EVERY * 1000;
+        assert_eq!(flood(&mut refusals, now), BURST as usize);
+    }
+}

@@ -1,0 +1,112 @@
+//! What the service publishes besides events: the retained topics, and the announcement.
+
+use super::{Service, cpu_seconds};
+use crate::audio::SAMPLE_RATE;
+use crate::events::{Component, Consent, State, Transcript};
+use crate::home::Slot;
+use crate::home::discovery::{self, Announced};
+use crate::tell::round;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::time::Instant;
+use uuid::Uuid;
+
+/// Something that does not work at the moment.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Fault {
+    /// Since when, UTC.
+    since: Timestamp,
+    /// One sentence.
+    message: String,
+}
+
+impl Service {
+    /// Publishes, once at the start, all that is retained and does not change with every event.
+    pub(super) fn announce(&self) {
+        self.client.retain(Slot::Emotion, &serde_json::json!({}));
+        self.publish_problems();
+        self.publish_settings();
+        self.publish_consent();
+        if self.config.mqtt.discovery {
+            let announced = Announced {
+                node: &self.config.node,
+                topics: self.client.topics(),
+                model: &self.model,
+                transcript: self.config.asr.publish_transcript,
+            };
+            self.client.retain(Slot::Discovery, &discovery::payload(&announced));
+        }
+    }
+
+    /// Takes note of a problem, or of its end. Only what the sensor itself can see mended is kept.
+    pub(super) fn fault(&mut self, component: Component, message: &str, recovered: bool) {
+        let lasts = matches!(component, Component::Audio | Component::Model | Component::Asr);
+        match (lasts, recovered) {
+            (false, _) => return,
+            (true, true) => drop(self.faults.remove(&component)),
+            (true, false) => {
+                let since = self.faults.get(&component).map_or_else(Timestamp::now, |fault| fault.since);
+                self.faults.insert(component, Fault { since, message: message.to_owned() });
+            }
+        }
+        self.publish_problems();
+    }
+
+    pub(super) fn publish_problems(&self) {
+        self.client.retain(Slot::Problems, &self.faults);
+    }
+
+    pub(super) fn publish_settings(&self) {
+        self.client.retain(Slot::Settings, &self.settings.values());
+    }
+
+    pub(super) fn publish_consent(&self) {
+        let word = |consent| match consent {
+            Consent::Granted => "granted",
+            Consent::Withheld => "withheld",
+        };
+        let standing = self.keeper.standing();
+        let decided = standing.decided();
+        self.client.retain_text(Slot::Listening, word(decided.listening));
+        self.client.retain_text(Slot::Transcription, word(decided.transcription));
+        self.client.retain_text(Slot::Guest, if standing.guest.is_some() { "on" } else { "off" });
+    }
+
+    /// Takes back what is shown of what was heard.
+    pub(super) fn show_nothing(&self) {
+        self.client.retain(Slot::Emotion, &serde_json::json!({}));
+        if self.config.asr.publish_transcript {
+            let (node, text) = (self.config.node.clone(), String::new());
+            self.client.transcript(&Transcript { id: Uuid::nil(), node, text });
+        }
+    }
+
+    pub(super) fn publish_state(&mut self) {
+        let (effort, cpu, now) = (self.progress.effort, cpu_seconds(), Instant::now());
+        let (before, cpu_before, then) = self.last;
+        let modules = effort.modules_total.saturating_sub(before.modules_total);
+        let run = effort.modules_run.saturating_sub(before.modules_run);
+        let wall = now.duration_since(then).as_secs_f64().max(1e-3);
+        self.client.state(&State {
+            node: self.config.node.clone(),
+            time: Timestamp::now(),
+            listening: self.progress.listening,
+            speech: self.progress.speaking,
+            background: self.background.is_some() && !self.progress.speaking,
+            microphone: self.progress.microphone,
+            clock_ppm: self.progress.clock_ppm.map(|ppm| round(ppm, 1)),
+            emotion: self.emotion.map(|(label, _)| label),
+            confidence: self.emotion.map(|(_, confidence)| confidence),
+            modules_skipped_pct: (modules > 0).then(|| round(100.0 * (1.0 - run as f64 / modules as f64), 1)),
+            cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
+            dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
+            problems: self.faults.keys().copied().collect(),
+            consent: self.keeper.standing().decided(),
+            model: self.model.clone(),
+        });
+        // Over less than a second the shares are noise: let the interval grow.
+        if wall >= 1.0 {
+            self.last = (effort, cpu, now);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What somebody asks of the running service: commands over MQTT, and a changed configuration.
+
+use super::Service;
+use crate::config::{Config, ConfigError, changes};
+use crate::events::Component;
+use crate::home::Command;
+use crate::settings::Setting;
+
+impl Service {
+    /// Does what was asked over MQTT.
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Set(setting, value) => self.set(setting, value),
+            Command::Forget => self.forget(),
+            Command::Restart => {
+                tracing::info!("a restart was asked for over MQTT");
+                self.restart = true;
+            }
+            Command::Consent(order) => match self.keeper.obey(order) {
+                Ok(told) => told.into_iter().for_each(|told| self.consent_told(told)),
+                Err(refusal) => {
+                    self.problem(Component::Consent, refusal.to_string(), false);
+                    // A switch in Home Assistant waits for the answer.
+                    self.publish_consent();
+                }
+            },
+        }
+    }
+
+    fn set(&mut self, setting: Setting, value: Option<f64>) {
+        let before = self.settings.get(setting);
+        if let Err(e) = self.settings.set(setting, value) {
+            self.problem(Component::Settings, e.to_string(), false);
+        }
+        let now = self.settings.get(setting);
+        if now != before {
+            tracing::info!("{} is {now} now; it was {before}", setting.name());
+        }
+        // Also where nothing changed: a slider in Home Assistant waits for the answer.
+        self.publish_settings();
+    }
+
+    /// Overwrites the sound that is held, and takes back what is shown of what was heard.
+    fn forget(&mut self) {
+        self.settings.live().ask_to_forget();
+        self.client.forget();
+        self.progress.speaking = false;
+        self.emotion = None;
+        self.show_nothing();
+        self.publish_state();
+        tracing::info!("what was heard is forgotten, as asked for over MQTT");
+    }
+
+    /// Takes over what can change without a restart, and says what cannot.
+    pub(super) fn reload(&mut self, read: Result<Config, ConfigError>) {
+        let new = match read {
+            Ok(new) => new,
+            Err(e) => {
+                let message = format!("the configuration was not read again, and the old one stays: {e}");
+                return self.problem(Component::Settings, message, false);
+            }
+        };
+        let changes = changes(&self.config, &new);
+        self.config.take_live(&new);
+        self.settings.set_defaults(&self.config);
+        self.publish_settings();
+        let told = self.keeper.set_rules(&self.config.consent);
+        told.into_iter().for_each(|told| self.consent_told(told));
+        if !changes.live.is_empty() {
+            tracing::info!("the configuration was read again; in force now: {}", changes.live.join(", "));
+        }
+        for setting in Setting::ALL.into_iter().filter(|setting| self.settings.is_changed(*setting)) {
+            if changes.live.iter().any(|key| key == setting.key()) {
+                tracing::info!(
+                    "{} stays as it was set at run time: {}",
+                    setting.key(),
+                    self.settings.get(setting)
+                );
+            }
+        }
+        if !changes.restart.is_empty() {
+            tracing::warn!(
+                "these changes of the configuration need a restart: {}",
+                changes.restart.join(", ")
+            );
+        }
+        if changes.live.is_empty() && changes.restart.is_empty() {
+            tracing::info!("the configuration was read again; nothing has changed");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Commands that arrive, commands that are refused, and Home Assistant's birth.
+
+use crate::mosquitto::{Mosquitto, Seen, Witness, run};
+use crate::{PATIENCE, config, connected, event, number, start};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Receiver;
+use undertone::config::Mqtt;
+use undertone::consent::{Order, Scope};
+use undertone::events::Consent;
+use undertone::home::{Command, Slot};
+use undertone::settings::Setting;
+
+const SUBSCRIBED: &str = "Sending SUBACK to undertone-kitchen";
+const ANNOUNCEMENT: &str = "homeassistant/device/undertone_kitchen/config";
+
+/// A broker whose log tells of subscriptions.
+fn broker() -> Mosquitto {
+    Mosquitto::configured(|_| "allow_anonymous true\nlog_type all".to_owned())
+}
+
+fn publish(broker: &Mosquitto, topic: &str, payload: &str, retained: bool) {
+    let port = broker.port.to_string();
+    let mut arguments = vec!["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", payload];
+    arguments.extend(retained.then_some("-r"));
+    run("mosquitto_pub", &arguments);
+}
+
+/// More than fits an argument.
+fn publish_bytes(broker: &Mosquitto, topic: &str, bytes: usize, retained: bool) {
+    let file = broker.folder.path().join("payload");
+    std::fs::write(&file, vec![b'x'; bytes]).unwrap();
+    let (port, file) = (broker.port.to_string(), file.to_str().unwrap().to_owned());
+    let mut arguments = vec!["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-f", &file];
+    arguments.extend(retained.then_some("-r"));
+    run("mosquitto_pub", &arguments);
+}
+
+async fn next(commands: &mut Receiver<Command>) -> Command {
+    tokio::time::timeout(PATIENCE, commands.recv()).await.expect("no command").unwrap()
+}
+
+fn problems(all: &[Seen]) -> Vec<&str> {
+    all.iter()
+        .map(|seen| seen.payload.as_str())
+        .filter(|text| text.contains("\"component\":\"command\""))
+        .collect()
+}
+
+#[tokio::test]
+async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
+    let broker = broker();
+    publish(&broker, "undertone/kitchen/consent/listening/set", "granted", true);
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    let mut commands = client.commands();
+    broker.until_logged(SUBSCRIBED).await;
+    for (topic, payload) in [
+        ("settings/gate_threshold/set", "0.75"),
+        ("settings/gate_threshold/set", "7.5"),
+        ("settings/nothing/set", "0.5"),
+        ("consent/transcription/set", "perhaps"),
+        ("command/restart", "now"),
+        ("command/explode", "PRESS"),
+        ("consent/transcription/set", "withheld"),
+        ("command/forget", "PRESS"),
+    ] {
+        publish(&broker, &format!("undertone/kitchen/{topic}"), payload, false);
+    }
+    publish_bytes(&broker, "undertone/kitchen/settings/gate_threshold/set", 5000, false);
+    publish(&broker, "undertone/bathroom/command/restart", "PRESS", false);
+    publish(&broker, "undertone/kitchen/command/restart", "PRESS", false);
+    // Exactly these, in this order: what is retained or for another node is not among them.
+    assert_eq!(next(&mut commands).await, Command::Set(Setting::GateThreshold, Some(0.75)));
+    assert_eq!(
+        next(&mut commands).await,
+        Command::Consent(Order::Say(Scope::Transcription, Consent::Withheld))
+    );
+    assert_eq!(next(&mut commands).await, Command::Forget);
+    assert_eq!(next(&mut commands).await, Command::Restart);
+    let all = witness.until("seven refusals", |all| problems(all).len() >= 7).await;
+    let told = problems(&all).join("\n");
+    for sentence in [
+        "is retained",
+        "numbers from 0 to 1",
+        "the settings are listen_threshold",
+        "`granted` and `withheld`",
+        "allowed are PRESS",
+        "there is no such command",
+        "5000 bytes, and 256 are allowed",
+    ] {
+        assert!(told.contains(sentence), "{sentence}: {told}");
+    }
+    assert!(commands.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_flood_of_nonsense_does_not_push_events_out() {
+    let broker = broker();
+    let (client, _task) = start(&Mqtt { outbox: 40, ..config(&broker.url()) });
+    let _commands = client.commands();
+    broker.until_logged(SUBSCRIBED).await;
+    let witness = Witness::watch(broker.port);
+    let lines = broker.folder.path().join("lines");
+    std::fs::write(&lines, "nonsense\n".repeat(500)).unwrap();
+    let flood = format!(
+        "mosquitto_pub -h 127.0.0.1 -p {} -q 1 -t undertone/kitchen/command/restart -l < {}",
+        broker.port,
+        lines.display()
+    );
+    (0..20).for_each(|n| client.event(&event(n)));
+    run("sh", &["-c", &flood]);
+    let last = |all: &[Seen]| all.iter().any(|seen| number(&seen.payload) == Some(19));
+    let all = witness.until("the last event", last).await;
+    assert_eq!(client.lost_events(), 0);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let told = problems(&all).len() + problems(&witness.so_far()).len();
+    assert!((1..=20).contains(&told), "{told} refusals were told");
+}
+
+#[tokio::test]
+async fn messages_too_long_for_the_connection_do_not_silence_the_sensor() {
+    let broker = broker();
+    publish_bytes(&broker, "undertone/kitchen/command/restart", 400_000, true);
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    let _commands = client.commands();
+    let deaf =
+        |all: &[Seen]| problems(all).iter().any(|text| text.contains("no commands are taken for 5 minutes"));
+    witness.until("a word about it", deaf).await;
+    connected(&client).await;
+    client.event(&event(5));
+    witness.until("an event", |all| all.iter().any(|seen| number(&seen.payload) == Some(5))).await;
+}
+
+fn announcements(all: &[Seen]) -> usize {
+    all.iter().filter(|seen| seen.topic == ANNOUNCEMENT).count()
+}
+
+#[tokio::test]
+async fn home_assistants_birth_brings_one_announcement_more() {
+    let broker = broker();
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    let _commands = client.commands();
+    client.retain(Slot::Discovery, &serde_json::json!({ "dev": 1 }));
+    broker.until_logged(SUBSCRIBED).await;
+    witness.until("the announcement", |all| announcements(all) == 1).await;
+    let announced = Instant::now();
+    (0..3).for_each(|_| publish(&broker, "homeassistant/status", "online", false));
+    publish(&broker, "homeassistant/status", "offline", false);
+    witness.until("another one", |all| announcements(all) == 1).await;
+    assert!(announced.elapsed() >= Duration::from_millis(4500), "too soon: {:?}", announced.elapsed());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(announcements(&witness.so_far()), 0, "three births are one announcement");
+}
+
+#[tokio::test]
+async fn discovery_that_is_switched_off_removes_an_old_announcement_and_touches_no_other() {
+    let broker = broker();
+    publish(&broker, ANNOUNCEMENT, "{}", true);
+    publish(&broker, "homeassistant/device/undertone_bathroom/config", "{}", true);
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&Mqtt { discovery: false, ..config(&broker.url()) });
+    let _commands = client.commands();
+    let removed = Seen { retained: false, topic: ANNOUNCEMENT.to_owned(), payload: String::new() };
+    witness.until("the removal", |all| all.contains(&removed)).await;
+    let late = Witness::watch(broker.port);
+    let kept = late.until("retained messages", |all| !all.is_empty()).await;
+    assert!(kept.iter().any(|seen| seen.topic.contains("bathroom")) && announcements(&kept) == 0, "{kept:?}");
+}
