@@ -13,7 +13,7 @@ import checkpoint
 from data import NO_LABEL, DataError, Mix, Sampler, load
 from model import BACKGROUND, LABELS, Shape
 from objective import class_loss, speech_loss
-from train import SETTINGS, Trainer, train
+from train import DEEP, SETTINGS, Trainer, train
 
 TINY = Shape(blocks=2, width=8, heads=2, kernel=3, stem=4)
 
@@ -98,3 +98,16 @@ def test_another_recipe_does_not_go_on(folder: Path, tmp_path: Path):
     other = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"rate": 1.0}))
     with pytest.raises(DataError, match="settings"):
         other.restore(first.state())
+
+
+def test_the_deep_part_starts_from_another_run(folder: Path, tmp_path: Path):
+    table = load([folder])
+    first = Trainer(table, TINY, settings(tmp_path))
+    train(first, tmp_path)
+    shallow = checkpoint.load(tmp_path / "shallow.pt")
+    baseline = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"ungated": True}))
+    baseline.restore(shallow, after=DEEP)
+    assert baseline.deep and baseline.step == baseline.shallow_steps
+    other = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"rate": 1.0}))
+    with pytest.raises(DataError, match="settings"):
+        other.restore(shallow, after=DEEP)

@@ -3,6 +3,7 @@
 
     train.py FEATURES... --out RUN        start, or go on where RUN was stopped
     train.py FEATURES... --out RUN --fresh   start again from nothing
+    train.py FEATURES... --out RUN --start OTHER/shallow.pt   only the deep part, after another run's first
 
 RUN then holds last.pt (the checkpoint: for export.py, evaluate.py and for going on) and
 log.jsonl (one line an epoch). Stop it whenever you like, also with kill -9: at most the
@@ -93,10 +94,15 @@ class Trainer:
             "data_digest": self.table.digest,
         }
 
-    def restore(self, content: dict) -> None:
+    def restore(self, content: dict, after: tuple[str, ...] = ()) -> None:
+        """Go on from a checkpoint; the settings named in `after` may differ from those it was made with."""
         mine = self.state()
+
+        def bound(state: dict, name: str) -> object:
+            return state[name] if name != "settings" else {n: v for n, v in state[name].items() if n not in after}
+
         for name in ("settings", "features", "data_digest", "shape"):
-            if content[name] != mine[name]:
+            if bound(content, name) != bound(mine, name):
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
         self.model.load_state_dict(content["model"])
         self.average.state = content["average"]
@@ -227,6 +233,8 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
             if trainer.step == until:
                 return
         entry = trainer.finish_epoch()
+        if trainer.step == trainer.shallow_steps:
+            checkpoint.save(out / "shallow.pt", trainer.state())
         entry |= {"clips_per_second": progress.rate(), "left": progress.left(trainer.step)}
         checkpoint.save(out / "last.pt", trainer.state())
         progress.record(entry)
@@ -257,11 +265,16 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
 }
 
 
+# What the first part does not depend on.
+DEEP = ("deep_epochs", "ungated", "deep_rate", "budget", "gate_cost", "background_gate_cost")
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; goes on if it has a checkpoint")
     parser.add_argument("--fresh", action="store_true", help="start again even if there is a checkpoint")
+    parser.add_argument("--start", type=Path, help="shallow.pt of another run: train the deep part only")
     parser.add_argument("--threads", type=int, default=1, help="threads; more only on cores that are otherwise idle (default: %(default)s)")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="32-bit arithmetic, for processors without bfloat16")
     for name, (default, text) in SETTINGS.items():
@@ -283,6 +296,8 @@ def main() -> None:
         trainer = Trainer(table, Shape(dropout=settings.dropout, head_dropout=settings.head_dropout), settings)
         if last.exists() and not settings.fresh:
             trainer.restore(checkpoint.load(last))
+        elif settings.start:
+            trainer.restore(checkpoint.load(settings.start), after=DEEP)
     except DataError as error:
         sys.exit(str(error))
     (settings.out / "log.jsonl").touch()
