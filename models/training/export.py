@@ -26,7 +26,7 @@ from onnx import TensorProto, helper
 
 import checkpoint
 from cost import costs
-from graph import IR_VERSION, OPSET, Graph
+from graph import IR_VERSION, OPSET, Graph, store_half
 from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
@@ -241,6 +241,7 @@ def export(source: Path, target: Path, release: str) -> None:
     content = checkpoint.load(source)
     model = checkpoint.network(content)
     onnx_model = build(model)
+    store_half(onnx_model.graph)
     describe(onnx_model, model, content, release)
     onnx.checker.check_model(onnx_model, full_check=True)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -47,3 +47,24 @@ class Graph:
         """This graph as a branch: no inputs of its own, it sees the outer names."""
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, s in zip(outputs, shapes, strict=True)]
         return helper.make_graph(self.nodes, name, [], infos, self.weights)
+
+
+def store_half(graph: onnx.GraphProto, least: int = 1024) -> None:
+    """Store large weights in 16 bits, also in branches; ONNX Runtime turns them into 32 once, when it loads.
+
+    Those of the gates (whose products are compared) stay as they are.
+    """
+    compared = {name for node in graph.node if node.op_type == "ReduceMax" for name in node.input}
+    exact = {name for node in graph.node if set(node.output) & compared for name in node.input}
+    large = [
+        w for w in graph.initializer if w.data_type == TensorProto.FLOAT and np.prod(w.dims) >= least and w.name not in exact
+    ]
+    for weight in large:
+        name = weight.name
+        graph.initializer.remove(weight)
+        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}_half"))
+        graph.node.insert(0, helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                store_half(attribute.g, least)

@@ -7,6 +7,7 @@ import torch
 
 from cost import costs
 from export import build
+from graph import store_half
 from model import GatedConformer, Shape
 
 SMALL = Shape(blocks=3, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0)
@@ -76,6 +77,19 @@ def test_ungated_is_the_gated_network_with_all_modules():
     logits, speech, _, executed = range(4)  # without gates there is no P(execute)
     for index in (logits, speech, executed):
         assert np.allclose(with_gates[index], without[index], atol=1e-5)
+
+
+def test_weights_in_16_bits_are_half_the_size_and_decide_alike():
+    model = network(Shape(blocks=4), 5, 0.0)
+    whole, half = build(model, levels=(2, 1)), build(model, levels=(2, 1))
+    store_half(half.graph)
+    assert half.ByteSize() < 0.55 * whole.ByteSize()
+    runners = [onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (whole, half)]
+    for seed in range(4):
+        features = 20.0 * np.random.default_rng(seed).normal(size=(1, 80, 360)).astype(np.float32) - 40.0
+        exact, rounded = (r.run(None, {"features": features, "gate_threshold": np.array(0.5, np.float32)}) for r in runners)
+        assert np.abs(exact[0] - rounded[0]).max() < 0.05 * np.abs(exact[0]).max()
+        assert (exact[3] == rounded[3]).all()
 
 
 def test_costs_agree_with_a_count_of_products():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from export import build
+from graph import store_half
 from model import Shape
 from test_export import network
 from variants import SHUT, forced, ungated
@@ -23,8 +24,12 @@ def run(model: onnx.ModelProto, threshold: float = 0.5) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("shut", SHUT.values())
-def test_as_many_gates_are_shut_as_the_name_says(shut: int):
-    executed = run(forced(build(network(NARROW, 7, 0.0)), shut))[3]
+@pytest.mark.parametrize("half", [False, True])
+def test_as_many_gates_are_shut_as_the_name_says(shut: int, half: bool):
+    model = build(network(NARROW, 7, 0.0))
+    if half:
+        store_half(model.graph, least=64)
+    executed = run(forced(model, shut))[3]
     assert executed.size == 64 and executed.sum() == 64 - shut
 
 
