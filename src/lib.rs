@@ -19,6 +19,7 @@
 //! | [`asr`] | a segment | a transcript, from a program of the user's choice |
 //! | [`home`] | events | MQTT |
 //! | [`logging`] | what the program says of itself | text, JSON, the journal |
+//! | [`metrics`] | events, work done | figures for Prometheus |
 //! | [`service`] | all of the above | the daemon |
 //! | [`corpus`] | labelled audio | training features, evaluation tables |
 //! | [`cli`] | the command line | one file a subcommand |
@@ -35,6 +36,7 @@ pub mod features;
 pub mod home;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod service;
 pub mod settings;

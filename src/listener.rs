@@ -6,7 +6,7 @@ use crate::audio::{AudioError, AudioSource, Read, SAMPLE_RATE};
 use crate::cascade::{Cascade, Told};
 use crate::config;
 use crate::model::ModelError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroize as _;
 
 /// Longest wait for samples; a request to stop is noticed after it.
@@ -20,6 +20,7 @@ pub struct Listener {
     samples: Vec<f32>,
     /// Samples at 16 kHz that the source lost.
     lost: u64,
+    resample_ns: u64,
 }
 
 /// What a step came to.
@@ -57,6 +58,7 @@ impl Listener {
             samples: Vec::with_capacity(SAMPLE_RATE as usize),
             conditioner: Conditioner::default(),
             lost: 0,
+            resample_ns: 0,
         })
     }
 
@@ -70,6 +72,11 @@ impl Listener {
     /// Samples at 16 kHz that the source lost so far.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Nanoseconds spent on resampling and conditioning.
+    pub fn resample_ns(&self) -> u64 {
+        self.resample_ns
     }
 
     /// Whether every sample of the last read was 0.
@@ -122,8 +129,10 @@ impl Listener {
         self.samples.clear();
         match source.read(&mut self.raw, PATIENCE)? {
             Read::Samples => {
+                let begun = Instant::now();
                 self.resampler.push(&self.raw, &mut self.samples);
                 self.conditioner.apply(&mut self.samples);
+                self.resample_ns += u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0);
                 cascade.push(&self.samples, tell)?;
                 Ok(Step::Heard)
             }

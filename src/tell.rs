@@ -28,6 +28,11 @@ impl Teller {
         self.emotion_confidence = least;
     }
 
+    /// Another model judges from here on.
+    pub fn set_model(&mut self, model: &str) {
+        self.model = model.into();
+    }
+
     /// Wall clock at a sample, to the millisecond.
     pub fn time(&self, sample: u64) -> Timestamp {
         let milliseconds = (sample * 1000 / u64::from(SAMPLE_RATE)) as i64;

@@ -18,11 +18,12 @@ use crate::events::Label;
 use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, pieces};
 use crate::features::{FRAMES, Frame, HOP, INPUT, MELS, WINDOW, normalise};
-use crate::model::{MODULES, Model, ModelError};
+use crate::model::{MODULES, Model, ModelError, Verdict};
 use energy::NoiseFloor;
 use history::History;
 use segmenter::{Change, Segmenter, Span};
 use std::collections::VecDeque;
+use std::time::Instant;
 use uuid::Uuid;
 use votes::Votes;
 use zeroize::Zeroize as _;
@@ -108,6 +109,12 @@ pub struct Effort {
     pub macs_ungated: u64,
     /// Segments told.
     pub segments: u64,
+    /// Nanoseconds spent on resampling and conditioning (the listener's), on features, and in the model.
+    pub resample_ns: u64,
+    /// See above.
+    pub features_ns: u64,
+    /// See above.
+    pub model_ns: u64,
 }
 
 /// Samples in, [`Told`] out. See the module's documentation.
@@ -215,6 +222,7 @@ impl Cascade {
     /// # Errors
     /// When the model fails; the samples are taken all the same, and the next window is tried.
     pub fn push(&mut self, samples: &[f32], tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
+        let (begun, model_before) = (Instant::now(), self.effort.model_ns);
         let mut failure = Ok(());
         // A hop at a time: at most one frame comes of it, so no place for a window is missed.
         for block in samples.chunks(HOP) {
@@ -234,6 +242,8 @@ impl Cascade {
                 failure = failure.and(self.window(tell));
             }
         }
+        let in_model = self.effort.model_ns - model_before;
+        self.effort.features_ns += nanoseconds(begun).saturating_sub(in_model);
         failure
     }
 
@@ -316,7 +326,7 @@ impl Cascade {
             let frames = &self.frames;
             // After a break there is less than a window: mirror what there is.
             normalise((0..FRAMES).map(|i| &frames[mirror(i, available)]), &mut self.input);
-            let verdict = self.model.infer(&self.input, self.gate_threshold)?;
+            let verdict = self.infer()?;
             self.effort.windows += 1;
             self.effort.modules_run += verdict.modules_run();
             self.effort.modules_total += MODULES as u64;
@@ -328,6 +338,18 @@ impl Cascade {
         }
         // A frame is settled when the window after it has voted on it too.
         self.commit(newest.saturating_sub(self.stride / GROUP), tell)
+    }
+
+    fn infer(&mut self) -> Result<Verdict, ModelError> {
+        let begun = Instant::now();
+        let verdict = self.model.infer(&self.input, self.gate_threshold);
+        self.effort.model_ns += nanoseconds(begun);
+        verdict
+    }
+
+    /// Goes on with another model, from the next window on. Returns the one before.
+    pub fn set_model(&mut self, model: Model) -> Model {
+        std::mem::replace(&mut self.model, model)
     }
 
     /// Hands settled speech frames, up to number `until`, to the segmenter.
@@ -393,7 +415,7 @@ impl Cascade {
         let count = pieces(speech).count();
         for piece in pieces(speech) {
             self.utterance.features(piece, &mut self.input);
-            let verdict = self.model.infer(&self.input, self.gate_threshold)?;
+            let verdict = self.infer()?;
             for (sum, p) in posterior.iter_mut().zip(verdict.posterior()) {
                 *sum += p / count as f64;
             }
@@ -423,6 +445,10 @@ impl Cascade {
             macs,
         })
     }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Index `i` of an endless row that runs forth and back over `0..available`.

@@ -39,6 +39,8 @@ pub struct Config {
     pub asr: Asr,
     /// Who may listen to what.
     pub consent: ConsentRules,
+    /// Figures for an operator.
+    pub metrics: Metrics,
 }
 
 /// `[audio]`
@@ -153,6 +155,14 @@ pub struct Asr {
     pub publish_transcript: bool,
 }
 
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where Prometheus may ask; empty: nowhere.
+    pub listen: String,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -164,6 +174,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             asr: Asr::default(),
             consent: ConsentRules::default(),
+            metrics: Metrics::default(),
         }
     }
 }

@@ -157,6 +157,15 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
             allowed: "allowed is an address with a port, such as \"127.0.0.1:1883\"",
         });
     }
+    let listen = &config.metrics.listen;
+    let loopback = |address: std::net::SocketAddr| address.ip().is_loopback();
+    if !listen.is_empty() && !listen.parse().is_ok_and(loopback) {
+        return Err(ConfigError::Value {
+            key: "metrics.listen",
+            value: format!("{listen:?}"),
+            allowed: "allowed is an address of this machine itself with a port, such as \"127.0.0.1:9469\", or \"\"",
+        });
+    }
     if config.asr.command.first().is_some_and(|program| program.trim().is_empty()) {
         return Err(ConfigError::Value {
             key: "asr.command",

@@ -130,6 +130,11 @@ impl Client {
         self.shared.lock().lost
     }
 
+    /// Events and transcripts that no broker has acknowledged yet.
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().outbox.len()
+    }
+
     /// Waits until the broker has acknowledged everything, but not longer than `deadline`; then
     /// publishes `offline` and disconnects, which takes at most a second more. Returns how many events
     /// and transcripts were left behind. The client is of no use after it.

@@ -154,6 +154,14 @@ impl Model {
         })
     }
 
+    /// The file that [`load`](Self::load) would take.
+    ///
+    /// # Errors
+    /// [`ModelError::Missing`].
+    pub fn find(config: &config::Model) -> Result<PathBuf, ModelError> {
+        search::model(&config.path)
+    }
+
     /// Judges 80 x 360 features; a module runs if its P(execute) is above `gate_threshold`.
     ///
     /// # Errors

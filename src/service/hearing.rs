@@ -6,6 +6,7 @@
 use super::clock::{StreamClock, since_boot};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
+use super::renewal::Renewal;
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
 use crate::cascade::{Cascade, Effort, Told};
@@ -49,6 +50,8 @@ pub struct Progress {
     pub clock: u64,
     /// Samples at 16 kHz that were lost.
     pub lost: u64,
+    /// Seconds of sound that wait to be heard.
+    pub pending: f64,
     /// What was computed.
     pub effort: Effort,
 }
@@ -63,6 +66,8 @@ pub enum Heard {
     Told(Told, u64),
     /// How far the stream is.
     Progress(Progress),
+    /// A new model judges from here on.
+    Model(String),
     /// Consent was withdrawn: the microphone is closed, and what was heard is overwritten.
     Closed,
     /// Something failed, or works again.
@@ -92,7 +97,11 @@ pub struct Hearing {
     anchor: Timestamp,
     liveness: Liveness,
     pulse: Arc<Pulse>,
+    renewal: Arc<Renewal>,
     lost: u64,
+    resample_ns: u64,
+    /// Seconds that wait to be read.
+    pending: f64,
     reported: Instant,
     /// Messages that found the queue full since the last that did not.
     unsent: u64,
@@ -124,11 +133,21 @@ impl Hearing {
             clock: None,
             anchor: Timestamp::now(),
             pulse,
+            renewal: Arc::default(),
             lost: 0,
+            resample_ns: 0,
+            pending: 0.0,
             reported: Instant::now(),
             unsent: 0,
             model_problem: None,
         }
+    }
+
+    /// The same, with a place where new models are laid.
+    #[must_use]
+    pub fn renewed_by(mut self, renewal: Arc<Renewal>) -> Hearing {
+        self.renewal = renewal;
+        self
     }
 
     /// Listens until the source ends, or until it is told to stop. Returns how far it came.
@@ -193,7 +212,7 @@ impl Hearing {
     /// shall stop.
     fn listen(&mut self, source: &mut dyn AudioSource) -> Result<(), AudioError> {
         let mut listener = Listener::new(source.sample_rate())?.conditioned(&self.settings);
-        let lost_before = self.lost;
+        let (lost_before, resample_before) = (self.lost, self.resample_ns);
         let mut told = Vec::new();
         let outcome = loop {
             if self.stop.is_cancelled() {
@@ -205,8 +224,14 @@ impl Hearing {
                 return Ok(());
             }
             self.obey(&mut listener);
+            if let Some(model) = self.renewal.take() {
+                let version = model.version().to_owned();
+                self.cascade.set_model(model);
+                self.send(Heard::Model(version));
+            }
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
             self.lost = lost_before + listener.lost();
+            self.resample_ns = resample_before + listener.resample_ns();
             match &step {
                 Ok(Step::Heard) => self.heard(&mut listener, source.pending(), &mut told),
                 Ok(Step::Idle) => self.liveness.idle(since_boot()),
@@ -220,6 +245,7 @@ impl Hearing {
                 _ => {}
             }
             if self.reported.elapsed() >= PROGRESS {
+                self.pending = source.pending();
                 self.progress(step.is_ok_and(|s| s == Step::Heard));
                 if self.liveness.reopen(since_boot()) {
                     tracing::debug!("nothing but zeros: the microphone is opened anew");
@@ -357,7 +383,8 @@ impl Hearing {
             speaking: self.cascade.speaking(),
             clock: self.cascade.clock(),
             lost: self.lost,
-            effort: self.cascade.effort(),
+            pending: self.pending,
+            effort: Effort { resample_ns: self.resample_ns, ..self.cascade.effort() },
         };
         self.send(Heard::Progress(progress));
         progress

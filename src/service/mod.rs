@@ -8,6 +8,7 @@ mod hearing;
 mod liveness;
 mod memory;
 mod notify;
+mod renewal;
 mod report;
 mod requests;
 
@@ -22,13 +23,15 @@ use crate::config::{Config, ConfigError};
 use crate::consent::keeper::LOOK_EVERY;
 use crate::consent::{self, Keeper, Scope};
 use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label};
-use crate::home::{Client, HomeError, Slot};
+use crate::home::{Client, Connection, HomeError, Slot};
+use crate::metrics::{Metrics, Queues, Work, endpoint};
 use crate::model::{Model, ModelError};
 use crate::settings::{Setting, Settings};
 use crate::tell::Teller;
 use hearing::Hearing;
 use jiff::Timestamp;
 use notify::Notifier;
+use renewal::{Renewal, Renewed};
 use report::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +55,14 @@ pub enum ServiceError {
     /// MQTT cannot be used whatever the broker does.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The metrics endpoint cannot listen.
+    #[error("metrics.listen = {listen:?}: {source}; choose another port")]
+    Metrics {
+        /// The address.
+        listen: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A thread cannot be started.
     #[error("the listener thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -97,6 +108,8 @@ pub async fn run(
 ) -> Result<Ended, ServiceError> {
     let Controls { settings, mut reloads } = controls;
     let cascade = Cascade::new(config, Model::load(&config.model)?);
+    let renewal = Arc::new(Renewal::default());
+    renewal.uses(cascade.model());
     let version = cascade.model().version().to_owned();
     let keeper = Keeper::open(config);
     let consent = keeper.scopes();
@@ -116,11 +129,15 @@ pub async fn run(
     let stop = shutdown.child_token();
     let stop_listening = stop.clone();
     let hearing = Hearing::new(&config.audio, cascade, live, told, stop, consent, pulse);
+    let hearing = hearing.renewed_by(renewal.clone());
     let thread = std::thread::Builder::new().name("listener".into());
     let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
     service.consent_begins();
     service.announce();
     service.publish_state();
+    let mut figures = service.serve_figures().await?;
+    let mut connection = service.client.connection();
+    let (renewed, mut renewals) = mpsc::channel(1);
 
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -140,13 +157,25 @@ pub async fn run(
                     break;
                 }
             }
-            Some(read) = reloads.recv() => service.reload(read),
+            Some(read) = reloads.recv() => {
+                service.reload(read);
+                // With the configuration comes the model: its file may be a new one.
+                let (renewal, settings, done) = (renewal.clone(), config.model.clone(), renewed.clone());
+                tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
+            }
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => service.look_at_consent(),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
                 notifier.look(service.progress.listening, withheld);
             }
+            Some(wish) = figures.recv() => service.figures(wish, heard.len()),
+            Ok(()) = connection.changed() => {
+                if *connection.borrow_and_update() == Connection::Connected {
+                    service.metrics.connected();
+                }
+            }
+            Some(what) = renewals.recv() => service.renewed(what),
             () = shutdown.cancelled() => break,
         }
     }
@@ -197,6 +226,9 @@ struct Service {
     client: Client,
     asr: Asr,
     teller: Teller,
+    metrics: Metrics,
+    /// A new model was told to be no good.
+    model_refused: bool,
     progress: Progress,
     /// Hand-overs that have not ended.
     recognising: usize,
@@ -226,6 +258,8 @@ impl Service {
             settings,
             faults: BTreeMap::new(),
             restart: false,
+            metrics: Metrics::new(model),
+            model_refused: false,
             config: config.clone(),
             model: model.into(),
             keeper,
@@ -245,11 +279,25 @@ impl Service {
                 self.teller = Teller::new(&self.config.node, &self.model, anchor);
                 tracing::info!("listening");
             }
+            Heard::Model(version) => {
+                let message =
+                    format!("the model {version} judges from here on, in the place of {}", self.model);
+                if std::mem::take(&mut self.model_refused) {
+                    self.fault(Component::Model, &message, true);
+                    self.problem(Component::Model, message, true);
+                } else {
+                    tracing::info!("{message}");
+                }
+                self.teller.set_model(&version);
+                self.model = version;
+                self.publish_state();
+            }
             Heard::Anchor(anchor) => self.teller = Teller::new(&self.config.node, &self.model, anchor),
             Heard::Progress(progress) => {
                 let changed = progress.listening != self.progress.listening
                     || progress.microphone != self.progress.microphone;
                 self.progress = progress;
+                self.metrics.work(work(&progress));
                 if changed {
                     self.publish_state();
                 }
@@ -261,7 +309,8 @@ impl Service {
                     tracing::warn!("{message}");
                 }
                 self.fault(component, &message, recovered);
-                self.client.event(&self.teller.problem(component, message, recovered));
+                let event = self.teller.problem(component, message, recovered);
+                self.tell(&event);
                 self.publish_state();
             }
             Heard::Closed => self.closed(),
@@ -287,7 +336,7 @@ impl Service {
                 };
                 let event = self.teller.event(&told, asr);
                 log(&event);
-                self.client.event(&event);
+                self.tell(&event);
                 if let Event::Emotion(emotion) = &event
                     && emotion.confident
                 {
@@ -372,7 +421,51 @@ impl Service {
         } else {
             tracing::warn!("{message}");
         }
-        self.client.event(&self.teller.problem(component, message, recovered));
+        let event = self.teller.problem(component, message, recovered);
+        self.tell(&event);
+    }
+
+    /// Every event leaves here.
+    fn tell(&mut self, event: &Event) {
+        self.metrics.event(event);
+        self.client.event(event);
+    }
+
+    /// Starts the endpoint for Prometheus, if one is configured; else nobody will ever ask.
+    async fn serve_figures(&mut self) -> Result<mpsc::Receiver<endpoint::Wish>, ServiceError> {
+        let listen = &self.config.metrics.listen;
+        let Ok(address) = listen.parse() else { return Ok(mpsc::channel(1).1) };
+        match endpoint::start(address).await {
+            Ok((address, wishes)) => {
+                tracing::info!("figures at http://{address}/metrics");
+                Ok(wishes)
+            }
+            Err(source) => Err(ServiceError::Metrics { listen: listen.clone(), source }),
+        }
+    }
+
+    fn figures(&mut self, wish: endpoint::Wish, listener: usize) {
+        let queues = Queues {
+            listener,
+            outbox: self.client.waiting(),
+            recogniser: self.recognising,
+            events_lost: self.client.lost_events(),
+        };
+        let _ = wish.send(self.metrics.text(queues)); // whoever asked may have gone
+    }
+
+    /// A wish for a new model ended.
+    fn renewed(&mut self, what: Renewed) {
+        match what {
+            Renewed::Same => tracing::debug!("the model is the one in use"),
+            Renewed::Loaded(_) => {} // told when the listener has taken it
+            Renewed::Refused(reason) => {
+                let message = format!("the new model is not used, {} goes on: {reason}", self.model);
+                self.model_refused = true;
+                self.fault(Component::Model, &message, false);
+                self.problem(Component::Model, message, false);
+            }
+        }
     }
 
     fn asr_told(&mut self, what: asr::Told) {
@@ -381,12 +474,12 @@ impl Service {
                 self.recognising = self.recognising.saturating_sub(1);
                 let event = Event::AsrWoken(woken);
                 log(&event);
-                self.client.event(&event);
+                self.tell(&event);
             }
             asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
             asr::Told::Problem(problem) => {
                 self.fault(problem.component, &problem.message, problem.recovered);
-                self.client.event(&Event::Problem(problem)); // logged where it arose
+                self.tell(&Event::Problem(problem)); // logged where it arose
             }
         }
     }
@@ -399,9 +492,22 @@ impl Service {
     fn heartbeat(&mut self) {
         if let Some(since) = self.background.filter(|_| !self.progress.speaking) {
             let now = self.progress.clock;
-            self.client.event(&self.teller.background(since, now, BackgroundCause::Heartbeat));
+            let event = self.teller.background(since, now, BackgroundCause::Heartbeat);
+            self.tell(&event);
         }
         self.publish_state();
+    }
+}
+
+fn work(progress: &Progress) -> Work {
+    let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
+    Work {
+        effort: progress.effort,
+        heard_s: seconds(progress.clock),
+        lost_s: seconds(progress.lost),
+        pending_s: progress.pending,
+        microphone: progress.microphone,
+        clock_ppm: progress.clock_ppm,
     }
 }
 

@@ -1,0 +1,145 @@
+//! `GET /metrics` over HTTP/1.1, on loopback. Just enough of it for Prometheus and for curl: requests
+//! are short, few at a time, and each connection is answered once and closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Longest request that is read.
+const REQUEST: usize = 4096;
+/// For the whole of a connection.
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5_000 });
+/// Connections at a time; others wait in the system's queue.
+const CONNECTIONS: usize = 4;
+
+/// A wish for the figures; the answer goes back through the sender.
+pub type Wish = oneshot::Sender<String>;
+
+/// Listens at `address`; every request for the figures arrives at the receiver. Ends with the receiver.
+///
+/// # Errors
+/// If the address cannot be listened at.
+pub async fn start(address: SocketAddr) -> io::Result<(SocketAddr, mpsc::Receiver<Wish>)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let (wishes, wanted) = mpsc::channel(CONNECTIONS);
+    tokio::spawn(async move {
+        let seats = Arc::new(Semaphore::new(CONNECTIONS));
+        while let Ok(seat) = seats.clone().acquire_owned().await {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(_) => {
+                        // Out of file descriptors, most likely: they come back.
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        continue;
+                    }
+                },
+                () = wishes.closed() => return,
+            };
+            let wishes = wishes.clone();
+            tokio::spawn(async move {
+                let _ = timeout(PATIENCE, serve(stream, wishes)).await;
+                drop(seat);
+            });
+        }
+    });
+    Ok((address, wanted))
+}
+
+async fn serve(mut stream: TcpStream, wishes: mpsc::Sender<Wish>) -> io::Result<()> {
+    let mut request = Vec::with_capacity(512);
+    let mut part = [0; 512];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        let count = stream.read(&mut part).await?;
+        if count == 0 || request.len() + count > REQUEST {
+            return answer(&mut stream, "400 Bad Request", "text/plain", "too long, or cut off\n").await;
+        }
+        request.extend_from_slice(&part[..count]);
+    }
+    let line = request.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = path.split(|&byte| byte == b'?').next().unwrap_or_default();
+    match (method, path) {
+        (b"GET", b"/metrics") => {
+            let (answered, text) = oneshot::channel();
+            let asked = wishes.send(answered).await.is_ok();
+            match text.await {
+                Ok(text) if asked => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    answer(&mut stream, "200 OK", kind, &text).await
+                }
+                _ => answer(&mut stream, "503 Service Unavailable", "text/plain", "stopping\n").await,
+            }
+        }
+        (b"GET", _) => answer(&mut stream, "404 Not Found", "text/plain", "see /metrics\n").await,
+        _ => answer(&mut stream, "405 Method Not Allowed", "text/plain", "GET only\n").await,
+    }
+}
+
+async fn answer(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `request` and returns what comes back.
+    async fn ask(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut text = String::new();
+        // A server that closes early resets the connection: what came before counts.
+        let _ = stream.read_to_string(&mut text).await;
+        text
+    }
+
+    async fn started() -> SocketAddr {
+        let (address, mut wanted) = start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        tokio::spawn(async move {
+            while let Some(wish) = wanted.recv().await {
+                let _ = wish.send("figures 1\n# EOF\n".into());
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_and_nothing_else() {
+        let address = started().await;
+        let answer = ask(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nfigures 1\n# EOF\n"),
+            "{answer}"
+        );
+        assert!(answer.contains("Content-Length: 16\r\n"), "{answer}");
+        assert!(ask(address, b"GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+        assert!(ask(address, b"POST /metrics HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 405"));
+        assert!(ask(address, &[b'x'; REQUEST + 600]).await.starts_with("HTTP/1.1 400"));
+        assert!(ask(address, b"\r\n\r\n").await.starts_with("HTTP/1.1 405"));
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_does_not_keep_others_out_for_long() {
+        let address = started().await;
+        let mut silent = Vec::new();
+        for _ in 0..3 * CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer = ask(address, b"GET /metrics HTTP/1.1\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+}

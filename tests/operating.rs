@@ -1,0 +1,115 @@
+//! What an operator has: figures for Prometheus, and a new model without a restart.
+
+#[path = "support/fifo.rs"]
+#[allow(dead_code)]
+mod fifo;
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+#[path = "support/room.rs"]
+mod room;
+#[path = "support/sensor.rs"]
+mod sensor;
+
+use fifo::{BARE, Card};
+use mosquitto::{Mosquitto, free_port};
+use sensor::Sensor;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A card that plays the first two voices of the room, then silence.
+fn card() -> Card {
+    let card = Card::new(BARE);
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    card.play(48_000, 60.0, move |k| samples.get(k as usize).copied().unwrap_or(0.0).to_le_bytes().to_vec());
+    card
+}
+
+fn figures(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: undertone\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// The value of a figure, with its labels.
+fn figure(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn figures_follow_what_the_daemon_does() {
+    let (broker, card, port) = (Mosquitto::start(), card(), free_port());
+    let configuration = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    sensor.event("emotion").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await; // figures are brought up to date each second
+    let text = figures(port);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("# EOF\n"), "{text}");
+    assert_eq!(figure(&text, "undertone_events_total{type=\"emotion\"}"), 1.0);
+    assert!(figure(&text, "undertone_heard_seconds_total") > 10.0);
+    assert!(figure(&text, "undertone_windows_total{how=\"judged\"}") >= 5.0);
+    assert!(figure(&text, "undertone_windows_total{how=\"quiet\"}") >= 1.0);
+    assert!(figure(&text, "undertone_modules_total{outcome=\"skipped\"}") > 0.0);
+    for stage in ["resample", "features", "model"] {
+        let seconds = figure(&text, &format!("undertone_stage_seconds_total{{stage=\"{stage}\"}}"));
+        assert!(seconds > 0.0 && seconds < 60.0, "{stage}: {seconds}");
+    }
+    assert_eq!(figure(&text, "undertone_lateness_seconds_count"), 1.0);
+    let late = figure(&text, "undertone_lateness_seconds_sum");
+    assert!((0.1..30.0).contains(&late), "an emotion {late} s after the end of speech");
+    assert_eq!(figure(&text, "undertone_connections_total"), 1.0);
+    assert_eq!(figure(&text, "undertone_microphone{state=\"healthy\"}"), 1.0);
+    assert_eq!(figure(&text, "undertone_queue{queue=\"outbox\"}"), 0.0);
+    assert!(figure(&text, "undertone_resident_bytes") > 1e7);
+    sensor.stop();
+}
+
+/// A new model is checked before it is used; one that is none changes nothing.
+#[tokio::test]
+async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
+    let (broker, card) = (Mosquitto::start(), card());
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.onnx");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(project.join("models/undertone.onnx"), &model).unwrap();
+    let configuration = format!("[model]\npath = {model:?}\n");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
+
+    std::fs::write(&model, "this is no model").unwrap();
+    sensor.signal("-HUP");
+    let refused = |message: &undertone::home::Message| {
+        sensor::event(message, "problem").filter(|problem| problem["component"] == "model")
+    };
+    let problem = sensor.until("a refusal", refused).await;
+    let sentence = problem["message"].as_str().unwrap();
+    assert!(sentence.starts_with(&format!("the new model is not used, {before} goes on: ")), "{sentence}");
+    assert!(sentence.contains("is not a model"), "{sentence}");
+
+    std::fs::copy(project.join("tests/golden/contract/fits.onnx"), &model).unwrap();
+    sensor.signal("-HUP");
+    let fresh = |message: &undertone::home::Message| {
+        sensor::state(message).filter(|state| state["model"] != before.as_str())
+    };
+    let state = sensor.until("a state with the new model", fresh).await;
+    let after = state["model"].as_str().unwrap();
+    assert!(sensor.log().contains(&format!("the model {after} judges from here on")), "{}", sensor.log());
+
+    // The same file again is not loaded again.
+    let told = sensor.problems().len();
+    sensor.signal("-HUP");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert!(sensor.child.try_wait().unwrap().is_none(), "{}", sensor.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(sensor.log().matches("judges from here on").count(), 1);
+    assert_eq!(sensor.problems().len(), told);
+    sensor.stop();
+}
