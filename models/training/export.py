@@ -31,7 +31,7 @@ from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
-LEVELS = (4, 1)  # blocks behind an outer `If`, then behind one inside it
+LEVELS = (4, 2)  # blocks behind an outer `If`, then behind one inside it
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
@@ -105,7 +105,7 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
     """Blocks behind an `If`: (x, pooled) -> (x, pooled, logits [1, 4n]), the logits as each gate was asked.
 
     `first` is the number of the first block; `levels` says how many blocks each `If` further
-    inside holds; a block alone asks its four gates.
+    inside holds; behind the innermost, block after block asks its four gates.
     """
     over, odds, shape = context
     x, pooled = state
@@ -114,15 +114,18 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
     logits = g.op("Gemm", pooled, g.constant(weight), g.constant(bias))
     name = f"b{first}n{len(blocks)}"
     run, idle = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_idle_")
-    if len(blocks) == 1:
-        done = asked_block(run, x, logits, blocks[0], name, context) + (run.op("Identity", logits),)
-    else:
-        now, asked = state, []
+    now, asked = state, []
+    if levels:
         for start in range(0, len(blocks), levels[0]):
             inner = blocks[start : start + levels[0]]
             *now, own = gated_blocks(run, tuple(now), inner, first + start, levels[1:], context)
             asked.append(own)
-        done = (*now, run.op("Concat", *asked, axis=1))
+    else:
+        for number, block in enumerate(blocks, first):
+            own = run.op("Gemm", now[1], run.constant(array(block.gate.weight).T), run.constant(array(block.gate.bias)))
+            now = asked_block(run, now[0], own, block, f"b{number}", context)
+            asked.append(own)
+    done = (*now, run.op("Concat", *asked, axis=1))
     sizes = ([shape.frames, shape.width], [1, 3 * shape.width], [1, len(bias)])
     taken = run.branch(f"run_{name}", list(done), sizes)
     passed = idle.branch(f"idle_{name}", [idle.op("Identity", value) for value in (x, pooled, logits)], sizes)
@@ -135,7 +138,7 @@ def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple)
     over, odds, shape = context
     opens = g.op("Split", g.op("Greater", logits, odds), outputs=4, axis=1, num_outputs=4)
     for kind, condition, body in zip(MODULES, opens, block.bodies, strict=True):
-        run, skip = Graph(f"{g.prefix}{kind}_"), Graph(f"{g.prefix}{kind}_skip_")
+        run, skip = Graph(f"{g.prefix}{name}_{kind}_"), Graph(f"{g.prefix}{name}_{kind}_skip_")
         size = [[shape.frames, shape.width]]
         taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape)], size)
         passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)

@@ -54,7 +54,7 @@ def store_half(graph: onnx.GraphProto, least: int = 1024) -> None:
 
     Those of the gates (whose products are compared) stay as they are.
     """
-    compared = {name for node in graph.node if node.op_type == "ReduceMax" for name in node.input}
+    compared = {name for node in graph.node if node.op_type in ("ReduceMax", "Greater") for name in node.input}
     exact = {name for node in graph.node if set(node.output) & compared for name in node.input}
     large = [
         w for w in graph.initializer if w.data_type == TensorProto.FLOAT and np.prod(w.dims) >= least and w.name not in exact

@@ -10,7 +10,7 @@ from export import build
 from graph import store_half
 from model import GatedConformer, Shape
 
-SMALL = Shape(blocks=3, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0)
+SMALL = Shape(blocks=4, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0)
 
 
 def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
@@ -31,16 +31,16 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
     return model.eval()
 
 
-def session(model: GatedConformer, gated: bool = True, levels: tuple = (2, 1)) -> onnxruntime.InferenceSession:
+def session(model: GatedConformer, gated: bool = True, levels: tuple = (2, 2)) -> onnxruntime.InferenceSession:
     onnx_model = build(model, gated, levels)
     return onnxruntime.InferenceSession(onnx_model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 1.0])
-@pytest.mark.parametrize("opens", [-0.5, 0.0, 0.5])
-def test_both_branches_match_pytorch(threshold: float, opens: float):
+@pytest.mark.parametrize("opens, levels", [(-0.5, (2, 2)), (0.0, (4, 1)), (0.5, (4, 2)), (-1.0, (4, 2))])
+def test_both_branches_match_pytorch(threshold: float, opens: float, levels: tuple):
     model = network(SMALL, 1, opens)
-    runner = session(model)
+    runner = session(model, levels=levels)
     ran = set()
     for seed in range(4):
         features = 20.0 * torch.randn(1, 80, 360, generator=torch.Generator().manual_seed(seed)) - 40.0
@@ -81,7 +81,7 @@ def test_ungated_is_the_gated_network_with_all_modules():
 
 def test_weights_in_16_bits_are_half_the_size_and_decide_alike():
     model = network(Shape(blocks=4), 5, 0.0)
-    whole, half = build(model, levels=(2, 1)), build(model, levels=(2, 1))
+    whole, half = build(model, levels=(4, 2)), build(model, levels=(4, 2))
     store_half(half.graph)
     assert half.ByteSize() < 0.55 * whole.ByteSize()
     runners = [onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (whole, half)]

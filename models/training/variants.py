@@ -26,21 +26,24 @@ FIRM = 50.0  # a logit that no threshold but 0 and 1 overcomes
 def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0) -> int:
     """Give the gates from number `first` on the logits `firm`, also inside branches; returns how many there are.
 
-    The condition of an outer `If` compares the largest value of a product of all gates in it.
+    A gates' product is compared gate by gate; or its largest value is, and then an `If` holds
+    these gates' own products in its branch.
     """
-    makers = {output: node for node in graph.node for output in node.output}
+    users = {name: node for node in graph.node if node.op_type in ("Greater", "ReduceMax", "If") for name in node.input}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     count = 0
-    for node in graph.node:
-        if node.op_type != "If" or makers[makers[node.input[0]].input[0]].op_type != "ReduceMax":
+    for product in graph.node:
+        if product.op_type != "Gemm" or product.output[0] not in users:
             continue
-        product = makers[makers[makers[node.input[0]].input[0]].input[0]]
         weight, bias = (weights[name] for name in product.input[1:3])
         size = bias.dims[0]
         own = firm[first + count : first + count + size].astype(np.float32)
         for tensor, value in ((weight, np.zeros(list(weight.dims), np.float32)), (bias, own)):
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-        force(next(a.g for a in node.attribute if a.name == "then_branch"), firm, first + count)
+        user = users[product.output[0]]
+        if user.op_type == "ReduceMax":
+            outer = users[users[user.output[0]].output[0]]
+            force(next(a.g for a in outer.attribute if a.name == "then_branch"), firm, first + count)
         count += size
     return count
 
