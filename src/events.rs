@@ -226,6 +226,8 @@ pub enum Component {
     Asr,
     /// A queue inside the sensor.
     Service,
+    /// The record: it cannot be written.
+    Record,
     /// Consent: not known, not kept, or asked for in a way that is not allowed.
     Consent,
     /// What somebody asked of the sensor over MQTT, and was refused.

@@ -15,11 +15,13 @@
 //! | [`cascade`] | samples | segments of speech with their emotion |
 //! | [`events`], [`tell`] | segments | the JSON that MQTT and `analyze --json` share |
 //! | [`consent`] | what people say about it | who may listen to what |
+//! | [`ledger`] | decisions | the record: a chain of lines on the disk |
 //! | [`listener`] | a source | the cascade, and gaps on its clock |
 //! | [`asr`] | a segment | a transcript, from a program of the user's choice |
 //! | [`home`] | events | MQTT |
 //! | [`logging`] | what the program says of itself | text, JSON, the journal |
 //! | [`metrics`] | events, work done | figures for Prometheus |
+//! | [`privacy`] | the configuration in force | a page for people in the room |
 //! | [`service`] | all of the above | the daemon |
 //! | [`corpus`] | labelled audio | training features, evaluation tables |
 //! | [`cli`] | the command line | one file a subcommand |
@@ -34,10 +36,12 @@ pub mod corpus;
 pub mod events;
 pub mod features;
 pub mod home;
+pub mod ledger;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
 pub mod model;
+pub mod privacy;
 pub mod service;
 pub mod settings;
 pub mod state;

@@ -241,3 +241,84 @@ async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
     let told = |seen: &[Seen]| seen.iter().any(|s| s.payload.contains("transcription consent was withdrawn"));
     witness.until("asr_woken with its end", told).await;
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_written_is_told_and_stops_nothing() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let witness = Witness::watch(broker.port);
+    let mut daemon = Daemon::start(&card, &broker, "");
+    daemon.until("started", PATIENCE, |d| d.log().contains("undertone consent grant listening"));
+    let ledger = daemon.folder.path().join("state/ledger");
+    daemon.until("recorded", PATIENCE, |_| ledger.is_dir());
+    fs::rename(&ledger, ledger.with_extension("old")).unwrap();
+    fs::write(&ledger, "in the way").unwrap();
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    let told = |seen: &[Seen], recovered: &str| {
+        let of_record =
+            |s: &&Seen| s.topic.ends_with("/event") && s.payload.contains("\"component\":\"record\"");
+        seen.iter().filter(of_record).any(|s| s.payload.contains(&format!("\"recovered\":{recovered}")))
+    };
+    witness.until("a problem of the record", |seen| told(seen, "false") && listens(seen) == Some(true)).await;
+    fs::remove_file(&ledger).unwrap();
+    witness.until("the end of it", |seen| told(seen, "true")).await;
+    assert!(daemon.microphone());
+    let pid = daemon.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(daemon.child.wait().unwrap().success());
+    let shown = daemon.command().args(["ledger", "show", "--format", "json"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    // What waited in memory is there: the microphone's opening, and the end.
+    assert!(shown.contains("\"open\":true") && shown.contains("\"stopped\""), "{shown}");
+    assert!(daemon.command().args(["ledger", "verify"]).status().unwrap().success());
+}
+
+#[test]
+fn the_page_for_visitors_says_what_the_configuration_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = |configuration: &str| {
+        let path = folder.path().join("undertone.toml");
+        fs::write(&path, format!("state_dir = {:?}\n{configuration}", folder.path().join("state"))).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_undertone"))
+            .env_remove("STATE_DIRECTORY")
+            .args(["privacy", "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 96), "{text}");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let plain = page("");
+    for part in [
+        "microphone is closed now",
+        "No speech recogniser is set up",
+        "does not leave this machine on the way",
+        "For about 365 days",
+        "FORBIDDEN at work and in schools",
+        "article 50(3)",
+        "They can only take consent away",
+    ] {
+        assert!(plain.contains(part), "no `{part}` in {plain}");
+    }
+    let other = page(
+        "node = \"hall\"\n[mqtt]\nbroker = \"mqtt://hub.lan\"\n[asr]\ncommand = [\"/opt/words\"]\npublish_transcript = true\n\
+         [consent]\nlistening = \"granted\"\nremote_grant = true\nquiet_hours = [\"00:00-12:00\", \"12:00-00:00\"]\n[ledger]\nkeep_days = 7\n",
+    );
+    for part in [
+        "named \"hall\"",
+        "quiet hours",
+        "mqtt://hub.lan",
+        "NOT encrypted",
+        "the program /opt/words",
+        "undertone/hall/transcript",
+        "For about 7 days",
+        "They can also grant it",
+        "00:00-12:00, 12:00-00:00",
+    ] {
+        assert!(other.contains(part), "no `{part}` in {other}");
+    }
+    let secret = page("[mqtt]\nbroker = \"mqtts://hub.lan\"\nuser = \"someone\"\n");
+    assert!(secret.contains("it is encrypted") && !secret.contains("someone"), "{secret}");
+}

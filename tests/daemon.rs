@@ -58,6 +58,19 @@ impl Daemon {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
+    /// `undertone ledger`, with its output.
+    fn ledger(&self, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_undertone"))
+            .arg("ledger")
+            .args(words)
+            .env("STATE_DIRECTORY", self.folder.path().join("state"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
     /// SIGTERM; it must end by itself, with status 0.
     fn stop(&mut self) {
         let pid = self.child.id().to_string();
@@ -197,6 +210,15 @@ async fn a_voice_in_the_room_becomes_events_and_wakes_the_recogniser() {
     assert!(!daemon.log().contains("words that were said"), "words do not belong into logs");
 
     daemon.stop();
+    // The record holds what was decided, whole, and not what was said.
+    let recorded = daemon.ledger(&["show", "--format", "json"]);
+    for part in
+        ["\"started\"", "\"stopped\"", emotion["id"].as_str().unwrap(), "\"asr_woken\"", "\"by\":\"command\""]
+    {
+        assert!(recorded.contains(part), "no {part} in {recorded}");
+    }
+    assert!(!recorded.contains("words that were said"), "{recorded}");
+    assert!(daemon.ledger(&["verify"]).contains("whole: "));
     until(&mut subscriber, &daemon, "offline", |m| has_topic(m, "/availability") && m.text() == "offline")
         .await;
     let mut late = subscribe(&broker.url()).await;

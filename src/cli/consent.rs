@@ -7,6 +7,7 @@ use super::Failure;
 use crate::config::Config;
 use crate::consent::{By, Order, Scope, Standing, Store};
 use crate::events::Consent;
+use crate::ledger::{Entry, Writer};
 use crate::state;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -135,6 +136,11 @@ impl Where {
                 return Err(Failure::Told { status: 1 });
             }
             return Err(e.into());
+        }
+        let entries: Vec<_> = orders.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
+        let mut writer = Writer::new(store.folder(), &config.ledger);
+        if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
+            eprintln!("undertone: consent is changed, but that is not recorded: {e}");
         }
         show(&config, &store, false)
     }

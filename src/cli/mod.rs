@@ -10,7 +10,9 @@ mod corpus;
 mod demo;
 mod devices;
 mod evaluate;
+mod ledger;
 mod manual;
+mod privacy;
 mod run;
 mod version;
 
@@ -45,6 +47,11 @@ enum Command {
     /// Make training data from labelled audio
     #[command(subcommand)]
     Corpus(corpus::Corpus),
+    /// Show, prove or erase the record of what was decided
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Say what is heard, kept and sent: a page for visitors
+    Privacy(privacy::PrivacyArgs),
     /// List microphones and show their level
     Devices(devices::DevicesArgs),
     /// Write man pages and shell completions
@@ -84,6 +91,9 @@ pub enum Failure {
     /// Consent cannot be kept.
     #[error(transparent)]
     Consent(#[from] crate::consent::ConsentError),
+    /// The record cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
     /// A flag's value is not allowed: exit status 2.
     #[error("{0}")]
     Usage(String),
@@ -123,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Analyze(args) => analyze::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Corpus(command) => corpus::run(command),
+        Command::Ledger(command) => ledger::run(command),
+        Command::Privacy(args) => privacy::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Manual(args) => manual::run(&args, Cli::command()),
     };

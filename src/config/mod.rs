@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 mod changes;
 mod consent;
 pub mod device;
+mod ledger;
 mod validation;
 
 pub use changes::{Changes, changes};
 pub use consent::{ConsentRules, QuietHours, Written};
+pub use ledger::{Fsync, Ledger};
 pub use validation::ConfigError;
 
 /// Where the daemon looks when no `--config` is given.
@@ -41,6 +43,8 @@ pub struct Config {
     pub consent: ConsentRules,
     /// Figures for an operator.
     pub metrics: Metrics,
+    /// The record.
+    pub ledger: Ledger,
 }
 
 /// `[audio]`
@@ -175,6 +179,7 @@ impl Default for Config {
             asr: Asr::default(),
             consent: ConsentRules::default(),
             metrics: Metrics::default(),
+            ledger: Ledger::default(),
         }
     }
 }

@@ -125,6 +125,12 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         "allowed are asr.min_seconds to 300 seconds",
     )?;
     within("asr.min_speech", config.asr.min_speech, 0.0, 1.0, share)?;
+    let l = &config.ledger;
+    within("ledger.fsync_seconds", l.fsync_seconds, 0.1, 3600.0, seconds)?;
+    let (kb, days) = (f64::from(l.max_file_kb), f64::from(l.max_file_days));
+    within("ledger.max_file_kb", kb, 16.0, 1_048_576.0, "allowed are 16 to 1048576 kB")?;
+    within("ledger.max_file_days", days, 1.0, 3660.0, "allowed are 1 to 3660 days")?;
+    within("ledger.keep_days", f64::from(l.keep_days), 1.0, 36600.0, "allowed are 1 to 36600 days")?;
     let broker = &config.mqtt.broker;
     if broker != "embedded" && !broker.starts_with("mqtt://") && !broker.starts_with("mqtts://") {
         return Err(ConfigError::Value {

@@ -19,13 +19,15 @@ pub enum Slot {
     Transcription,
     /// `…/consent/guest`
     Guest,
+    /// [`Topics::privacy`]
+    Privacy,
     /// [`Topics::discovery`]: last, so that what it refers to is there already.
     Discovery,
 }
 
 impl Slot {
     /// All of them, in the order in which they are sent.
-    pub(super) const ALL: [Slot; 8] = [
+    pub(super) const ALL: [Slot; 9] = [
         Slot::State,
         Slot::Emotion,
         Slot::Problems,
@@ -33,6 +35,7 @@ impl Slot {
         Slot::Listening,
         Slot::Transcription,
         Slot::Guest,
+        Slot::Privacy,
         Slot::Discovery,
     ];
 
@@ -46,6 +49,7 @@ impl Slot {
             Slot::Listening => topics.consent("listening"),
             Slot::Transcription => topics.consent("transcription"),
             Slot::Guest => topics.consent("guest"),
+            Slot::Privacy => topics.privacy.clone(),
             Slot::Discovery => topics.discovery.clone(),
         }
     }

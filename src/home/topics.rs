@@ -23,6 +23,8 @@ pub struct Topics {
     pub problems: String,
     /// The thresholds in force, by [`crate::settings::Setting`]; retained.
     pub settings: String,
+    /// What is heard, kept and told, as plain text for people; retained.
+    pub privacy: String,
     /// One [`crate::events::Event`] as JSON a message; never retained.
     pub event: String,
     /// [`crate::events::Transcript`] as JSON; never retained.
@@ -47,6 +49,7 @@ impl Topics {
             emotion: topic("emotion"),
             problems: topic("problems"),
             settings: topic("settings"),
+            privacy: topic("privacy"),
             event: topic("event"),
             transcript: topic("transcript"),
             check: topic("check"),

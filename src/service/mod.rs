@@ -5,6 +5,7 @@
 
 mod clock;
 mod hearing;
+mod household;
 mod liveness;
 mod memory;
 mod notify;
@@ -20,13 +21,15 @@ use crate::asr::{self, Asr, Clip};
 use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Cascade, Effort, Segment, Told};
 use crate::config::{Config, ConfigError};
+use crate::consent::Keeper;
 use crate::consent::keeper::LOOK_EVERY;
-use crate::consent::{self, Keeper, Scope};
 use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label};
 use crate::home::{Client, Connection, HomeError, Slot};
+use crate::ledger::{Entry, Recorder};
 use crate::metrics::{Metrics, Queues, Work, endpoint};
 use crate::model::{Model, ModelError};
 use crate::settings::{Setting, Settings};
+use crate::state;
 use crate::tell::Teller;
 use hearing::Hearing;
 use jiff::Timestamp;
@@ -43,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 256;
 /// How long the broker gets to take the last messages.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// How long the record gets for its last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long the listener gets to stop.
 const LAST_WINDOW: Duration = Duration::from_secs(5);
 
@@ -110,7 +115,7 @@ pub async fn run(
     let cascade = Cascade::new(config, Model::load(&config.model)?);
     let renewal = Arc::new(Renewal::default());
     renewal.uses(cascade.model());
-    let version = cascade.model().version().to_owned();
+    let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
     let keeper = Keeper::open(config);
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
@@ -123,7 +128,10 @@ pub async fn run(
     let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
     let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone());
     let live = settings.live();
-    let mut service = Service::new(config, &version, keeper, client, asr, settings);
+    let (record_told, mut record_events) = mpsc::channel(16);
+    let started = household::started(config, &model_path, &version, keeper.standing());
+    let recorder = Recorder::start(state::folder(config).as_deref(), &config.ledger, started, record_told);
+    let mut service = Service::new(config, &version, keeper, client, asr, settings, recorder);
 
     let (told, mut heard) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
@@ -176,6 +184,7 @@ pub async fn run(
                 }
             }
             Some(what) = renewals.recv() => service.renewed(what),
+            Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
             () = shutdown.cancelled() => break,
         }
     }
@@ -210,6 +219,8 @@ pub async fn run(
     }
     service.progress = Progress { listening: false, speaking: false, ..progress };
     service.publish_state();
+    service.recorder.record(Entry::Stopped {});
+    service.recorder.end(LAST_LINES).await;
     let left = service.client.flush(GOODBYE).await;
     if left > 0 {
         tracing::warn!("{left} events were not taken by the broker before the end");
@@ -225,6 +236,7 @@ struct Service {
     keeper: Keeper,
     client: Client,
     asr: Asr,
+    recorder: Recorder,
     teller: Teller,
     metrics: Metrics,
     /// A new model was told to be no good.
@@ -252,6 +264,7 @@ impl Service {
         client: Client,
         asr: Asr,
         settings: Settings,
+        recorder: Recorder,
     ) -> Service {
         Service {
             teller: Teller::new(&config.node, model, Timestamp::now()),
@@ -265,6 +278,7 @@ impl Service {
             keeper,
             client,
             asr,
+            recorder,
             progress: Progress::default(),
             recognising: 0,
             background: None,
@@ -370,65 +384,13 @@ impl Service {
         decision
     }
 
-    /// What holds when the daemon starts.
-    fn consent_begins(&mut self) {
-        if let Some(problem) = self.keeper.problem().map(str::to_owned) {
-            self.problem(Component::Consent, problem, false);
-        }
-        if let Some(hint) = self.keeper.hint() {
-            tracing::warn!("{hint}");
-        }
-    }
-
-    fn look_at_consent(&mut self) {
-        for told in self.keeper.look() {
-            self.consent_told(told);
-        }
-    }
-
-    fn consent_told(&mut self, told: consent::Told) {
-        match told {
-            consent::Told::Problem { message, recovered } => {
-                self.problem(Component::Consent, message, recovered);
-            }
-            consent::Told::Changed { before, now } => {
-                for scope in Scope::ALL {
-                    if before.of(scope) != now.of(scope) {
-                        let zone = jiff::tz::TimeZone::system();
-                        tracing::info!("{scope} is {}", now.of(scope).sentence(&zone));
-                    }
-                }
-                self.publish_consent();
-            }
-        }
-        self.publish_state();
-    }
-
-    /// The microphone is closed because it has to be: nothing of what it heard is shown any more.
-    fn closed(&mut self) {
-        tracing::info!("the microphone is closed, and what was heard is overwritten");
-        (self.background, self.emotion) = (None, None);
-        self.progress.speaking = false;
-        self.progress.listening = false;
-        self.show_nothing();
-        self.publish_state();
-    }
-
-    /// Tells a problem that is none of the listener's.
-    fn problem(&mut self, component: Component, message: String, recovered: bool) {
-        if recovered {
-            tracing::info!("{message}");
-        } else {
-            tracing::warn!("{message}");
-        }
-        let event = self.teller.problem(component, message, recovered);
-        self.tell(&event);
-    }
-
     /// Every event leaves here.
     fn tell(&mut self, event: &Event) {
         self.metrics.event(event);
         self.client.event(event);
+        if let Some(entry) = Entry::told(event) {
+            self.recorder.record(entry);
+        }
     }
 
     /// Starts the endpoint for Prometheus, if one is configured; else nobody will ever ask.

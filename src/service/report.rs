@@ -5,6 +5,7 @@ use crate::audio::SAMPLE_RATE;
 use crate::events::{Component, Consent, State, Transcript};
 use crate::home::Slot;
 use crate::home::discovery::{self, Announced};
+use crate::privacy;
 use crate::tell::round;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -70,6 +71,7 @@ impl Service {
         self.client.retain_text(Slot::Listening, word(decided.listening));
         self.client.retain_text(Slot::Transcription, word(decided.transcription));
         self.client.retain_text(Slot::Guest, if standing.guest.is_some() { "on" } else { "off" });
+        self.client.retain_text(Slot::Privacy, &privacy::page(&self.config, standing));
     }
 
     /// Takes back what is shown of what was heard.

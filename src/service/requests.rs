@@ -1,9 +1,12 @@
 //! What somebody asks of the running service: commands over MQTT, and a changed configuration.
 
 use super::Service;
+use super::household::config_digest;
 use crate::config::{Config, ConfigError, changes};
+use crate::consent::By;
 use crate::events::Component;
 use crate::home::Command;
+use crate::ledger::Entry;
 use crate::settings::Setting;
 
 impl Service {
@@ -17,7 +20,10 @@ impl Service {
                 self.restart = true;
             }
             Command::Consent(order) => match self.keeper.obey(order) {
-                Ok(told) => told.into_iter().for_each(|told| self.consent_told(told)),
+                Ok(told) => {
+                    self.recorder.record(Entry::said(order, By::Mqtt));
+                    told.into_iter().for_each(|told| self.consent_told(told));
+                }
                 Err(refusal) => {
                     self.problem(Component::Consent, refusal.to_string(), false);
                     // A switch in Home Assistant waits for the answer.
@@ -66,6 +72,10 @@ impl Service {
         self.publish_settings();
         let told = self.keeper.set_rules(&self.config.consent);
         told.into_iter().for_each(|told| self.consent_told(told));
+        self.publish_consent();
+        if !changes.live.is_empty() {
+            self.recorder.record(Entry::Configured { config_sha256: config_digest(&self.config) });
+        }
         if !changes.live.is_empty() {
             tracing::info!("the configuration was read again; in force now: {}", changes.live.join(", "));
         }

@@ -1,0 +1,198 @@
+//! `undertone ledger`: the record, shown, proved and erased.
+
+use super::Failure;
+use crate::config::Config;
+use crate::events::Label;
+use crate::ledger::line::Digest;
+use crate::ledger::show::{Filter, Format, ShowError, show};
+use crate::ledger::{erase, verify};
+use crate::state;
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use std::io::{BufWriter, stdout};
+use std::path::PathBuf;
+
+/// What to do with the record.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show lines, or export them
+    Show(Show),
+    /// Prove that no line was changed, removed or moved, or say where one was
+    Verify(Verify),
+    /// Erase what was recorded in a span of time; a gap that says so stays
+    Erase(Erase),
+}
+
+/// Where the record is.
+#[derive(Debug, Args)]
+struct Where {
+    /// Configuration file; default: as the daemon finds it
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+/// Which lines.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h
+    #[arg(long, alias = "from", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Before this moment
+    #[arg(long, alias = "to", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Only this kind, such as emotion, asr_woken, consent, microphone; may be repeated
+    #[arg(long)]
+    kind: Vec<String>,
+    /// Only emotions with this label; may be repeated
+    #[arg(long, value_parser = label)]
+    label: Vec<String>,
+    /// How
+    #[arg(long, value_enum, default_value_t = How::Text)]
+    format: How,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    Text,
+    Csv,
+    Json,
+}
+
+/// What to prove.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A hash that was noted earlier and must be in the chain
+    #[arg(long)]
+    head: Option<Digest>,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Which span.
+#[derive(Debug, Args)]
+pub struct Erase {
+    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h
+    #[arg(long, alias = "since", value_parser = moment)]
+    from: Timestamp,
+    /// Until this moment
+    #[arg(long, alias = "until", value_parser = moment)]
+    to: Timestamp,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Shows, verifies or erases.
+///
+/// # Errors
+/// When the record cannot be read or written, or is not as it was written (status 1).
+pub fn run(command: LedgerCommand) -> Result<(), Failure> {
+    match command {
+        LedgerCommand::Show(args) => {
+            let (_, state) = args.place.find()?;
+            let filter =
+                Filter { since: args.since, until: args.until, kinds: args.kind, labels: args.label };
+            let format = match args.format {
+                How::Text => Format::Text,
+                How::Csv => Format::Csv,
+                How::Json => Format::Json,
+            };
+            let unreadable =
+                show(&state, &filter, format, BufWriter::new(stdout().lock())).map_err(|e| match e {
+                    ShowError::Ledger(e) => Failure::Ledger(e),
+                    ShowError::Output(e) => Failure::Output(e),
+                })?;
+            if unreadable > 0 {
+                eprintln!(
+                    "undertone: {unreadable} lines cannot be read; `undertone ledger verify` says which"
+                );
+                return Err(Failure::Told { status: 1 });
+            }
+            Ok(())
+        }
+        LedgerCommand::Verify(args) => prove(&args),
+        LedgerCommand::Erase(args) => {
+            let (config, state) = args.place.find()?;
+            if args.to < args.from {
+                return Err(Failure::Usage("--to must not be before --from".into()));
+            }
+            match erase::erase(&state, &config.ledger, args.from, args.to)? {
+                0 => println!("nothing was recorded from {} to {}", args.from, args.to),
+                lines => println!(
+                    "{lines} lines from {} to {} are erased; gaps that say so, and a line about it, stay in the record",
+                    args.from, args.to
+                ),
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Where {
+    fn find(&self) -> Result<(Config, PathBuf), Failure> {
+        let config = Config::find(self.config.as_deref())?;
+        let state = state::folder(&config).unwrap_or_default();
+        Ok((config, state))
+    }
+}
+
+fn prove(args: &Verify) -> Result<(), Failure> {
+    let (_, state) = args.place.find()?;
+    let report = verify::verify(&state, args.head)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        for finding in &report.findings {
+            let file = finding.file.display();
+            match finding.line {
+                0 => println!("{file}: {}", finding.what),
+                line => println!("{file}, line {line}: {}", finding.what),
+            }
+        }
+        if report.holds == Some(false) {
+            println!(
+                "the hash that was noted is not in the chain: lines are missing, or the record was written anew"
+            );
+        }
+        report.notes.iter().for_each(|note| println!("note: {note}"));
+        let span = report.first.zip(report.last).map_or(String::new(), |(a, b)| format!(" from {a} to {b}"));
+        println!(
+            "{}: {} lines in {} files{span}{}",
+            if report.is_whole() { "whole" } else { "NOT AS IT WAS WRITTEN" },
+            report.lines,
+            report.files,
+            if report.erased > 0 { format!(", {} erased", report.erased) } else { String::new() },
+        );
+        if let Some((n, hash)) = report.head {
+            println!("note this elsewhere to prove later that nothing up to number {n} was touched: {hash}");
+        }
+    }
+    if report.is_whole() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+}
+
+fn label(text: &str) -> Result<String, String> {
+    let names = Label::ALL.map(Label::name).join(", ");
+    Label::from_name(text).map(|label| label.name().into()).ok_or(format!("the labels are {names}"))
+}
+
+/// A moment: RFC 3339, local date or date and time, or how long ago.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let zone = TimeZone::system();
+    let local = || text.parse::<jiff::civil::DateTime>().ok().and_then(|time| zone.to_timestamp(time).ok());
+    let day = || {
+        text.parse::<jiff::civil::Date>()
+            .ok()
+            .and_then(|date| zone.to_timestamp(date.to_datetime(jiff::civil::Time::midnight())).ok())
+    };
+    let ago =
+        || text.parse::<SignedDuration>().ok().and_then(|time| Timestamp::now().checked_sub(time.abs()).ok());
+    let now = || (text == "now").then(Timestamp::now);
+    text.parse::<Timestamp>().ok().or_else(now).or_else(day).or_else(local).or_else(ago).ok_or_else(|| {
+        "allowed are 2026-11-25, 2026-11-25T18:30, 2026-11-25T18:30:00Z, or how long ago, such as 3h".into()
+    })
+}

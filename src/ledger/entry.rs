@@ -1,0 +1,289 @@
+//! What may be recorded. There is no type in here that could hold sound or a sentence.
+
+use super::line::Digest;
+use crate::consent::{By, Order, Scope, Why};
+use crate::events::{AsrDecision, AsrOutcome, BackgroundCause, Component, Consent, Event, Label};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// A name of something technical: letters, digits and `. _ + -`, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(String);
+
+impl Name {
+    const LONGEST: usize = 64;
+
+    fn fits(c: char) -> bool {
+        c.is_ascii_alphanumeric() || "._+-".contains(c)
+    }
+
+    /// The name, without what does not belong into one.
+    pub fn of(text: &str) -> Name {
+        Name(text.chars().filter(|c| Name::fits(*c)).take(Name::LONGEST).collect())
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Name, &'static str> {
+        let fits = text.len() <= Name::LONGEST && text.chars().all(Name::fits);
+        if fits { Ok(Name(text)) } else { Err("a name holds letters, digits and . _ + - only") }
+    }
+}
+
+/// Lines that were erased together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Gap {
+    /// Number of the first.
+    pub n: u64,
+    /// Number of the last.
+    pub to: u64,
+    /// Hash of the last, which the line behind it carries.
+    pub hash: Digest,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// The daemon started.
+    Started {
+        /// Its version.
+        version: Name,
+        /// Its name.
+        node: Name,
+        /// The model's version.
+        model: Name,
+        /// SHA-256 of the model file.
+        model_sha256: Digest,
+        /// SHA-256 of the configuration in force.
+        config_sha256: Digest,
+        /// The daemon before it had stopped, not died.
+        clean: bool,
+        /// May the microphone be open?
+        listening: Consent,
+        /// May segments be transcribed?
+        transcription: Consent,
+    },
+    /// The daemon stopped.
+    Stopped {},
+    /// Another configuration is in force.
+    Configured {
+        /// Its SHA-256.
+        config_sha256: Digest,
+    },
+    /// Somebody granted or withdrew a scope.
+    Consent {
+        /// What it is about.
+        scope: Scope,
+        /// It may, or it may not.
+        consent: Consent,
+        /// Who said so.
+        by: By,
+    },
+    /// Guests came or went.
+    Guest {
+        /// They are there.
+        on: bool,
+        /// Until when, if that was said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// Who said so.
+        by: By,
+    },
+    /// The microphone may be open from now on, or has to be closed.
+    Microphone {
+        /// It may be open.
+        open: bool,
+        /// Why.
+        why: Why,
+    },
+    /// It was told that somebody began to speak.
+    SpeechStarted {
+        /// The segment.
+        id: Uuid,
+        /// First moment of speech.
+        start: Timestamp,
+    },
+    /// An emotion was told.
+    Emotion {
+        /// The segment.
+        id: Uuid,
+        /// First moment of speech.
+        start: Timestamp,
+        /// Last moment of speech.
+        end: Timestamp,
+        /// What was told.
+        label: Label,
+        /// Its posterior.
+        confidence: f64,
+        /// All posteriors.
+        posterior: BTreeMap<Label, f64>,
+        /// What was decided about the recogniser.
+        asr: AsrDecision,
+        /// Gated modules that ran.
+        modules_run: u64,
+    },
+    /// It was told that nobody speaks any more.
+    Background {
+        /// Since when.
+        start: Timestamp,
+    },
+    /// A recogniser was woken.
+    AsrWoken {
+        /// The segment.
+        id: Uuid,
+        /// First moment of what it was given.
+        start: Timestamp,
+        /// Last moment of it.
+        end: Timestamp,
+        /// Samples that it was given.
+        samples: u64,
+        /// Kind of recogniser.
+        hook: Name,
+        /// How it ended.
+        outcome: AsrOutcome,
+        /// Seconds it took.
+        took_s: f64,
+    },
+    /// A problem was told. Not its sentence, which may hold what a recogniser printed.
+    Problem {
+        /// What had it.
+        component: Component,
+        /// It was over.
+        recovered: bool,
+    },
+    /// Lines that could not be written: the disk was full or read-only.
+    Lost {
+        /// How many.
+        lines: u64,
+    },
+    /// The end of the record was mended, after a power cut or worse.
+    Repaired {
+        /// Bytes of an unfinished line, or of what was no line, that were cut off.
+        cut_bytes: u64,
+        /// Lines that had been on the disk for sure and are not there.
+        missing_lines: u64,
+    },
+    /// Files were removed because of their age.
+    Retired {
+        /// Number of their last line.
+        to: u64,
+        /// Its hash.
+        hash: Digest,
+    },
+    /// Lines were erased because somebody wished it.
+    Erased {
+        /// Beginning of the time.
+        from: Timestamp,
+        /// End of the time.
+        until: Timestamp,
+        /// How many.
+        lines: u64,
+        /// Where they were.
+        gaps: Vec<Gap>,
+    },
+    /// Stands where lines were erased.
+    Gap {
+        /// Number of the last of them.
+        to: u64,
+        /// Its hash.
+        hash: Digest,
+    },
+}
+
+impl Entry {
+    /// What is recorded of an event that was told; signs of life are not.
+    pub fn told(event: &Event) -> Option<Entry> {
+        Some(match event {
+            Event::SpeechStarted(e) => Entry::SpeechStarted { id: e.id, start: e.start },
+            Event::Emotion(e) => Entry::Emotion {
+                id: e.id,
+                start: e.start,
+                end: e.end,
+                label: e.label,
+                confidence: e.confidence,
+                posterior: e.posterior.clone(),
+                asr: e.asr,
+                modules_run: e.modules_run,
+            },
+            Event::Background(e) if e.cause == BackgroundCause::Change => Entry::Background {
+                start: e.time.checked_sub(jiff::SignedDuration::from_secs_f64(e.seconds)).unwrap_or(e.time),
+            },
+            Event::Background(_) => return None,
+            Event::AsrWoken(e) => Entry::AsrWoken {
+                id: e.id,
+                start: e.start,
+                end: e.end,
+                samples: e.samples,
+                hook: Name::of(&e.hook),
+                outcome: e.outcome,
+                took_s: crate::tell::round(e.took_s, 3),
+            },
+            Event::Problem(e) => Entry::Problem { component: e.component, recovered: e.recovered },
+        })
+    }
+
+    /// What is recorded of what somebody said about consent.
+    pub fn said(order: Order, by: By) -> Entry {
+        match order {
+            Order::Say(scope, consent) => Entry::Consent { scope, consent, by },
+            Order::GuestsGo => Entry::Guest { on: false, until: None, by },
+            Order::GuestsCome(time) => {
+                let until = time.and_then(|time| Timestamp::now().checked_add(time).ok());
+                Entry::Guest { on: true, until, by }
+            }
+        }
+    }
+
+    /// Whether it goes onto the disk at once, whatever the policy: it is rare, and it matters.
+    pub fn urgent(&self) -> bool {
+        !matches!(
+            self,
+            Entry::SpeechStarted { .. }
+                | Entry::Emotion { .. }
+                | Entry::Background { .. }
+                | Entry::AsrWoken { .. }
+                | Entry::Problem { .. }
+        )
+    }
+
+    /// Whether the chain needs it to be explained: such lines are never erased.
+    pub fn is_bookkeeping(&self) -> bool {
+        matches!(
+            self,
+            Entry::Repaired { .. }
+                | Entry::Retired { .. }
+                | Entry::Erased { .. }
+                | Entry::Gap { .. }
+                | Entry::Lost { .. }
+        )
+    }
+
+    /// First moment that it is about, if that is not when it was recorded.
+    pub fn start(&self) -> Option<Timestamp> {
+        match self {
+            Entry::SpeechStarted { start, .. }
+            | Entry::Emotion { start, .. }
+            | Entry::Background { start }
+            | Entry::AsrWoken { start, .. } => Some(*start),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_hold_a_sentence() {
+        assert_eq!(Name::of("undertone 0.1\n"), Name("undertone0.1".into()));
+        assert_eq!(Name::of(&"x".repeat(100)).0.len(), 64);
+        assert!(serde_json::from_str::<Name>("\"what was said\"").is_err());
+    }
+}

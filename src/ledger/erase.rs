@@ -1,0 +1,104 @@
+//! The wish to be forgotten: lines of a span of time are replaced by a gap that says so.
+//!
+//! The gap carries the hash of the last line that stood there, so the chain holds; the erasure itself is
+//! recorded first, so that a gap without one is seen for what it is.
+
+use super::LedgerError;
+use super::entry::{Entry, Gap};
+use super::files::Folder;
+use super::line::{self, Digest, Line};
+use super::writer::{Writer, last_of};
+use crate::{config, state};
+use jiff::Timestamp;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One line of a file: its bytes, and what it says if it can be read.
+type Text = (Vec<u8>, Option<Line>);
+
+/// Erases every line that was recorded, or is about speech, from `from` until `until`. Returns how many.
+///
+/// # Errors
+/// See [`LedgerError`]. If it fails half-way, `verify` tells, and erasing once more ends it.
+pub fn erase(
+    state: &Path,
+    rules: &config::Ledger,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<u64, LedgerError> {
+    let folder = Folder::below(state);
+    if folder.list()?.is_empty() {
+        return Ok(0);
+    }
+    let mut writer = Writer::new(state, rules);
+    let _lock = folder.lock(true)?;
+    writer.append_locked(&[])?; // mends the end, if it must be
+    let inside = |line: &Line| {
+        let start = line.entry.as_ref().and_then(Entry::start).unwrap_or(line.t).min(line.t);
+        start <= until && line.t >= from && !line.entry.as_ref().is_some_and(Entry::is_bookkeeping)
+    };
+    let (mut gaps, mut lines) = (Vec::new(), 0);
+    for (_, path) in folder.list()? {
+        for run in runs(&read(&folder, &path)?, inside) {
+            lines += run.to + 1 - run.n;
+            gaps.push(run);
+        }
+    }
+    if gaps.is_empty() {
+        return Ok(0);
+    }
+    writer.append_locked(&[(Timestamp::now(), Entry::Erased { from, until, lines, gaps })])?;
+    for (_, path) in folder.list()? {
+        let texts = read(&folder, &path)?;
+        if let Some(bytes) = without(&texts, inside)? {
+            state::replace(&path, &bytes).map_err(|e| folder.failed(&path, e))?;
+        }
+    }
+    writer.forget_end();
+    Ok(lines)
+}
+
+fn read(folder: &Folder, path: &PathBuf) -> Result<Vec<Text>, LedgerError> {
+    let bytes = fs::read(path).map_err(|e| folder.failed(path, e))?;
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(&bytes).split(|b| *b == b'\n');
+    Ok(lines.map(|text| (text.to_vec(), line::read(text))).collect())
+}
+
+/// Neighbouring lines that are erased together. A line that cannot be read is left as it is.
+fn groups(texts: &[Text], inside: impl Fn(&Line) -> bool) -> Vec<&[Text]> {
+    let erased = |text: &Text| text.1.as_ref().is_some_and(&inside);
+    texts.chunk_by(|a, b| erased(a) == erased(b)).collect()
+}
+
+fn gap(group: &[Text]) -> Option<(Gap, Digest)> {
+    let (first, last) = (group.first()?, group.last()?);
+    let end = last_of(last.1.as_ref()?, &last.0);
+    let first = first.1.as_ref()?;
+    Some((Gap { n: first.n, to: end.n, hash: end.hash }, first.prev))
+}
+
+fn runs(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Vec<Gap> {
+    let erased = |group: &&[Text]| group[0].1.as_ref().is_some_and(inside);
+    groups(texts, inside).into_iter().filter(erased).filter_map(|group| Some(gap(group)?.0)).collect()
+}
+
+/// The file's new content; none if nothing in it is erased.
+fn without(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Result<Option<Vec<u8>>, LedgerError> {
+    let (mut bytes, mut changed) = (Vec::new(), false);
+    for group in groups(texts, inside) {
+        let erased = group[0].1.as_ref().is_some_and(inside);
+        if let Some((Gap { n, to, hash }, prev)) = gap(group).filter(|_| erased) {
+            changed = true;
+            let text = line::write(n, Timestamp::now(), prev, &Entry::Gap { to, hash })
+                .map_err(|e| LedgerError::Damaged(format!("a gap cannot be written ({e})")))?;
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(b'\n');
+        } else {
+            for (text, _) in group {
+                bytes.extend_from_slice(text);
+                bytes.push(b'\n');
+            }
+        }
+    }
+    Ok(changed.then_some(bytes))
+}

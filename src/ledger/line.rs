@@ -1,0 +1,167 @@
+//! An entry as a line of JSON: `{"n":…,"t":…,"kind":…,…,"salt":…,"prev":…,"sum":…}`.
+//!
+//! `prev` is the SHA-256 of the line before it, without its newline; of line 1, 64 zeros. `salt` is
+//! random, so that nobody can find an erased line by trying what may have stood there. `sum` is the
+//! beginning of the SHA-256 of all that stands before it: it says which of two lines was changed.
+
+use super::entry::Entry;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::io::{self, Read};
+
+/// A SHA-256, written as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// What line 1 carries.
+    pub const ZERO: Digest = Digest([0; 32]);
+
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest(Sha256::digest(bytes).into())
+    }
+
+    /// Of all that can be read.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub fn of_reader(mut from: impl Read) -> io::Result<Digest> {
+        let mut hash = Sha256::new();
+        let mut block = vec![0; 64 * 1024];
+        loop {
+            match from.read(&mut block) {
+                Ok(0) => return Ok(Digest(hash.finalize().into())),
+                Ok(count) => hash.update(&block[..count]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Digest, &'static str> {
+        let wrong = "a SHA-256 has 64 hexadecimal digits";
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()) {
+            return Err(wrong);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong)?;
+        }
+        Ok(Digest(bytes))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Digest, &'static str> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+/// No line is longer.
+pub const LONGEST: usize = 64 * 1024;
+/// `,"sum":"12345678"}`
+const SUM: usize = 18;
+
+/// A line, read.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Line {
+    /// Its number; the first is 1.
+    pub n: u64,
+    /// When it was recorded.
+    pub t: Timestamp,
+    /// The link to the line before.
+    pub prev: Digest,
+    /// What happened; none if a later version of undertone wrote it.
+    #[serde(skip)]
+    pub entry: Option<Entry>,
+}
+
+/// Writes a line, without its newline.
+///
+/// # Errors
+/// When the entry cannot be written as JSON, which no entry is known to do.
+pub fn write(n: u64, t: Timestamp, prev: Digest, entry: &Entry) -> Result<String, serde_json::Error> {
+    let body = serde_json::to_string(entry)?;
+    let inner = body.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&body);
+    let salt: u64 = rand::random();
+    let head = format!("{{\"n\":{n},\"t\":\"{t}\",{inner},\"salt\":\"{salt:016x}\",\"prev\":\"{prev}\"");
+    let sum = sum(head.as_bytes());
+    Ok(format!("{head},\"sum\":\"{sum}\"}}"))
+}
+
+/// Reads a line, without its newline. None if it is none, or was changed.
+pub fn read(bytes: &[u8]) -> Option<Line> {
+    let end = bytes.len().checked_sub(SUM)?;
+    let (head, tail) = bytes.split_at(end);
+    if bytes.len() > LONGEST || tail != format!(",\"sum\":\"{}\"}}", sum(head)).as_bytes() {
+        return None;
+    }
+    let mut line: Line = serde_json::from_slice(bytes).ok()?;
+    line.entry = serde_json::from_slice(bytes).ok();
+    Some(line)
+}
+
+fn sum(head: &[u8]) -> String {
+    let mut text = Digest::of(head).to_string();
+    text.truncate(8);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_back_and_no_bit_of_it_may_change() {
+        let entry = Entry::Lost { lines: 3 };
+        let (t, prev) = (Timestamp::from_second(1_000_000).unwrap(), Digest::of(b"before"));
+        let text = write(7, t, prev, &entry).unwrap();
+        let line = read(text.as_bytes()).unwrap();
+        assert_eq!(line, Line { n: 7, t, prev, entry: Some(entry.clone()) });
+        for place in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[place] ^= 1;
+            assert_eq!(read(&changed), None, "{place}");
+            assert_eq!(read(&text.as_bytes()[..place]), None);
+        }
+        assert_ne!(write(7, t, prev, &entry).unwrap(), text, "no two lines are alike");
+    }
+
+    #[test]
+    fn the_digest_is_that_of_others() {
+        // printf abc | sha256sum
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of(b"abc").to_string(), abc);
+        assert_eq!(Digest::of_reader(&b"abc"[..]).unwrap(), abc.parse().unwrap());
+        assert!(abc.to_uppercase().parse::<Digest>().is_err());
+    }
+}

@@ -1,0 +1,225 @@
+//! The daemon's recorder: a thread that writes, so that no disk, however slow, full or read-only, holds
+//! up the runtime or the listener.
+//!
+//! In: entries, through a bounded queue. Out: lines, and a sentence when they cannot be written. What
+//! cannot be written waits, up to [`WAITING`]; beyond that it is counted, and the count is recorded.
+
+use super::LedgerError;
+use super::entry::Entry;
+use super::writer::Writer;
+use crate::config::{self, Fsync};
+use jiff::Timestamp;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Entries that may wait for the disk.
+const WAITING: usize = 4096;
+/// Entries that may wait for the thread.
+const QUEUE: usize = 256;
+/// How often a disk that refuses is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// How long lines are collected before they are written together.
+const COLLECT: Duration = Duration::from_millis(200);
+
+/// A sentence about the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What fails, or works again.
+    pub message: String,
+    /// It works again.
+    pub recovered: bool,
+}
+
+enum Order {
+    Record(Timestamp, Box<Entry>),
+    End(oneshot::Sender<()>),
+}
+
+/// The entrance to the record. Never waits.
+pub struct Recorder {
+    orders: Option<SyncSender<Order>>,
+    /// Entries that found the thread too slow.
+    dropped: u64,
+}
+
+impl Recorder {
+    /// Starts the thread. `started` is made of whether the daemon before ended well, and is the first
+    /// line. Without a state folder nothing is recorded.
+    pub fn start(
+        state: Option<&Path>,
+        rules: &config::Ledger,
+        started: impl FnOnce(bool) -> Entry + Send + 'static,
+        told: mpsc::Sender<Told>,
+    ) -> Recorder {
+        let Some(state) = state else { return Recorder { orders: None, dropped: 0 } };
+        let (orders, queue) = sync_channel(QUEUE);
+        let work = Work {
+            writer: Writer::new(state, rules),
+            rules: rules.clone(),
+            waiting: VecDeque::new(),
+            lost: 0,
+            problem: None,
+            retry: None,
+            unsynced: None,
+            told,
+        };
+        let thread = std::thread::Builder::new().name("record".into());
+        match thread.spawn(move || work.run(started, &queue)) {
+            Ok(_) => Recorder { orders: Some(orders), dropped: 0 },
+            Err(e) => {
+                tracing::warn!("nothing is recorded: the thread for it cannot be started: {e}");
+                Recorder { orders: None, dropped: 0 }
+            }
+        }
+    }
+
+    /// Records an entry, now.
+    pub fn record(&mut self, entry: Entry) {
+        let Some(orders) = &self.orders else { return };
+        let now = Timestamp::now();
+        if self.dropped > 0
+            && orders.try_send(Order::Record(now, Box::new(Entry::Lost { lines: self.dropped }))).is_ok()
+        {
+            self.dropped = 0;
+        }
+        if orders.try_send(Order::Record(now, Box::new(entry))).is_err() {
+            self.dropped += 1;
+        }
+    }
+
+    /// Writes what waits and ends, but takes no longer than this.
+    pub async fn end(&mut self, limit: Duration) {
+        let Some(orders) = self.orders.take() else { return };
+        let (done, ended) = oneshot::channel();
+        if orders.try_send(Order::End(done)).is_ok() {
+            let _ = tokio::time::timeout(limit, ended).await;
+        }
+    }
+}
+
+struct Work {
+    writer: Writer,
+    rules: config::Ledger,
+    waiting: VecDeque<(Timestamp, Entry)>,
+    /// Entries that were given up since the disk refuses.
+    lost: u64,
+    problem: Option<String>,
+    /// When a disk that refuses is tried again.
+    retry: Option<Instant>,
+    /// Since when lines are in the file and perhaps not on the disk.
+    unsynced: Option<Instant>,
+    told: mpsc::Sender<Told>,
+}
+
+impl Work {
+    fn run(mut self, started: impl FnOnce(bool) -> Entry, queue: &Receiver<Order>) {
+        let opened = self.writer.open();
+        let clean = opened.is_ok() && self.writer.ended_clean();
+        self.outcome(opened);
+        self.waiting.push_back((Timestamp::now(), started(clean)));
+        self.write();
+        loop {
+            match queue.recv_timeout(self.patience()) {
+                Ok(Order::Record(t, entry)) => self.take(t, *entry),
+                Ok(Order::End(done)) => {
+                    self.retry = None;
+                    self.write();
+                    self.sync();
+                    let _ = done.send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let urgent = self.waiting.iter().any(|(_, entry)| entry.urgent());
+            let old = self
+                .waiting
+                .front()
+                .is_some_and(|(t, _)| Timestamp::now().duration_since(*t).unsigned_abs() >= COLLECT);
+            if urgent || old || self.rules.fsync == Fsync::Always {
+                self.write();
+            }
+            let due = Duration::from_secs_f64(self.rules.fsync_seconds);
+            if self.unsynced.is_some_and(|since| since.elapsed() >= due) {
+                self.sync();
+            }
+        }
+    }
+
+    /// How long the thread may sleep: an idle record wakes nobody.
+    fn patience(&self) -> Duration {
+        match (self.waiting.is_empty(), self.retry, self.unsynced) {
+            (false, None, _) => COLLECT,
+            (false, Some(_), _) | (_, _, Some(_)) => Duration::from_secs(1),
+            _ => Duration::from_secs(3600),
+        }
+    }
+
+    fn take(&mut self, t: Timestamp, entry: Entry) {
+        if self.waiting.len() >= WAITING {
+            self.waiting.pop_front();
+            self.lost += 1;
+        }
+        self.waiting.push_back((t, entry));
+    }
+
+    fn write(&mut self) {
+        if self.waiting.is_empty() || self.retry.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let urgent = self.waiting.iter().any(|(_, entry)| entry.urgent());
+        if self.lost > 0 {
+            self.waiting.push_front((Timestamp::now(), Entry::Lost { lines: self.lost }));
+        }
+        let written = self.writer.append(self.waiting.make_contiguous());
+        if written.is_ok() {
+            self.waiting.clear();
+            self.lost = 0;
+            self.unsynced.get_or_insert_with(Instant::now);
+        } else if self.lost > 0 {
+            self.waiting.pop_front();
+        }
+        let well = written.is_ok();
+        self.outcome(written);
+        if well && (urgent || self.rules.fsync == Fsync::Always) {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced.take().is_some() {
+            let synced = self.writer.settle(self.rules.fsync != Fsync::Never);
+            self.outcome(synced);
+        }
+    }
+
+    /// Tells once when the disk begins to refuse, and once when it takes lines again.
+    fn outcome(&mut self, outcome: Result<(), LedgerError>) {
+        match outcome {
+            Ok(()) => {
+                self.retry = None;
+                if self.problem.take().is_some() {
+                    self.tell("the record is written again".into(), true);
+                }
+            }
+            Err(e) => {
+                self.retry = Some(Instant::now() + TRY_AGAIN);
+                let message = format!("{e}; listening goes on, and lines wait until they can be written");
+                // Another program that writes is no trouble unless it lasts: the retry will show.
+                if self.problem.is_none() && !matches!(e, LedgerError::Locked { .. }) {
+                    self.problem = Some(message.clone());
+                    self.tell(message, false);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, message: String, recovered: bool) {
+        if self.told.try_send(Told { message, recovered }).is_err() {
+            tracing::debug!("nobody took a sentence about the record");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Looks whether the record is as it was written, and says where it is not.
+//!
+//! What it cannot see: somebody who may write the folder can write a whole new record, chain, head and
+//! all. A hash of the chain that was noted elsewhere shows that, too ([`Report::holds`]).
+
+use super::LedgerError;
+use super::entry::{Entry, Gap};
+use super::files::{Folder, Head};
+use super::line::{self, Digest, LONGEST};
+use super::writer::last_of;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// The line in the file, from 1 on; 0: the file as a whole.
+    pub line: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Files.
+    pub files: u64,
+    /// Lines that are there.
+    pub lines: u64,
+    /// When the first was recorded.
+    pub first: Option<Timestamp>,
+    /// When the last was recorded.
+    pub last: Option<Timestamp>,
+    /// Number and hash of the last line.
+    pub head: Option<(u64, Digest)>,
+    /// Lines that were erased on somebody's wish.
+    pub erased: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What is right, but should be known.
+    pub notes: Vec<String>,
+    /// Whether the hash that was asked for is in the chain.
+    pub holds: Option<bool>,
+}
+
+impl Report {
+    /// Nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.findings.is_empty() && self.holds != Some(false)
+    }
+}
+
+/// Goes through the record below a state folder; `known` is a hash that must be in the chain.
+///
+/// # Errors
+/// When it cannot be read. What was changed is no error: it is in the report.
+pub fn verify(state: &Path, known: Option<Digest>) -> Result<Report, LedgerError> {
+    let folder = Folder::below(state);
+    let files = folder.list()?;
+    let _lock = if folder.path().is_dir() { Some(folder.lock(false)?) } else { None };
+    let head = folder.head();
+    let mut walk = Walk {
+        report: Report { holds: known.map(|_| false), ..Report::default() },
+        head,
+        known,
+        ..Walk::default()
+    };
+    for (_, path) in &files {
+        walk.file(&folder, path)?;
+    }
+    Ok(walk.end(folder.path()))
+}
+
+#[derive(Default)]
+struct Walk {
+    report: Report,
+    head: Option<Head>,
+    known: Option<Digest>,
+    /// The end of the chain so far; its hash is none behind a line that cannot be trusted.
+    end: Option<(u64, Option<Digest>)>,
+    /// Hash of the line that the head names, and whether it is a stop.
+    at_head: Option<(Digest, bool)>,
+    /// Numbers that are missing, with the place where that was seen.
+    missing: BTreeMap<u64, (PathBuf, u64)>,
+    seen_late: BTreeSet<u64>,
+    gaps: Vec<(Gap, PathBuf, u64)>,
+    confirmed: HashSet<Gap>,
+    retired: Vec<Head>,
+    first: Option<(u64, Digest, PathBuf)>,
+}
+
+impl Walk {
+    fn find(&mut self, file: &Path, line: u64, what: impl Into<String>) {
+        self.report.findings.push(Finding { file: file.into(), line, what: what.into() });
+    }
+
+    fn file(&mut self, folder: &Folder, path: &Path) -> Result<(), LedgerError> {
+        self.report.files += 1;
+        let failed = |e| folder.failed(path, e);
+        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+        let mut bytes = Vec::new();
+        for number in 1.. {
+            bytes.clear();
+            let limit = LONGEST as u64 + 2;
+            let count = loop {
+                match reader.by_ref().take(limit).read_until(b'\n', &mut bytes) {
+                    Ok(count) => break count,
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(e) => return Err(failed(e)),
+                }
+            };
+            if count == 0 {
+                break;
+            }
+            match bytes.strip_suffix(b"\n") {
+                Some(text) => self.line(path, number, text),
+                None if count as u64 == limit => {
+                    self.find(path, number, "this is no line of the record: it is far too long");
+                    self.end = self.end.map(|(n, _)| (n, None));
+                }
+                None => self.find(path, number, "the last line is unfinished: it was cut, or the power was"),
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, path: &Path, number: u64, bytes: &[u8]) {
+        let Some(read) = line::read(bytes) else {
+            let n = self.end.map_or(String::new(), |(n, _)| format!(" (number {})", n + 1));
+            self.find(path, number, format!("the line was changed{n}"));
+            self.end = self.end.map(|(n, _)| (n + 1, None));
+            return;
+        };
+        let last = last_of(&read, bytes);
+        self.report.lines += 1;
+        self.report.first.get_or_insert(read.t);
+        self.report.last = Some(read.t);
+        match self.end {
+            None => self.first = Some((read.n, read.prev, path.into())),
+            Some((n, _)) if read.n <= n => {
+                self.seen_late.insert(read.n);
+                let what = format!("line number {} stands behind number {n}: it was moved or copied", read.n);
+                self.find(path, number, what);
+                return;
+            }
+            Some((n, _)) if read.n > n + 1 => {
+                (n + 1..read.n).take(10_000).for_each(|gone| {
+                    self.missing.insert(gone, (path.into(), number));
+                });
+            }
+            Some((_, Some(hash))) if hash != read.prev => {
+                let what = format!(
+                    "the chain is broken between number {} and number {}: one of them was changed, checksum included",
+                    read.n - 1,
+                    read.n
+                );
+                self.find(path, number, what);
+            }
+            Some(_) => {}
+        }
+        self.end = Some((last.n, Some(last.hash)));
+        self.report.head = Some((last.n, last.hash));
+        if self.head.is_some_and(|head| head.n == last.n) {
+            self.at_head = Some((last.hash, matches!(read.entry, Some(Entry::Stopped {}))));
+        }
+        if self.known == Some(last.hash) || self.known == Some(read.prev) {
+            self.report.holds = Some(true);
+        }
+        match read.entry {
+            Some(Entry::Gap { to, hash }) => {
+                self.report.lines -= 1;
+                self.report.erased += to + 1 - read.n.min(to);
+                self.gaps.push((Gap { n: read.n, to, hash }, path.into(), number));
+            }
+            Some(Entry::Erased { gaps, from, until, lines }) => {
+                self.confirmed.extend(gaps);
+                let note =
+                    format!("{}: {lines} lines of {from} to {until} were erased on somebody's wish", read.t);
+                self.report.notes.push(note);
+            }
+            Some(Entry::Retired { to, hash }) => self.retired.push(Head { n: to, hash }),
+            Some(Entry::Repaired { cut_bytes, missing_lines }) => {
+                let mut note = format!(
+                    "{}: the end was mended; {cut_bytes} bytes of an unfinished line were cut off",
+                    read.t
+                );
+                if missing_lines > 0 {
+                    note += &format!(", and {missing_lines} lines that had been there for sure were GONE");
+                }
+                self.report.notes.push(note);
+            }
+            Some(Entry::Lost { lines }) => {
+                self.report.notes.push(format!("{}: {lines} lines could not be written", read.t));
+            }
+            _ => {}
+        }
+    }
+
+    fn end(mut self, folder: &Path) -> Report {
+        self.beginning();
+        self.gaps_are_confirmed();
+        // What stands elsewhere is moved, not missing.
+        let late = std::mem::take(&mut self.seen_late);
+        let missing: Vec<_> =
+            std::mem::take(&mut self.missing).into_iter().filter(|(n, _)| !late.contains(n)).collect();
+        for run in missing.chunk_by(|(a, _), (b, _)| a + 1 == *b) {
+            let (from, (path, number)) = &run[0];
+            let to = run[run.len() - 1].0;
+            let what = if to == *from {
+                format!("number {from} is missing")
+            } else {
+                format!("numbers {from} to {to} are missing")
+            };
+            self.find(path, *number, format!("in front of this line, {what}"));
+        }
+        self.the_end(folder);
+        self.report
+    }
+
+    fn beginning(&mut self) {
+        let Some((n, prev, path)) = self.first.take() else { return };
+        let known = if n == 1 {
+            prev == Digest::ZERO
+        } else {
+            self.retired.iter().any(|head| head.n + 1 == n && head.hash == prev)
+        };
+        if n > 1 && known {
+            self.report.notes.push(format!("lines up to number {} were removed because of their age", n - 1));
+        } else if !known {
+            self.find(
+                &path,
+                1,
+                format!(
+                    "the record begins with number {n}, and nothing says that what was before it was retired"
+                ),
+            );
+        }
+    }
+
+    fn gaps_are_confirmed(&mut self) {
+        for (gap, path, number) in std::mem::take(&mut self.gaps) {
+            if !self.confirmed.remove(&gap) {
+                let what = format!(
+                    "numbers {} to {} are said to be erased, but no erasure is recorded",
+                    gap.n, gap.to
+                );
+                self.find(&path, number, what);
+            }
+        }
+    }
+
+    fn the_end(&mut self, folder: &Path) {
+        let file = folder.join("head");
+        let last = self.end.map_or(0, |(n, _)| n);
+        match self.head {
+            None if last == 0 => self.report.notes.push("there is no record yet".into()),
+            None => self.find(
+                &file,
+                0,
+                "the head is missing or was changed: nobody can tell whether lines are missing at the end",
+            ),
+            Some(head) if last < head.n => {
+                let what = format!(
+                    "lines are missing at the end: number {} was on the disk, and the last is number {last}",
+                    head.n
+                );
+                self.find(&file, 0, what);
+            }
+            Some(head) => match self.at_head {
+                Some((hash, _)) if hash != head.hash => {
+                    self.find(&file, 0, format!("number {} is not the line that was confirmed", head.n));
+                }
+                Some((_, true)) if last > head.n => {
+                    let what = format!(
+                        "{} lines were appended after undertone had stopped, by somebody else",
+                        last - head.n
+                    );
+                    self.find(&file, 0, what);
+                }
+                _ if last > head.n => self.report.notes.push(format!(
+                    "the last {} lines are not confirmed yet (written a moment ago, or before a power cut)",
+                    last - head.n
+                )),
+                _ => {}
+            },
+        }
+    }
+}

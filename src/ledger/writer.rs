@@ -1,0 +1,295 @@
+//! Appends lines: repairs the end after a power cut, begins new files, removes old ones.
+//!
+//! Several programs may write (the daemon, `undertone consent`, `undertone ledger erase`): each takes the
+//! folder's lock for a batch, and looks first whether the head is still its own.
+
+use super::LedgerError;
+use super::entry::Entry;
+use super::files::{Folder, Head};
+use super::line::{self, Digest, Line};
+use crate::config;
+use crate::state::belong_to_folder;
+use jiff::{SignedDuration, Timestamp};
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Where the chain goes on.
+struct End {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    /// When the file's first line was recorded.
+    began: Timestamp,
+    /// The last line.
+    last: Head,
+}
+
+/// Writes the record of one state folder.
+pub struct Writer {
+    folder: Folder,
+    rules: config::Ledger,
+    end: Option<End>,
+    /// The head as this writer last wrote or read it.
+    head: Option<Head>,
+    /// The last line was a stop.
+    clean: bool,
+    retired_at: Option<Timestamp>,
+}
+
+impl Writer {
+    /// A writer for the record below this state folder. Touches nothing yet.
+    pub fn new(state: &Path, rules: &config::Ledger) -> Writer {
+        Writer {
+            folder: Folder::below(state),
+            rules: rules.clone(),
+            end: None,
+            head: None,
+            clean: true,
+            retired_at: None,
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Finds the end of the record, and mends it if it must be.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn open(&mut self) -> Result<(), LedgerError> {
+        self.append(&[])
+    }
+
+    /// Whether the last line is the stop of a daemon, or there is no line at all.
+    pub fn ended_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// Appends entries, each with the moment at which it happened. They are in the file when this
+    /// returns, though perhaps not on the disk: see [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// See [`LedgerError`]; no line of these is in the file then.
+    pub fn append(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {
+        self.folder.make()?;
+        let _lock = self.folder.lock(true)?;
+        self.find_end()?;
+        self.write(entries)?;
+        self.retire()
+    }
+
+    /// Forces all lines onto the disk, and then says so in the head.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn sync(&mut self) -> Result<(), LedgerError> {
+        self.settle(true)
+    }
+
+    /// Says in the head what was written, whether it is on the disk or not.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn settle(&mut self, sync: bool) -> Result<(), LedgerError> {
+        let _lock = self.folder.lock(true)?;
+        self.find_end()?;
+        self.confirm(sync)
+    }
+
+    /// What [`settle`](Self::settle) does, with the lock held.
+    fn confirm(&mut self, sync: bool) -> Result<(), LedgerError> {
+        let Some(end) = &self.end else { return Ok(()) };
+        if self.head == Some(end.last) {
+            return Ok(());
+        }
+        if sync {
+            end.file.sync_data().map_err(|e| self.folder.failed(&end.path, e))?;
+        }
+        self.folder.set_head(end.last, sync)?;
+        self.head = Some(end.last);
+        Ok(())
+    }
+
+    /// Appends with the lock held, and confirms; for the erasure.
+    pub(super) fn append_locked(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {
+        self.find_end()?;
+        self.write(entries)?;
+        self.confirm(true)
+    }
+
+    /// Files are about to be replaced: the next append finds the end anew.
+    pub(super) fn forget_end(&mut self) {
+        self.end = None;
+    }
+
+    /// Makes `self.end` the true end of the chain, if there is any line.
+    fn find_end(&mut self) -> Result<(), LedgerError> {
+        let head = self.folder.head();
+        // Another program may have appended without confirming, erased, or begun another file.
+        let known = self.end.as_ref().is_some_and(|end| {
+            let (own, there) = (end.file.metadata(), fs::metadata(&end.path));
+            own.and_then(|own| Ok((own, there?)))
+                .is_ok_and(|(own, there)| own.ino() == there.ino() && there.len() == end.bytes)
+        });
+        if known && head == self.head {
+            return Ok(());
+        }
+        self.end = None;
+        self.head = head;
+        let files = self.folder.list()?;
+        let (mut cut_bytes, mut missing_lines) = (0, 0);
+        for (_, path) in files.iter().rev() {
+            let (end, cut) = self.end_of(path)?;
+            cut_bytes += cut;
+            if let Some((end, line)) = end {
+                self.clean = matches!(line.entry, Some(Entry::Stopped {}));
+                self.end = Some(end);
+                break;
+            }
+            fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
+        }
+        let last = self.end.as_ref().map_or(0, |end| end.last.n);
+        if let Some(head) = head {
+            missing_lines = head.n.saturating_sub(last);
+        }
+        if cut_bytes > 0 || missing_lines > 0 || (self.end.is_some() && head.is_none()) {
+            self.clean = false;
+            let repaired = Entry::Repaired { cut_bytes, missing_lines };
+            self.write(&[(Timestamp::now(), repaired)])?;
+            self.confirm(true)?;
+        }
+        Ok(())
+    }
+
+    /// The last good line of a file, behind which all is cut off; and how much that was.
+    fn end_of(&self, path: &Path) -> Result<(Option<(End, Line)>, u64), LedgerError> {
+        let failed = |e| self.folder.failed(path, e);
+        let mut file = File::options().read(true).append(true).open(path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let whole = bytes.len();
+        let good = loop {
+            let Some(newline) = bytes.iter().rposition(|b| *b == b'\n') else {
+                bytes.clear();
+                break None;
+            };
+            bytes.truncate(newline);
+            let start = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |place| place + 1);
+            if let Some(line) = line::read(&bytes[start..]) {
+                let last = last_of(&line, &bytes[start..]);
+                bytes.push(b'\n');
+                break Some((line, last));
+            }
+            bytes.truncate(start);
+        };
+        let cut = (whole - bytes.len()) as u64;
+        if cut > 0 {
+            file.set_len(bytes.len() as u64).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        let end = good.map(|(line, last)| {
+            let first = bytes.split(|b| *b == b'\n').next().and_then(line::read);
+            let began = first.map_or(line.t, |first| first.t);
+            let end = End { file, path: path.into(), bytes: bytes.len() as u64, began, last };
+            (end, line)
+        });
+        Ok((end, cut))
+    }
+
+    fn write(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let now = entries[0].0;
+        let days = SignedDuration::from_hours(24 * i64::from(self.rules.max_file_days));
+        let full = self.end.as_ref().is_some_and(|end| {
+            end.bytes >= u64::from(self.rules.max_file_kb) * 1000 || now.duration_since(end.began) >= days
+        });
+        if full {
+            self.confirm(true)?; // the file before is never touched again
+        }
+        let mut last = self.end.as_ref().map_or(Head { n: 0, hash: Digest::ZERO }, |end| end.last);
+        let first = last.n + 1;
+        let mut text = String::new();
+        for (t, entry) in entries {
+            let line = line::write(last.n + 1, *t, last.hash, entry)
+                .map_err(|e| LedgerError::Damaged(format!("an entry cannot be written ({e})")))?;
+            last = Head { n: last.n + 1, hash: Digest::of(line.as_bytes()) };
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if full || self.end.is_none() {
+            let path = self.folder.file(first);
+            let make = || {
+                let file =
+                    File::options().read(true).append(true).create_new(true).mode(0o640).open(&path)?;
+                belong_to_folder(&file, self.folder.path());
+                File::open(self.folder.path())?.sync_all()?;
+                Ok(file)
+            };
+            let file = make().map_err(|e| self.folder.failed(&path, e))?;
+            // Its last line is none yet: if the write below fails, the file is empty and is removed.
+            let before = last_before(first, &self.end);
+            self.end = Some(End { file, path, bytes: 0, began: now, last: before });
+        }
+        let Some(end) = &mut self.end else { return Ok(()) };
+        if let Err(e) = end.file.write_all(text.as_bytes()) {
+            // Half a line must not stay; a full disk lets a file shrink.
+            let (path, empty) = (end.path.clone(), end.bytes == 0);
+            let _ = end.file.set_len(end.bytes);
+            self.end = None;
+            if empty {
+                let _ = fs::remove_file(&path);
+            }
+            return Err(self.folder.failed(&path, e));
+        }
+        end.bytes += text.len() as u64;
+        end.last = last;
+        if let Some((_, entry)) = entries.last() {
+            self.clean = matches!(entry, Entry::Stopped {});
+        }
+        Ok(())
+    }
+
+    /// Removes files whose last line is too old; looks once an hour.
+    fn retire(&mut self) -> Result<(), LedgerError> {
+        let now = Timestamp::now();
+        if self.retired_at.is_some_and(|at| now.duration_since(at) < SignedDuration::from_hours(1)) {
+            return Ok(());
+        }
+        self.retired_at = Some(now);
+        let keep = SignedDuration::from_hours(24 * i64::from(self.rules.keep_days));
+        let mut files = self.folder.list()?;
+        files.pop(); // lines are appended to it
+        for (_, path) in files {
+            let bytes = fs::read(&path).map_err(|e| self.folder.failed(&path, e))?;
+            let last = bytes.strip_suffix(b"\n").and_then(|b| b.rsplit(|b| *b == b'\n').next());
+            let Some((t, last)) = last.and_then(|b| line::read(b).map(|line| (line.t, last_of(&line, b))))
+            else {
+                break; // damaged: `verify` tells, and it stays as evidence
+            };
+            if now.duration_since(t) < keep {
+                break;
+            }
+            self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
+            self.confirm(true)?;
+            fs::remove_file(&path).map_err(|e| self.folder.failed(&path, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// The end of the chain that a line stands for: a gap stands for the last line that was erased.
+pub(super) fn last_of(line: &Line, bytes: &[u8]) -> Head {
+    match line.entry {
+        Some(Entry::Gap { to, hash }) => Head { n: to, hash },
+        _ => Head { n: line.n, hash: Digest::of(bytes) },
+    }
+}
+
+fn last_before(first: u64, end: &Option<End>) -> Head {
+    end.as_ref().map_or(Head { n: first - 1, hash: Digest::ZERO }, |end| end.last)
+}

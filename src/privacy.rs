@@ -1,0 +1,236 @@
+//! What this sensor hears, keeps and tells, in words that a visitor can read.
+//!
+//! In: the configuration in force, and consent as it stands. Out: a page of plain text. Nothing in it is
+//! fixed that the configuration can change: it says what this sensor does, not what one could do.
+
+use crate::audio::SAMPLE_RATE;
+use crate::config::Config;
+use crate::consent::Standing;
+use crate::events::Consent;
+use crate::features::{FRAMES, HOP};
+use crate::state;
+use jiff::tz::TimeZone;
+use std::fmt::Write as _;
+
+/// Width of the page.
+const WIDTH: usize = 96;
+
+/// The page.
+pub fn page(config: &Config, standing: &Standing) -> String {
+    let mut page = Page(String::new());
+    let zone = TimeZone::system();
+    page.title(&format!("This room has a voice sensor: undertone, named {:?}", config.node));
+    page.say(match standing.listening.consent {
+        Consent::Granted => "The microphone is open now.".into(),
+        Consent::Withheld => {
+            format!("The microphone is closed now: listening is {}.", standing.listening.sentence(&zone))
+        }
+    });
+    page.say(match standing.transcription.consent {
+        _ if recogniser(config).is_none() => {
+            "No speech recogniser is set up: no words are recognised.".to_owned()
+        }
+        Consent::Granted if standing.listening.consent == Consent::Granted => {
+            "Words are recognised: see below.".into()
+        }
+        Consent::Granted => "Words would be recognised if the microphone were open: see below.".into(),
+        Consent::Withheld => {
+            format!("Words are not recognised: transcription is {}.", standing.transcription.sentence(&zone))
+        }
+    });
+    heard(&mut page, config);
+    kept(&mut page, config);
+    told(&mut page, config);
+    stop(&mut page, config);
+    law(&mut page);
+    page.0
+}
+
+fn heard(page: &mut Page, config: &Config) {
+    page.title("What is heard");
+    page.say(format!(
+        "While listening is granted, the microphone ({}) is always on. A program on this machine finds out when \
+         somebody speaks, and guesses from the sound of each sentence which of six words fits best: neutral, happy, \
+         fear, disgust, anger, sad. It does not know who speaks. Such guesses are often wrong, most of all for \
+         children, for languages and voices that it was not made from, and with more than one person speaking.",
+        config.audio.device
+    ));
+}
+
+fn kept(page: &mut Page, config: &Config) {
+    page.title("What is kept, and for how long");
+    let window = (FRAMES * HOP) as f64 / f64::from(SAMPLE_RATE);
+    let c = &config.cascade;
+    let seconds = c.max_segment_seconds + c.pre_roll_seconds + c.min_silence_seconds + 2.0 * window;
+    page.item(format!(
+        "Sound: the last {:.0} seconds, in memory only, overwritten by what follows. Up to {:.0} seconds more wait \
+         there while the machine is busy. It is never written to a disk by this program. When listening is withdrawn \
+         it is overwritten at once.",
+        seconds.ceil(),
+        config.audio.ring_seconds.ceil()
+    ));
+    match state::folder(config) {
+        None => page.item("A record of decisions: none is kept."),
+        Some(folder) => page.item(format!(
+                "A record of decisions: when somebody spoke, which emotion was guessed, whether the recogniser was woken, \
+                 and who changed consent. No sound, no words. For about {} days, in {} on this machine; whoever may \
+                 administer it can read it. It can be erased for any span of time (`undertone ledger erase`).",
+                config.ledger.keep_days,
+                folder.join("ledger").display()
+            )),
+    }
+    page.item(
+        "The home hub, and whatever else receives the messages below, may keep them for as long as it is set to. Ask who \
+         runs it.",
+    );
+}
+
+fn told(page: &mut Page, config: &Config) {
+    page.title("What is sent, where, and who can see it");
+    let mqtt = &config.mqtt;
+    let place = match mqtt.broker.as_str() {
+        "embedded" => format!("a broker inside this program, at {}", mqtt.embedded_listen),
+        url => format!("the message broker {url}"),
+    };
+    let way = match mqtt.broker.as_str() {
+        "embedded" if loopback(&mqtt.embedded_listen) => "It does not leave this machine on the way there.",
+        url if url.starts_with("mqtts://") => "On the way it is encrypted.",
+        url if url.strip_prefix("mqtt://").is_some_and(on_this_machine) => {
+            "It does not leave this machine on the way there."
+        }
+        _ => "On the way it is NOT encrypted: whoever is in the same network can read along.",
+    };
+    page.item(format!(
+        "That somebody speaks, when, and the guessed emotion with its probabilities: to {place}, under {}/{}/. Whoever may \
+         read there sees it, the home hub first of all. {way}",
+        mqtt.prefix, config.node
+    ));
+    let Some(recogniser) = recogniser(config) else {
+        page.item("Sound: to nobody. No recogniser is set up.");
+        return;
+    };
+    page.item(format!(
+        "Sound of single sentences, {:.1} to {:.0} seconds each, only while transcription is granted: to {recogniser}. What it does \
+         with them is up to whoever set it up.",
+        config.asr.min_seconds, config.asr.max_seconds,
+    ));
+    page.item(if config.asr.publish_transcript {
+        format!(
+            "The recognised words: to the same broker, under {}/{}/transcript. They are not kept there by this program.",
+            mqtt.prefix, config.node
+        )
+    } else {
+        "The recognised words: to nobody, by this program; the recogniser itself has them.".to_owned()
+    });
+}
+
+fn stop(page: &mut Page, config: &Config) {
+    page.title("How to switch it off");
+    page.item(
+        "At the machine: `undertone consent revoke all`, or `undertone consent guest 3h` for a visit. The microphone is closed \
+         within a second, not just muted.",
+    );
+    page.item(if config.consent.remote_grant {
+        "In the home hub: the consent switches. They can also grant it (consent.remote_grant is set)."
+    } else {
+        "In the home hub: the consent switches. They can only take consent away; it is given back at the machine."
+    });
+    if !config.consent.quiet_hours.is_empty() {
+        let hours: Vec<String> = config.consent.quiet_hours.iter().map(ToString::to_string).collect();
+        page.item(format!("By itself, every day: {}.", hours.join(", ")));
+    }
+    page.item(if config.consent.guest_ends_by_itself {
+        "A visit with a time ends by itself, and the microphone may then open again."
+    } else {
+        "When the time of a visit is over, the microphone stays closed until somebody says otherwise."
+    });
+    page.item("Or ask whoever lives here. Nobody needs to give a reason.");
+}
+
+/// Regulation (EU) 2024/1689, articles 3(4), 3(39), 5(1)(f), 50(3), 113 and annex III 1(c).
+fn law(page: &mut Page) {
+    page.title("What the law of the European Union says about this (no legal advice)");
+    page.say(
+        "To infer emotions from a voice is \"emotion recognition\" in the EU AI Act, Regulation (EU) 2024/1689, article 3(39).",
+    );
+    page.item(
+        "FORBIDDEN at work and in schools and other places of education (article 5(1)(f), since 2 February 2025), except for \
+         medical or safety reasons. That includes a home in which somebody is employed or taught, while they are. Do not \
+         use it there.",
+    );
+    page.item(
+        "Whoever uses such a system on other people must tell them that it works, clearly and no later than when they first \
+         come within its reach (article 50(3) and (5), since 2 August 2026), and must keep the data protection law (GDPR). \
+         This page is meant to help with that: show it, or put it on the wall.",
+    );
+    page.item(
+        "Purely personal use, with nothing professional in it, is left out of these duties (article 3(4)). Guests, tenants, \
+         patients, carers and staff have rights all the same, and in many countries it is a crime to listen in on a \
+         conversation in secret. So: tell everybody, and ask.",
+    );
+    page.item(
+        "Emotion recognition counts as high-risk (annex III, 1(c)); the duties that come with it apply from 2 December 2027 to \
+         those who offer or use it professionally. This program was not assessed for that and is not meant for it.",
+    );
+}
+
+/// Who is given sound, if anybody is.
+fn recogniser(config: &Config) -> Option<String> {
+    // By key, not by type: a kind of recogniser that this page has no words for must not be left out.
+    let asr = serde_json::to_value(&config.asr).unwrap_or_default();
+    let text = |pointer: &str| asr.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
+    match text("/hook") {
+        "none" => None,
+        "" | "command" => Some(text("/command/0"))
+            .filter(|program| !program.is_empty())
+            .map(|program| format!("the program {program} on this machine")),
+        kind => Some(format!("the {kind} recogniser at {}", text(&format!("/{kind}/url")))),
+    }
+}
+
+/// Whether `host[:port]` is this machine.
+fn on_this_machine(place: &str) -> bool {
+    let host = place.split(':').next().unwrap_or_default();
+    loopback(place)
+        || loopback(&format!("{host}:1"))
+        || ["localhost", "[::1]"].iter().any(|own| place.starts_with(own))
+}
+
+fn loopback(listen: &str) -> bool {
+    listen.parse::<std::net::SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}
+
+struct Page(String);
+
+impl Page {
+    fn title(&mut self, text: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.0, "{gap}{text}\n");
+    }
+
+    fn say(&mut self, text: impl AsRef<str>) {
+        self.wrap("", "", text.as_ref());
+    }
+
+    fn item(&mut self, text: impl AsRef<str>) {
+        self.wrap("- ", "  ", text.as_ref());
+    }
+
+    fn wrap(&mut self, first: &str, next: &str, text: &str) {
+        let mut line = first.to_owned();
+        let mut begun = false;
+        for word in text.split_whitespace() {
+            if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+                let _ = writeln!(self.0, "{line}");
+                line = next.to_owned();
+                begun = false;
+            }
+            if begun {
+                line.push(' ');
+            }
+            line.push_str(word);
+            begun = true;
+        }
+        let _ = writeln!(self.0, "{line}");
+    }
+}

@@ -1,0 +1,97 @@
+//! Consent and the record, as the daemon's runtime sees them.
+
+use super::Service;
+use crate::config::Config;
+use crate::consent::{Scope, Standing, Told};
+use crate::events::{Component, Consent};
+use crate::ledger::Entry;
+use crate::ledger::entry::Name;
+use crate::ledger::line::Digest;
+use jiff::tz::TimeZone;
+use std::fs::File;
+use std::path::Path;
+
+/// The first line of the record. It is made on the record's own thread, because a model is large.
+pub(super) fn started(
+    config: &Config,
+    model: &Path,
+    version: &str,
+    standing: &Standing,
+) -> impl FnOnce(bool) -> Entry + Send + 'static {
+    let (node, version, model) = (Name::of(&config.node), Name::of(version), model.to_owned());
+    let (config_sha256, scopes) = (config_digest(config), standing.decided());
+    move |clean| Entry::Started {
+        version: Name::of(env!("CARGO_PKG_VERSION")),
+        node,
+        model: version,
+        model_sha256: File::open(&model).and_then(Digest::of_reader).unwrap_or(Digest::ZERO),
+        config_sha256,
+        clean,
+        listening: scopes.listening,
+        transcription: scopes.transcription,
+    }
+}
+
+/// What tells one configuration from another; it holds no secret.
+pub(super) fn config_digest(config: &Config) -> Digest {
+    serde_json::to_vec(config).map_or(Digest::ZERO, |text| Digest::of(&text))
+}
+
+impl Service {
+    /// What holds when the daemon starts.
+    pub(super) fn consent_begins(&mut self) {
+        if let Some(problem) = self.keeper.problem().map(str::to_owned) {
+            self.problem(Component::Consent, problem, false);
+        }
+        if let Some(hint) = self.keeper.hint() {
+            tracing::warn!("{hint}");
+        }
+    }
+
+    /// Four times a second.
+    pub(super) fn look_at_consent(&mut self) {
+        for told in self.keeper.look() {
+            self.consent_told(told);
+        }
+    }
+
+    pub(super) fn consent_told(&mut self, told: Told) {
+        match told {
+            Told::Problem { message, recovered } => self.problem(Component::Consent, message, recovered),
+            Told::Changed { before, now } => {
+                for scope in Scope::ALL {
+                    if before.of(scope) != now.of(scope) {
+                        tracing::info!("{scope} is {}", now.of(scope).sentence(&TimeZone::system()));
+                    }
+                }
+                if before.listening.consent != now.listening.consent {
+                    let open = now.listening.consent == Consent::Granted;
+                    self.recorder.record(Entry::Microphone { open, why: now.listening.why });
+                }
+                self.publish_consent();
+                self.publish_state();
+            }
+        }
+    }
+
+    /// The microphone is closed because it has to be: nothing of what it heard is shown any more.
+    pub(super) fn closed(&mut self) {
+        tracing::info!("the microphone is closed, and what was heard is overwritten");
+        (self.background, self.emotion) = (None, None);
+        self.progress.speaking = false;
+        self.progress.listening = false;
+        self.show_nothing();
+        self.publish_state();
+    }
+
+    /// Tells a problem that is none of the listener's.
+    pub(super) fn problem(&mut self, component: Component, message: String, recovered: bool) {
+        if recovered {
+            tracing::info!("{message}");
+        } else {
+            tracing::warn!("{message}");
+        }
+        let event = self.teller.problem(component, message, recovered);
+        self.tell(&event);
+    }
+}
