@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// Voices from the Asterisk project's prompts (CC BY-SA 3.0, see NOTICE) in noise made by demo/make_room.py.
 const ROOM: &[u8] = include_bytes!("../../demo/room.ogg");
 
+/// Topics that are printed; the others repeat what these say, for Home Assistant.
+const SHOWN: [&str; 4] = ["/availability", "/state", "/event", "/transcript"];
+
 /// How to show it.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -69,7 +72,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
                         Ok(Some(message)) => {
                             // A state that reads like the one before tells a person nothing.
                             let line = line(&message);
-                            if line != before {
+                            if line != before && SHOWN.iter().any(|end| message.topic.ends_with(end)) {
                                 println!("{line}");
                             }
                             if message.topic.ends_with("/state") {

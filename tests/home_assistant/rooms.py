@@ -151,12 +151,12 @@ class Room:
             cwd=PROJECT, env=environment, stdout=log, stderr=log,
         )
 
-    def signal(self, number):
+    def send(self, number):
         os.kill(self.process.pid, number)
 
     def stop(self, number=signal.SIGTERM):
         if self.process is not None:
-            self.signal(number)
+            self.send(number)
             self.process.wait(20)
             self.process = None
 

@@ -260,10 +260,10 @@ def the_broker_restarts(house):
 
 def the_configuration_is_read_again(house):
     house.kitchen.configure(cascade="onset = 0.61")
-    house.kitchen.signal(signal.SIGHUP)
+    house.kitchen.send(signal.SIGHUP)
     house.becomes("number.listen_threshold", "0.61")
     house.kitchen.configure(cascade="onset = 61")
-    house.kitchen.signal(signal.SIGHUP)
+    house.kitchen.send(signal.SIGHUP)
     house.core.wait("the refusal", lambda: "the old one stays: cascade.onset = 61" in house.kitchen.log())
     assert house.state("number.listen_threshold")["state"] == "0.61"
     house.kitchen.configure()
@@ -274,7 +274,7 @@ def play(house, label, confidence=0.9):
     time.sleep(0.7)
 
 
-def the_blueprints_work(house):
+def the_blueprints_dim_and_notify(house):
     level = lambda: float(house.core.state("input_number.level")["state"])  # noqa: E731
     assert house.core.state("automation.dim")["state"] == "on", house.core.log()
     assert level() == 200
@@ -298,6 +298,8 @@ def the_blueprints_work(house):
         play(house, label)
     house.core.wait("lasting", lambda: lasting() == "on", 5)
 
+
+def the_blueprint_pauses_listening(house):
     house.becomes("switch.listening_consent", "on")
     house.core.service("input_boolean.turn_on", entity_id="input_boolean.meeting")
     house.becomes("switch.listening_consent", "off")
@@ -330,7 +332,8 @@ STEPS = [
     the_broker_restarts,
     forget_takes_back_what_is_shown,
     the_transcription_switch_acts,
-    the_blueprints_work,
+    the_blueprints_dim_and_notify,
+    the_blueprint_pauses_listening,
     it_goes_when_it_is_told_to,
 ]
 
