@@ -76,7 +76,7 @@ fn every_key_and_value_is_one_that_home_assistant_takes() {
             }
         }
     }
-    assert_eq!(ids.len(), 20);
+    assert_eq!(ids.len(), 21);
 }
 
 #[test]

@@ -241,6 +241,17 @@ impl Components<'_> {
                 }),
             );
         }
+        // The page is too long for a state.
+        self.sensor(
+            "privacy",
+            "Privacy",
+            "{{ 'listening' if value_json.listening else 'not listening' }}",
+            json!({
+                "json_attributes_topic": self.topics.privacy,
+                "json_attributes_template": "{{ {'page': value} | to_json }}",
+                "icon": "mdi:shield-account-outline", "entity_category": "diagnostic",
+            }),
+        );
         self.add(
             "switch",
             "guest_mode",

@@ -21,7 +21,7 @@ EMOTIONS = ["neutral", "happy", "fear", "disgust", "anger", "sad"]
 ENTITIES = """binary_sensor.microphone_open binary_sensor.microphone_problem binary_sensor.recogniser_problem
 binary_sensor.speech button.forget button.restart event.utterance number.emotion_confidence number.gate_threshold
 number.listen_threshold sensor.activity sensor.confidence sensor.cpu sensor.dropped_audio sensor.emotion
-sensor.modules_skipped sensor.transcript switch.guest_mode switch.listening_consent
+sensor.modules_skipped sensor.privacy sensor.transcript switch.guest_mode switch.listening_consent
 switch.transcription_consent""".split()
 DEPLOY = PROJECT / "deploy/home-assistant"
 # Short times, so that the blueprints can be seen at work; what they listen to is made by the test itself.
@@ -149,6 +149,8 @@ def shows_what_is_heard(house):
     for entity in ("binary_sensor.microphone_problem", "binary_sensor.recogniser_problem"):
         house.becomes(entity, "off")
     house.becomes("sensor.activity", "background", seconds=60)
+    house.becomes("sensor.privacy", "listening")
+    assert len(house.state("sensor.privacy")["attributes"]["page"]) > 500
     assert emotion["attributes"]["friendly_name"] == "undertone kitchen Emotion"
 
 
