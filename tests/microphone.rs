@@ -229,3 +229,40 @@ fn devices_shows_the_level() {
     );
     assert!(stdout.contains("-23.0 dBFS, peak  -20.0 dBFS"), "{stdout}");
 }
+
+/// Two cards with names; which of them is meant is looked up by a pattern, and a pattern that fits none is
+/// told.
+#[test]
+fn a_pattern_finds_a_card_by_its_description() {
+    let named = |name: &str, description: &str| {
+        format!(
+            "pcm.{name} {{ type file slave.pcm {{ type null }} file \"/dev/null\" infile \"{{fifo}}\" \
+             format \"raw\" hint {{ show on description \"{description}\" }} }}\n"
+        )
+    };
+    let card =
+        Card::new(&format!("{}{}{BARE}", named("desk", "Built-in Audio"), named("shelf", "Kitchen USB Mic")));
+    card.play(48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
+    let file = card.configuration().with_file_name("undertone.toml");
+    let listed = |device: &str, seconds: &str| {
+        std::fs::write(&file, format!("[audio]\ndevice = \"{device}\"\n")).unwrap();
+        let output = card.wait(devices(&["--seconds", seconds, "--config", file.to_str().unwrap()]), LIMIT);
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (status, out, err) = listed("/usb mic/", "0.6");
+    assert_eq!(status, Some(0), "{out}{err}");
+    assert!(
+        out.contains("* shelf  (Kitchen USB Mic)\n") && out.contains("  desk  (Built-in Audio)\n"),
+        "{out}"
+    );
+    assert!(out.contains("-23.0 dBFS"), "{out}");
+    assert_eq!(err, "", "ALSA's own noise stays out");
+    let (status, out, err) = listed("/bluetooth/", "0.6");
+    assert_eq!(status, Some(1), "{out}{err}");
+    assert!(out.contains("No device is /bluetooth/") && !out.contains('*'), "{out}");
+    assert!(err.contains("microphone /bluetooth/: no device matches"), "{err}");
+}
