@@ -164,13 +164,34 @@ async fn the_microphone_is_open_only_while_listening_is_granted() {
 }
 
 /// Pairs of neighbouring samples, as they lie in memory.
-fn pairs(samples: &[f32]) -> HashSet<u64> {
-    let bits = |x: f32| u64::from(x.to_bits());
-    samples.windows(2).map(|pair| bits(pair[0]) | bits(pair[1]) << 32).collect()
+struct Pairs {
+    known: HashSet<u64>,
+    /// What no first sample of a pair leads to need not be looked up: most of a memory.
+    likely: Vec<bool>,
+}
+
+impl Pairs {
+    fn of(samples: &[f32]) -> Pairs {
+        let mut pairs = Pairs { known: HashSet::new(), likely: vec![false; 1 << 24] };
+        for pair in samples.windows(2) {
+            let (a, b) = (pair[0].to_bits(), pair[1].to_bits());
+            pairs.known.insert(u64::from(a) | u64::from(b) << 32);
+            pairs.likely[Pairs::place(a)] = true;
+        }
+        pairs
+    }
+
+    fn place(word: u32) -> usize {
+        (word.wrapping_mul(0x9e37_79b1) >> 8) as usize
+    }
+
+    fn hold(&self, a: u32, b: u32) -> bool {
+        self.likely[Pairs::place(a)] && self.known.contains(&(u64::from(a) | u64::from(b) << 32))
+    }
 }
 
 /// How many places of a process's memory hold a pair of these samples.
-fn remembered(pid: u32, known: &HashSet<u64>) -> usize {
+fn remembered(pid: u32, sound: &Pairs) -> usize {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let mut memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut count = 0;
@@ -183,10 +204,12 @@ fn remembered(pid: u32, known: &HashSet<u64>) -> usize {
         }
         // What cannot be read (a device) is no sound of ours; what was read counts.
         let _ = (&mut memory).take(end - start).read_to_end(&mut bytes);
-        let words: Vec<u32> =
-            bytes.chunks_exact(4).map(|w| u32::from_ne_bytes(w.try_into().unwrap())).collect();
-        count +=
-            words.windows(2).filter(|w| known.contains(&(u64::from(w[0]) | u64::from(w[1]) << 32))).count();
+        let mut before = 0;
+        for word in bytes.chunks_exact(4) {
+            let word = u32::from_ne_bytes(word.try_into().unwrap());
+            count += usize::from(sound.hold(before, word));
+            before = word;
+        }
     }
     count
 }
@@ -197,7 +220,7 @@ async fn what_was_heard_is_overwritten_wherever_it_was() {
     let sound: Vec<f32> = (0..60 * 48_000).map(|_| random.random_range(-0.3..0.3f32)).collect();
     let mut converted = Vec::new();
     Resampler::new(48_000).unwrap().push(&sound, &mut converted);
-    let (raw, converted) = (pairs(&sound), pairs(&converted));
+    let (raw, converted) = (Pairs::of(&sound), Pairs::of(&converted));
 
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
     card.play(48_000, 60.0, move |k| sound[k as usize].to_le_bytes().to_vec());

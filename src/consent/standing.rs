@@ -166,7 +166,7 @@ impl Decision {
             (_, Why::NotGranted) => "withheld: nobody granted it yet".into(),
             (_, Why::Command) => format!("withheld: withdrawn{since}"),
             (_, Why::Mqtt) => format!("withheld: withdrawn over MQTT{since}"),
-            (_, Why::Lost) => "withheld: what was granted before is not known any more".into(),
+            (_, Why::Lost) => "withheld: what was granted is not known, or cannot be kept".into(),
             (_, Why::Guest) if self.until.is_some() => format!("withheld{until}: guests are there"),
             (_, Why::Guest) => "withheld until somebody ends the guest mode".into(),
             (_, Why::QuietHours) => format!("withheld{until}: quiet hours"),
