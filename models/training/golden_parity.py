@@ -45,6 +45,35 @@ def features() -> np.ndarray:
     return np.load(io.BytesIO(gzip.decompress((FOLDER / "features.npy.gz").read_bytes()))).astype(np.float32)
 
 
+def as_stored(model, least: int = 1024):
+    """The network with its large weights rounded to 16 bits as `graph.store_half` does, after what export.py folds."""
+    import torch
+    from torch import nn
+
+    from modules import Attention, Convolution
+
+    def half(weight, factor=1.0):
+        return (weight * factor).half().float() / factor if weight.numel() >= least else weight
+
+    with torch.no_grad():
+        exact = {id(block.gate) for block in model.blocks}
+        for layer in model.modules():
+            if isinstance(layer, Attention):
+                factor = torch.ones(layer.qkv.out_features, 1)
+                factor[: layer.qkv.in_features] = layer.head_width**-0.5
+                layer.qkv.weight.copy_(half(layer.qkv.weight, factor))
+                projected = half(layer.positions(model.shape.frames))
+                layer.positions = lambda frames, projected=projected: projected
+                exact |= {id(layer.qkv), id(layer.position)}
+            elif isinstance(layer, Convolution):
+                norm = layer.batch_norm
+                layer.depthwise.copy_(half(layer.depthwise, (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]))
+            elif isinstance(layer, (nn.Linear, nn.Conv1d)) and id(layer) not in exact:
+                factor = model.stem.scale if layer is model.stem.first else 1.0
+                layer.weight.copy_(half(layer.weight, factor))
+    return model
+
+
 def by_pytorch(model, inputs: np.ndarray) -> Answers:
     """A network of model.py, in 32 bits, one clip at a time as the program has it."""
     import torch
@@ -106,7 +135,8 @@ def main() -> None:
 
         import checkpoint
 
-        answers = by_pytorch(checkpoint.network(checkpoint.load(arguments.checkpoint)), features())
+        model = as_stored(checkpoint.network(checkpoint.load(arguments.checkpoint)))
+        answers = by_pytorch(model, features())
         source = f"PyTorch {torch.__version__.split('+')[0]}"
     else:
         import onnxruntime

@@ -6,6 +6,7 @@ import pytest
 import golden_parity
 from cost import costs
 from export import build
+from graph import store_half
 from model import Shape
 from test_export import network
 
@@ -28,6 +29,18 @@ def test_the_exported_graph_gives_pytorchs_figures(seed: int):
     assert 0.05 < ran < 0.95, "both branches are taken"
     expected, found = (numbers(golden_parity.figures(index, a, *costs(NARROW))) for a in (ours, theirs))
     assert np.allclose(expected, found, atol=1e-3)
+
+
+def test_pytorch_with_the_stored_weights_gives_the_stored_graphs_answers():
+    model, features = network(NARROW, 9, 0.0), golden_parity.features()[:8]
+    stored = build(model)
+    least = 110  # every weight of a narrow network, no bias
+    store_half(stored.graph, least)
+    theirs = golden_parity.by_onnx(stored.SerializeToString(), features)
+    exact = golden_parity.by_pytorch(model, features).logits
+    ours = golden_parity.by_pytorch(golden_parity.as_stored(model, least), features)
+    assert np.abs(ours.logits - theirs.logits).max() < 2e-5 < np.abs(exact - theirs.logits).max()
+    assert (ours.executed == theirs.executed).all()
 
 
 def test_the_figures_of_a_known_case():
