@@ -15,7 +15,7 @@ mount --bind /dev "$ROOT/dev"
 files() { find "$ROOT" -xdev \( -path "$ROOT/var/lib/dpkg" -o -path "$ROOT/var/cache" -o -path "$ROOT/var/log" \
     -o -path "$ROOT/tmp" -o -path "$ROOT/root" -o -path "$ROOT/proc" -o -path "$ROOT/dev" \) -prune -o -print |
     grep -v -e '/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\?$' -e '/etc/.pwd.lock' | sort; }
-install() { inside apt-get install -y -q --no-download --no-install-recommends -o Dpkg::Options::=--force-confold "$1"; }
+install() { inside apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-confold "$1"; }
 files >"$SCRATCH/before"
 cp "$ROOT/etc/passwd" "$SCRATCH/passwd"
 

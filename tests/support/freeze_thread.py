@@ -35,18 +35,19 @@ def freeze(pid, name):
     ptrace(INTERRUPT, tid)
     os.waitpid(tid, WALL)
     print(f"frozen {name} of {pid}", flush=True)
+    # Until the end of either: killed, the thread is gone only when its tracer has taken note.
+    while not os.WIFSIGNALED(os.waitpid(tid, WALL)[1]):
+        pass
 
 
 name, when, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if when == "--pid":
     freeze(int(rest[0]), name)
-    signal.pause()
 else:
     child = subprocess.Popen(rest)
     try:
         time.sleep(float(when))
         freeze(child.pid, name)
-        signal.pause()
     finally:
         child.kill()
