@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-home-assistant screenshots soak soak-short lint bench train report test-training runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test test-home-assistant screenshots soak soak-short lint bench train report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -8,6 +8,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CORPORA ?= ../shared/corpora
 DATA ?= data
 VENV := .venv-training
+PEERS := .venv-peers
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -73,6 +74,26 @@ report: build $(VENV)/full ## figures of a training run, as SVG into models/repo
 test-training: $(VENV)/full ## the tests of models/training (PyTorch, some GB)
 	$(VENV)/bin/python -m pytest -q models/training
 
+timeline: build ## how well speech is localized: two hours of a made home, from the corpora in CORPORA
+	$(TARGET)/release/undertone corpus timeline --manifest $(CORPORA)/manifest.csv --recordings 2 --out $(DATA)/timeline
+	$(TARGET)/release/undertone evaluate --timeline $(DATA)/timeline
+
+test-peers: $(PEERS)/ready ## other voice detectors (Python): their tests, and their figures on $(DATA)/timeline if it is there
+	$(PEERS)/bin/python -m pytest -q tests/peers
+	@if [ -d $(DATA)/timeline ]; then \
+		for peer in silero webrtc; do \
+			$(PEERS)/bin/python tests/peers/detect.py $$peer $(DATA)/timeline $(DATA)/timeline/$$peer.csv && \
+			$(TARGET)/release/undertone evaluate --timeline $(DATA)/timeline --segments $(DATA)/timeline/$$peer.csv || exit 1; \
+		done; \
+	fi
+
+$(PEERS)/ready: tests/peers/requirements.txt tests/peers/without-dependencies.txt
+	@echo "setup: installing Silero VAD and WebRTC VAD into $(PEERS)"
+	python3 -m venv $(PEERS)
+	$(PEERS)/bin/pip install -q --disable-pip-version-check -r tests/peers/requirements.txt
+	$(PEERS)/bin/pip install -q --disable-pip-version-check --no-deps -r tests/peers/without-dependencies.txt
+	touch $@
+
 $(VENV)/light:
 	@echo "setup: installing onnx and numpy into $(VENV)"
 	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check onnx numpy && touch $@
@@ -105,4 +126,4 @@ addon: deb ## the Home Assistant add-on, into dist/addon-ARCH
 
 clean: ## what was built and fetched; not the training data
 	$(CARGO) clean
-	rm -rf .runtime .runtime-arm64 .tools dist $(VENV)
+	rm -rf .runtime .runtime-arm64 .tools dist $(VENV) $(PEERS)

@@ -1,4 +1,4 @@
-//! `undertone corpus mix|features`: training data.
+//! `undertone corpus mix|features`: training data; `timeline` lies in a file of its own.
 
 use super::{Failure, progress};
 use crate::audio::SAMPLE_RATE;
@@ -19,6 +19,8 @@ pub enum Corpus {
     Mix(MixArgs),
     /// Turn the clips of a manifest into a feature folder for PyTorch
     Features(FeaturesArgs),
+    /// Make long recordings of a home with utterances at known places, for `evaluate --timeline`
+    Timeline(super::timeline::TimelineArgs),
 }
 
 /// What to mix.
@@ -80,6 +82,7 @@ pub struct FeaturesArgs {
 pub fn run(command: Corpus) -> Result<(), Failure> {
     match command {
         Corpus::Mix(args) => mix_corpus(&args)?,
+        Corpus::Timeline(args) => super::timeline::make(&args)?,
         Corpus::Features(args) => {
             let mut rows = manifest::read(&args.manifest)?;
             rows.retain(|row| {

@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 pub struct EvaluateArgs {
     /// CSV with path,corpus,speaker,emotion,split (and sex,language, if you like); the rows of its test
     /// splits are used (if there are none, those without a split), those with emotion `background` as noise
-    #[arg(long, required_unless_present = "features", conflicts_with = "features")]
+    #[arg(long, required_unless_present_any = ["features", "timeline"], conflicts_with_all = ["features", "timeline"])]
     manifest: Option<PathBuf>,
     /// Folder that `corpus features` made, instead: its features as they are
-    #[arg(long, conflicts_with_all = ["noise", "snr", "clean", "missed_snr"])]
+    #[arg(long, conflicts_with_all = ["timeline", "noise", "snr", "clean", "missed_snr"])]
     features: Option<PathBuf>,
+    #[command(flatten)]
+    timeline: super::timeline::OnTimeline,
     /// Folder of background recordings, instead of the manifest's own
     #[arg(long)]
     noise: Option<PathBuf>,
@@ -67,6 +69,9 @@ fn decibels_or_none(text: &str) -> Result<MissedSnr, String> {
 /// When the manifest, audio or model cannot be read.
 pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
+    if let Some(path) = &args.timeline.timeline {
+        return super::timeline::evaluate(path, &args.timeline, &config, args.json);
+    }
     let seconds = |samples: usize| samples as f64 / f64::from(crate::audio::SAMPLE_RATE);
     let frames = |of: f64| (of / seconds(SPEECH_HOP)).round() as usize;
     let test = Test {
@@ -81,7 +86,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let report = match (&args.features, &args.manifest) {
         (Some(folder), _) => of_features(folder, test, &config)?,
         (None, Some(path)) => of_audio(path, args, &test, &config)?,
-        (None, None) => return Err(Failure::Usage("name a --manifest or a --features folder".into())),
+        (None, None) => {
+            return Err(Failure::Usage("name a --manifest, a --features folder or a --timeline".into()));
+        }
     };
     let mut out = std::io::stdout().lock();
     if args.json {

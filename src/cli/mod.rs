@@ -14,6 +14,7 @@ mod ledger;
 mod manual;
 mod privacy;
 mod run;
+mod timeline;
 mod version;
 
 use crate::config::Config;

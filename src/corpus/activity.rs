@@ -11,6 +11,11 @@ const SHORTEST_BURST: usize = 5;
 /// Frames added at both ends of a run, for soft beginnings and endings (30 ms).
 const MARGIN: usize = 3;
 
+/// Weaker than this below the loud frames, in dB, is a breath if it lasts.
+const WEAK: f32 = 20.0;
+/// So many weak frames may begin or end an utterance: soft consonants (150 ms).
+const SOFT: usize = 15;
+
 /// Ranges of samples, in order and disjoint.
 pub type Runs = Vec<(usize, usize)>;
 
@@ -20,17 +25,8 @@ pub type Runs = Vec<(usize, usize)>;
 /// energies) by 8 dB and not more than 32 dB below its loud frames (95th percentile); where floor and
 /// loud frames lie close together (an utterance cut without pauses), 12 dB below the loud frames.
 pub fn speech_runs(samples: &[f32]) -> Runs {
-    let level: Vec<f32> = samples
-        .chunks(STEP)
-        .map(|c| 10.0 * (c.iter().map(|x| x * x).sum::<f32>() / c.len() as f32).max(1e-12).log10())
-        .collect();
-    if level.is_empty() {
-        return Vec::new();
-    }
-    let mut sorted = level.clone();
-    sorted.sort_by(f32::total_cmp);
-    let percentile = |p: usize| sorted[(sorted.len() - 1) * p / 100];
-    let (floor, loud) = (percentile(5), percentile(95));
+    let level = levels(samples);
+    let (floor, loud) = (percentile(&level, 5), percentile(&level, 95));
     if loud <= -110.0 {
         return Vec::new();
     }
@@ -49,6 +45,38 @@ pub fn speech_runs(samples: &[f32]) -> Runs {
         run.1 = ((run.1 + MARGIN) * STEP).min(samples.len());
     }
     runs
+}
+
+/// The runs without breaths and smacks before the first word and after the last.
+///
+/// At both ends of an utterance no more than 150 ms stay that are over 20 dB weaker than its loud
+/// frames. Actors draw breath audibly; nobody would call that the onset of speech, and in a room it is
+/// below the background.
+pub fn without_breaths(samples: &[f32], runs: &[(usize, usize)]) -> Runs {
+    let level = levels(samples);
+    let spoken = |i: usize| runs.iter().any(|run| (run.0..run.1).contains(&(i * STEP)));
+    let threshold = percentile(&level, 95) - WEAK;
+    let strong = |i: &usize| spoken(*i) && level[*i] > threshold;
+    let (Some(first), Some(last)) = ((0..level.len()).find(strong), (0..level.len()).rfind(strong)) else {
+        return runs.to_vec();
+    };
+    let begin = first.saturating_sub(SOFT) * STEP;
+    let end = ((last + 1 + SOFT) * STEP).min(samples.len());
+    runs.iter().map(|run| (run.0.max(begin), run.1.min(end))).filter(|run| run.0 < run.1).collect()
+}
+
+/// Energy of each frame in dB relative to full scale.
+fn levels(samples: &[f32]) -> Vec<f32> {
+    let decibels =
+        |c: &[f32]| 10.0 * (c.iter().map(|x| x * x).sum::<f32>() / c.len() as f32).max(1e-12).log10();
+    samples.chunks(STEP).map(decibels).collect()
+}
+
+/// A percentile of levels; silence if there are none.
+fn percentile(levels: &[f32], percent: usize) -> f32 {
+    let mut sorted = levels.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(-120.0)
 }
 
 /// The same runs in seconds, moved by `offset` samples and cut to `0..length` samples.
@@ -74,8 +102,28 @@ mod tests {
     }
 
     #[test]
+    fn breaths_around_speech_are_left_out_and_soft_consonants_are_not() {
+        let hiss = |i: usize| (i * 7919 % 1000) as f32 / 500.0 - 1.0;
+        let mut samples: Vec<f32> = (0..64_000).map(|i| 1e-5 * hiss(i)).collect();
+        let mut lay = |range: std::ops::Range<usize>, level: f32| {
+            range.for_each(|i| samples[i] += level * hiss(i));
+        };
+        lay(8_000..12_800, 0.01); // a breath of 0.3 s, 26 dB down, 0.2 s before
+        lay(15_200..16_000, 0.01); // a soft consonant of 50 ms
+        lay(16_000..40_000, 0.2);
+        lay(40_000..48_000, 0.01); // half a second of breath after it
+        let all = speech_runs(&samples);
+        let runs = without_breaths(&samples, &all);
+        assert!(all[0].0 < 8_100 && all[all.len() - 1].1 > 47_000, "{all:?}");
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        assert!((13_600..=15_200).contains(&runs[0].0), "{runs:?}");
+        assert!((40_000..=42_400).contains(&runs[0].1), "{runs:?}");
+    }
+
+    #[test]
     fn silence_has_no_speech() {
         assert!(speech_runs(&[0.0; 16_000]).is_empty());
         assert!(speech_runs(&[]).is_empty());
+        assert!(without_breaths(&[], &[]).is_empty());
     }
 }

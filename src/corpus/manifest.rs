@@ -9,6 +9,7 @@ use super::voices::Sex;
 use crate::events::Label;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// How a clip is turned into features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -125,10 +126,7 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
     let mut writer = csv::Writer::from_path(path).map_err(io)?;
     for row in rows {
         let relative = row.path.strip_prefix(folder).unwrap_or(&row.path);
-        let speech = row.speech.as_ref().map_or(String::new(), |runs| match runs.as_slice() {
-            [] => "none".into(),
-            runs => runs.iter().map(|(a, b)| format!("{a:.3}-{b:.3}")).collect::<Vec<_>>().join(";"),
-        });
+        let speech = row.speech.as_ref().map_or(String::new(), |runs| speech_text(runs));
         writer
             .serialize(Line {
                 path: relative.to_string_lossy().into_owned(),
@@ -154,7 +152,16 @@ fn csv_reason(error: &csv::Error) -> String {
     }
 }
 
-fn parse_speech(text: &str) -> Result<Option<Vec<(f32, f32)>>, String> {
+/// Runs of speech as they stand in a CSV file: `start-end` in seconds, `;` between them, or `none`.
+pub(super) fn speech_text<T: std::fmt::Display>(runs: &[(T, T)]) -> String {
+    match runs {
+        [] => "none".into(),
+        runs => runs.iter().map(|(a, b)| format!("{a:.3}-{b:.3}")).collect::<Vec<_>>().join(";"),
+    }
+}
+
+/// Reads what [`speech_text`] wrote; nothing is "unknown". The error is the part that is wrong.
+pub(super) fn parse_speech<T: FromStr>(text: &str) -> Result<Option<Vec<(T, T)>>, String> {
     match text {
         "" => Ok(None),
         "none" => Ok(Some(Vec::new())),
@@ -164,7 +171,7 @@ fn parse_speech(text: &str) -> Result<Option<Vec<(f32, f32)>>, String> {
                 let (a, b) = run.split_once('-').ok_or(run)?;
                 Ok((a.parse().map_err(|_| run)?, b.parse().map_err(|_| run)?))
             })
-            .collect::<Result<Vec<_>, &str>>()
+            .collect::<Result<Vec<(T, T)>, &str>>()
             .map(Some)
             .map_err(String::from),
     }

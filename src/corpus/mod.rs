@@ -1,8 +1,9 @@
 //! Labelled audio: reading corpora, mixing them with background, writing training features, and
 //! measuring the model. Nothing here runs in the daemon.
 //!
-//! In: manifests and audio. Out: mixed clips ([`mix`]), feature folders for PyTorch ([`export`]), and
-//! the tables of `undertone evaluate` ([`evaluate`]).
+//! In: manifests and audio. Out: mixed clips ([`mix`]), feature folders for PyTorch ([`export`]), the
+//! tables of `undertone evaluate` ([`evaluate`]), and long recordings of a made home with what a
+//! detector found in them ([`timeline`]).
 
 pub mod activity;
 pub mod evaluate;
@@ -12,6 +13,7 @@ pub mod manifest;
 pub mod mix;
 pub mod noise;
 pub mod room;
+pub mod timeline;
 pub mod voices;
 
 use std::path::PathBuf;

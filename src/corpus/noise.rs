@@ -98,7 +98,7 @@ pub fn made(length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
 }
 
 /// Tilts the spectrum by a first-order filter: `amount` > 0 darkens, < 0 brightens.
-fn tilt(samples: &mut [f32], amount: f32) {
+pub(super) fn tilt(samples: &mut [f32], amount: f32) {
     let mut last = 0.0;
     for x in samples {
         let input = *x;

@@ -1,0 +1,198 @@
+//! `undertone corpus timeline` and `evaluate --timeline`: the real binary, a made home of two minutes.
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/room.rs"]
+mod room;
+
+use program::{Run, finish, undertone};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use undertone::corpus::noise::{made, rms};
+use undertone::corpus::timeline::{self, Background, Entry, Kind};
+
+/// A manifest of the demo's voices and of made noise.
+fn corpus(folder: &Path) -> PathBuf {
+    let mut manifest = String::from("path,corpus,speaker,emotion,split\n");
+    let voices = room::samples();
+    for (i, (start, end)) in room::VOICES.iter().enumerate().take(4) {
+        let (start, end) = ((start * 16e3) as usize, (end * 16e3) as usize);
+        let name = format!("voice-{i}.wav");
+        room::write_wav(&folder.join(&name), &voices[start - 1600..end + 1600], 16_000, 1, 16);
+        manifest += &format!("{name},prompts,voice-{i},neutral,test_unseen\n");
+    }
+    for (i, kind) in ["fan", "home"].into_iter().enumerate() {
+        let name = format!("{kind}.wav");
+        let noise = made(20 * 16_000, &mut ChaCha8Rng::seed_from_u64(i as u64));
+        room::write_wav(&folder.join(&name), &noise, 16_000, 1, 16);
+        manifest += &format!("{name},noise_{kind},made-{kind},background,test_unseen\n");
+    }
+    let path = folder.join("manifest.csv");
+    std::fs::write(&path, manifest).unwrap();
+    path
+}
+
+fn make(manifest: &Path, out: &Path, more: &[&str]) -> Run {
+    let mut command = undertone();
+    command.args(["corpus", "timeline", "--manifest"]).arg(manifest).arg("--out").arg(out).args(more);
+    for (flag, value) in [("--hours", "0.035"), ("--snr", "20")] {
+        if !more.contains(&flag) {
+            command.args([flag, value]);
+        }
+    }
+    finish(&mut command)
+}
+
+fn evaluate(timeline: &Path, more: &[&str]) -> Run {
+    finish(undertone().args(["evaluate", "--json", "--timeline"]).arg(timeline).args(more))
+}
+
+fn scratch() -> (TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, out) = (corpus(folder.path()), folder.path().join("timeline"));
+    (folder, manifest, out)
+}
+
+fn samples(path: &Path) -> Vec<f32> {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    reader.samples::<i16>().map(|x| f32::from(x.unwrap()) / 32768.0).collect()
+}
+
+fn between(samples: &[f32], start: f64, end: f64) -> &[f32] {
+    &samples[(start * 16e3) as usize..((end * 16e3) as usize).min(samples.len())]
+}
+
+fn decibels(ratio: f32) -> f32 {
+    20.0 * ratio.log10()
+}
+
+#[test]
+fn the_labels_say_where_the_voices_lie_and_how_loud_they_are() {
+    let (_folder, manifest, out) = scratch();
+    let run = make(&manifest, &out, &["--reverb", "0", "--snr", "20,5"]);
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let entries = timeline::read(&out.join("labels.csv")).unwrap();
+    let sound = samples(&out.join("timeline-0.wav"));
+    assert_eq!(sound.len(), (0.035 * 3600.0 * 16e3) as usize);
+    let (speech, silent): (Vec<&Entry>, Vec<&Entry>) =
+        entries.iter().partition(|e| e.kind == Kind::Utterance);
+    assert!(speech.len() >= 4, "{}", speech.len());
+    for ratio in [20.0, 5.0] {
+        assert!(speech.iter().any(|e| e.snr_db == Some(ratio)), "{ratio} dB");
+    }
+    for e in &speech {
+        assert!((e.speech[0].0, e.speech.last().unwrap().1) == (e.start, e.end), "{e:?}");
+        let spoken: Vec<f32> = e.speech.iter().flat_map(|r| between(&sound, r.0, r.1)).copied().collect();
+        let before = rms(between(&sound, e.start - 0.8, e.start - 0.1));
+        // What is heard is voice and noise; the noise just before stands for the noise under the voice.
+        let heard = rms(&spoken).powi(2) - before.powi(2);
+        let ratio = decibels(heard.max(1e-12).sqrt() / before);
+        assert!((f64::from(ratio) - e.snr_db.unwrap()).abs() < 3.0, "{ratio} dB: {e:?}");
+        assert!((f64::from(decibels(heard.sqrt())) - e.level_db).abs() < 3.0, "{e:?}");
+    }
+    for e in &silent {
+        let disjoint = speech.iter().all(|s| s.end <= e.start || s.start >= e.end);
+        assert!(disjoint && e.end - e.start > 5.0, "{e:?}");
+        let level = f64::from(decibels(rms(between(&sound, e.start + 0.3, e.end))));
+        assert!((level - e.level_db).abs() < 1.0, "{level} dB: {e:?}");
+    }
+    for kind in [Background::Steady, Background::Household] {
+        assert!(entries.iter().any(|e| e.noise == kind), "{kind:?}");
+    }
+}
+
+#[test]
+fn the_seed_alone_decides() {
+    let (folder, manifest, out) = scratch();
+    let read = |out: &Path| {
+        (samples(&out.join("timeline-0.wav")), timeline::read(&out.join("labels.csv")).unwrap().len())
+    };
+    assert_eq!(make(&manifest, &out, &[]).status, 0);
+    let again = folder.path().join("again");
+    assert_eq!(make(&manifest, &again, &[]).status, 0);
+    assert!(read(&out) == read(&again));
+    let other = folder.path().join("other");
+    assert_eq!(make(&manifest, &other, &["--seed", "2"]).status, 0);
+    assert!(read(&out).0 != read(&other).0);
+}
+
+#[test]
+fn the_cascade_finds_clear_voices_and_the_report_says_so() {
+    let (folder, manifest, out) = scratch();
+    assert_eq!(make(&manifest, &out, &["--hours", "0.07", "--overlap", "0.3", "--reverb", "0.3"]).status, 0);
+    let outcomes = folder.path().join("outcomes.csv");
+    let run = evaluate(&out, &["--outcomes", outcomes.to_str().unwrap()]);
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let report = &run.json()[0];
+    let entries = timeline::read(&out.join("labels.csv")).unwrap();
+    let number = |v: &Value| v.as_f64().unwrap_or_else(|| panic!("{v}: {report}"));
+    let single = &report["snr"][0];
+    assert_eq!(single["snr_db"], 20.0);
+    let truth = |voices| entries.iter().filter(|e| e.voices == voices).count() as f64;
+    assert!(truth(1) > 3.0 && truth(2) > 0.0, "{} and {}", truth(1), truth(2));
+    assert_eq!(number(&single["utterances"]), truth(1));
+    assert_eq!(
+        (report["snr"][1]["snr_db"].is_null(), number(&report["snr"][1]["utterances"])),
+        (true, truth(2))
+    );
+    // What any model worth shipping does with clear voices; the figures are for the long timelines.
+    assert!(number(&single["found"]) >= 0.8 && number(&single["captured"]) >= 0.7, "{report}");
+    assert!(number(&single["onset_ms"]["median"]) <= 400.0, "{report}");
+    assert!(number(&single["told_ms"]["median"]) > 0.0, "{report}");
+    assert!((number(&report["audio_seconds"]) - 252.0).abs() < 0.1, "{report}");
+    assert!(number(&report["cpu_ms_per_second"]) > 0.0);
+    for kind in ["steady", "household"] {
+        let hours: f64 = entries
+            .iter()
+            .filter(|e| e.kind == Kind::Background && (e.noise == Background::Steady) == (kind == "steady"))
+            .map(|e| (e.end - e.start) / 3600.0)
+            .sum();
+        assert!((number(&report["background"][kind]["hours"]) - hours).abs() < 1e-4, "{report}");
+    }
+    let lines = csv::Reader::from_path(&outcomes).unwrap().records().count();
+    assert_eq!(lines as f64, truth(1) + truth(2));
+}
+
+#[test]
+fn segments_of_another_detector_get_the_same_score() {
+    let (folder, manifest, out) = scratch();
+    assert_eq!(make(&manifest, &out, &[]).status, 0);
+    let entries = timeline::read(&out.join("labels.csv")).unwrap();
+    let mut csv = String::from("recording,start_s,end_s,told_s,cpu_s\ntimeline-0.wav,,,,1.26\n");
+    for e in entries.iter().filter(|e| e.kind == Kind::Utterance) {
+        csv += &format!("timeline-0.wav,{},{},{},\n", e.start - 0.1, e.end + 0.2, e.start + 0.3);
+    }
+    let segments = folder.path().join("segments.csv");
+    std::fs::write(&segments, csv).unwrap();
+    let run = evaluate(&out, &["--segments", segments.to_str().unwrap()]);
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let report = &run.json()[0];
+    let group = &report["snr"][0];
+    assert_eq!(
+        (&group["found"], &group["captured"], &group["labelled"]),
+        (&1.0.into(), &1.0.into(), &0.into())
+    );
+    let near = |v: &Value, expected: f64| (v.as_f64().unwrap() - expected).abs() < 0.11;
+    assert!(near(&group["onset_ms"]["bias"], -100.0) && near(&group["offset_ms"]["bias"], 200.0), "{report}");
+    assert!(near(&group["told_ms"]["median"], 300.0), "{report}");
+    assert!(near(&report["cpu_ms_per_second"], 10.0), "{report}");
+}
+
+#[test]
+fn what_is_wrong_is_said_in_a_sentence() {
+    let (folder, manifest, out) = scratch();
+    let run = make(&manifest, &out, &["--split", "train"]);
+    assert_eq!(run.status, 1);
+    assert!(run.sentence().contains("no labelled speech in split `train`"), "{}", run.err);
+    let run = make(&manifest, &out, &["--only", "voice-0"]);
+    assert!(run.status == 1 && run.sentence().contains("no background audio"), "{}", run.err);
+    let run = evaluate(&folder.path().join("absent"), &[]);
+    assert!(run.status == 1 && run.sentence().contains("cannot open the labels"), "{}", run.err);
+    let mistyped = make(&manifest, &out, &["--speech", "2"]);
+    assert!(mistyped.status == 2 && mistyped.err.contains("allowed are 0 to 1"), "{}", mistyped.err);
+    let without = finish(undertone().args(["evaluate", "--segments", "x.csv", "--manifest", "y.csv"]));
+    assert_eq!(without.status, 2, "{}", without.err);
+}
