@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-home-assistant screenshots soak soak-short lint bench train report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test test-home-assistant screenshots test-recognisers soak soak-short lint bench train report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -9,6 +9,7 @@ CORPORA ?= ../shared/corpora
 DATA ?= data
 VENV := .venv-training
 PEERS := .venv-peers
+RECOGNISERS := .venv-recognisers
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -43,6 +44,12 @@ test-home-assistant: ## undertone in a real Home Assistant (installed once, 800 
 screenshots: ## the pictures of deploy/home-assistant, taken from a real Home Assistant
 	@venv=$$(tests/home_assistant/setup.sh) && scripts/setup.sh screenshots && $(CARGO) build --locked \
 	&& "$$venv/bin/python" tests/home_assistant/run.py $(TARGET)/debug/undertone --screenshots deploy/home-assistant
+
+test-recognisers: $(RECOGNISERS)/ready ## the hooks against a real recogniser behind the protocols' own libraries
+	@scripts/setup.sh recognisers
+	UNDERTONE_TEST_PYTHON=$(abspath $(RECOGNISERS))/bin/python \
+	UNDERTONE_TEST_RECORDING=/usr/share/pocketsphinx/test/data/goforward.raw \
+		$(CARGO) test --locked --test asr_recognisers -- --ignored
 
 lint: ## formatting and clippy, as CI demands them
 	@scripts/setup.sh build
@@ -98,6 +105,10 @@ $(VENV)/light:
 	@echo "setup: installing onnx and numpy into $(VENV)"
 	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check onnx numpy && touch $@
 
+$(RECOGNISERS)/ready: tests/recognisers/requirements.txt
+	@echo "setup: installing a recogniser and its protocols into $(RECOGNISERS) (70 MB)"
+	python3 -m venv $(RECOGNISERS) && $(RECOGNISERS)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+
 $(VENV)/full: models/training/requirements.txt
 	@echo "setup: installing PyTorch and what training needs into $(VENV) (some GB)"
 	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@ $(VENV)/light
@@ -126,4 +137,4 @@ addon: deb ## the Home Assistant add-on, into dist/addon-ARCH
 
 clean: ## what was built and fetched; not the training data
 	$(CARGO) clean
-	rm -rf .runtime .runtime-arm64 .tools dist $(VENV) $(PEERS)
+	rm -rf .runtime .runtime-arm64 .tools dist $(VENV) $(PEERS) $(RECOGNISERS)

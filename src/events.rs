@@ -106,10 +106,12 @@ pub enum AsrDecision {
     NotConfigured,
     /// Transcription consent is withheld.
     NoConsent,
-    /// The segment is too short, too long or too uncertain.
+    /// The segment is too short, too long or too uncertain, or its emotion is not asked for.
     BelowThreshold,
     /// The recogniser is busy and its queue is full.
     Busy,
+    /// The recogniser failed too often and is left alone for a while.
+    Unavailable,
 }
 
 /// A finished segment of speech.
@@ -186,6 +188,20 @@ pub enum AsrOutcome {
     Failed,
     /// The recogniser did not answer in time.
     TimedOut,
+    /// Broken off, by no fault of the recogniser; `error` says why.
+    Stopped,
+}
+
+/// Whether the recogniser is used: the circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// It is.
+    Closed,
+    /// It failed too often and is left alone; after the pause the next segment is a trial.
+    Open,
+    /// One segment is on trial.
+    HalfOpen,
 }
 
 /// One hand-over of audio to the recogniser. Never the words.
@@ -199,9 +215,9 @@ pub struct AsrWoken {
     pub start: Timestamp,
     /// Last moment of the audio handed over (post-roll included), UTC.
     pub end: Timestamp,
-    /// Samples handed over, at 16 kHz.
+    /// Samples handed over, at 16 kHz; the recogniser got at most these.
     pub samples: u64,
-    /// Kind of hook: `command`.
+    /// Kind of hook: `command`, `wyoming` or `http`.
     pub hook: String,
     /// How it ended.
     pub outcome: AsrOutcome,
@@ -328,6 +344,8 @@ pub struct State {
     pub dropped_s: f64,
     /// What does not work at the moment; `…/problems` says why.
     pub problems: Vec<Component>,
+    /// The recogniser's circuit breaker; null if none is configured.
+    pub asr_circuit: Option<Circuit>,
     /// Consent, as it stands.
     pub consent: Scopes,
     /// Version of the model.

@@ -17,7 +17,7 @@
 //! | [`consent`] | what people say about it | who may listen to what |
 //! | [`ledger`] | decisions | the record: a chain of lines on the disk |
 //! | [`listener`] | a source | the cascade, and gaps on its clock |
-//! | [`asr`] | a segment | a transcript, from a program of the user's choice |
+//! | [`asr`] | a segment, whole or growing | a transcript, from a recogniser of the user's choice |
 //! | [`home`] | events | MQTT |
 //! | [`logging`] | what the program says of itself | text, JSON, the journal |
 //! | [`metrics`] | events, work done | figures for Prometheus |

@@ -3,9 +3,11 @@
 #[path = "support/hooks/mod.rs"]
 mod hooks;
 
-use hooks::{clip, config, hook, is_gone, read_pids, transcribe};
+use hooks::{clip, config, hook, is_gone, read_pids, start, transcribe};
 use std::time::{Duration, Instant};
-use undertone::asr::AsrError;
+use undertone::asr::{AsrError, Clip, configured};
+use undertone::config::{self, asr::Mode};
+use uuid::Uuid;
 
 #[tokio::test]
 async fn words_come_back_trimmed() {
@@ -41,18 +43,18 @@ async fn the_program_gets_16_bit_mono_wav_at_16_khz() {
 async fn samples_arrive_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("heard.wav");
-    let mut clip = clip(0.0);
-    clip.samples = vec![0.0, 0.5, -0.5, 1.0, -1.0, 7.0, -7.0, f32::NAN, f32::INFINITY];
+    let samples = vec![0.0, 0.5, -0.5, 1.0, -1.0, 7.0, -7.0, f32::NAN, f32::INFINITY];
+    let mut clip = Clip::whole(Uuid::now_v7(), start(), samples);
     let hook = hook(&["sh", "-c", "cat >\"$0\"", path.to_str().unwrap()], 10.0);
-    hook.transcribe(&clip).await.unwrap();
+    hook.transcribe(&mut clip).await.unwrap();
     let heard: Vec<i16> = hound::WavReader::open(&path).unwrap().into_samples().map(Result::unwrap).collect();
     assert_eq!(heard, [0, 16384, -16384, 32767, -32767, 32767, -32767, 0, 32767]);
 }
 
 #[tokio::test]
 async fn the_environment_names_the_segment_and_the_node() {
-    let clip = clip(0.1);
-    let text = hook(&["environment.sh"], 10.0).transcribe(&clip).await.unwrap();
+    let mut clip = clip(0.1);
+    let text = hook(&["environment.sh"], 10.0).transcribe(&mut clip).await.unwrap();
     assert_eq!(text, format!("{} attic home no password", clip.id));
 }
 
@@ -73,10 +75,10 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let pids = folder.path().join("pids");
     let began = Instant::now();
-    let error = hook(&["hang.sh", pids.to_str().unwrap()], 0.5).transcribe(&clip(1.0)).await.unwrap_err();
+    let error = hook(&["hang.sh", pids.to_str().unwrap()], 0.5).transcribe(&mut clip(1.0)).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(matches!(error, AsrError::TimedOut { seconds: 0.5, .. }), "{error}");
-    assert!(error.to_string().contains("hang.sh` did not answer within 0.5 s and was killed"), "{error}");
+    assert!(error.to_string().contains("hang.sh` did not answer within 0.5 s and was given up"), "{error}");
     assert!(error.to_string().contains("asr.timeout_seconds"), "{error}");
     let pids = read_pids(&pids);
     assert_eq!(pids.len(), 2);
@@ -88,8 +90,8 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
 async fn a_hand_over_that_is_dropped_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
-    let (hook, clip) = (hook(&["hang.sh", file.to_str().unwrap()], 60.0), clip(1.0));
-    let dropped = tokio::time::timeout(Duration::from_secs(1), hook.transcribe(&clip)).await;
+    let (hook, mut clip) = (hook(&["hang.sh", file.to_str().unwrap()], 60.0), clip(1.0));
+    let dropped = tokio::time::timeout(Duration::from_secs(1), hook.transcribe(&mut clip)).await;
     assert!(dropped.is_err());
     for pid in read_pids(&file) {
         assert!(is_gone(pid).await, "{pid} lives");
@@ -101,7 +103,7 @@ async fn what_a_program_leaves_behind_is_killed_and_its_answer_counts() {
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");
     let began = Instant::now();
-    let text = hook(&["linger.sh", pid.to_str().unwrap()], 30.0).transcribe(&clip(1.0)).await.unwrap();
+    let text = hook(&["linger.sh", pid.to_str().unwrap()], 30.0).transcribe(&mut clip(1.0)).await.unwrap();
     assert_eq!(text, "done");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(is_gone(read_pids(&pid)[0]).await);
@@ -129,7 +131,6 @@ async fn a_program_that_dies_says_why() {
     assert!(error.to_string().contains("die.sh` failed (exit status: 3)"), "{error}");
     assert!(error.sentence().ends_with("it said: the model file is missing"), "{}", error.sentence());
     assert!(!error.sentence().contains("half a sen"), "{}", error.sentence());
-    assert!(!error.before_hand_over());
     let error = transcribe(&["sh", "-c", "kill -SEGV $$"], 30.0).await.unwrap_err();
     assert!(error.to_string().contains("signal: 11"), "{error}");
 }
@@ -151,16 +152,90 @@ async fn a_program_that_cannot_start_is_named() {
     let file = folder.path().join("recogniser");
     std::fs::write(&file, "#!/bin/sh\necho hello\n").unwrap();
     for program in ["/nowhere/recogniser", "recogniser-that-does-not-exist", file.to_str().unwrap(), "/"] {
-        let error = hook(&[program], 10.0).transcribe(&clip(0.1)).await.unwrap_err();
+        let mut clip = clip(0.1);
+        let error = hook(&[program], 10.0).transcribe(&mut clip).await.unwrap_err();
         assert!(matches!(error, AsrError::Start { .. }), "{error}");
-        assert!(error.before_hand_over());
+        assert_eq!(clip.taken(), 0);
         let text = error.to_string();
         assert!(text.contains(program) && text.contains("asr.command"), "{text}");
     }
 }
 
-#[test]
-fn the_configuration_chooses_the_hook() {
-    assert!(undertone::asr::configured(&config(&[], 1.0), "attic").is_none());
-    assert_eq!(hook(&["cat"], 1.0).name(), "command");
+#[tokio::test]
+async fn a_stream_arrives_as_raw_samples_while_it_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("heard");
+    let config = config::Asr {
+        mode: Mode::Stream,
+        ..config(&["sh", "-c", "cat >\"$0\"; echo heard", path.to_str().unwrap()], 5.0)
+    };
+    let hook = configured(&config, "attic").unwrap().unwrap();
+    let (mut clip, growing) = Clip::growing(Uuid::now_v7(), start());
+    let heard = |count: u64| {
+        let path = path.clone();
+        async move {
+            let begun = Instant::now();
+            while std::fs::metadata(&path).map_or(0, |m| m.len()) < count {
+                assert!(begun.elapsed() < Duration::from_secs(10), "{count} bytes did not arrive");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    let speak = async {
+        growing.push(vec![0.5, -0.5]);
+        heard(4).await; // before the segment is over
+        growing.push(vec![1.0; 100_000]);
+        heard(200_004).await;
+        growing.push(vec![-1.0]);
+        growing.finish();
+    };
+    let (answer, ()) = tokio::join!(hook.transcribe(&mut clip), speak);
+    assert_eq!(answer.unwrap(), "heard");
+    let bytes = std::fs::read(&path).unwrap();
+    let expected = [16384, -16384].into_iter().chain(std::iter::repeat_n(32767, 100_000)).chain([-32767]);
+    let expected: Vec<u8> = expected.flat_map(|s: i16| s.to_le_bytes()).collect();
+    assert!(bytes == expected);
+    assert_eq!(clip.taken(), 100_003);
+}
+
+#[tokio::test]
+async fn a_stream_that_turns_out_to_be_noise_kills_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let config = config::Asr { mode: Mode::Stream, ..config(&["hang.sh", pids.to_str().unwrap()], 60.0) };
+    let hook = configured(&config, "attic").unwrap().unwrap();
+    let (mut clip, growing) = Clip::growing(Uuid::now_v7(), start());
+    let speak = async {
+        growing.push(vec![0.5; 1000]);
+        while read_pids(&pids).len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(growing);
+    };
+    let (answer, ()) = tokio::join!(hook.transcribe(&mut clip), speak);
+    assert!(matches!(answer, Err(AsrError::NoSpeech)));
+    for pid in read_pids(&pids) {
+        assert!(is_gone(pid).await, "{pid} lives");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_tells_language_and_vocabulary() {
+    let config = config::Asr {
+        language: "de".into(),
+        vocabulary: vec!["Wohnzimmer".into(), "Anna".into()],
+        ..config(
+            &["sh", "-c", "cat >/dev/null; echo $UNDERTONE_LANGUAGE; echo \"$UNDERTONE_VOCABULARY\""],
+            10.0,
+        )
+    };
+    let hook = configured(&config, "attic").unwrap().unwrap();
+    assert_eq!(hook.transcribe(&mut clip(0.1)).await.unwrap(), "de\nWohnzimmer\nAnna");
+}
+
+#[tokio::test]
+async fn a_probe_finds_the_program_and_does_not_start_it() {
+    assert!(hook(&["sh"], 1.0).probe().await.unwrap().ends_with("/sh"));
+    let error = hook(&["no-such-recogniser"], 1.0).probe().await.unwrap_err().to_string();
+    assert!(error.contains("no-such-recogniser") && error.contains("asr.command"), "{error}");
 }

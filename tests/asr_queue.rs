@@ -3,80 +3,15 @@
 #[path = "support/hooks/mod.rs"]
 mod hooks;
 
+use hooks::rig::{rig, rig_with_room_for, scopes};
 use hooks::{clip, config, is_gone, read_pids};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use undertone::asr::{Asr, Counts, Told};
+use undertone::asr::Counts;
 use undertone::config;
-use undertone::events::{AsrDecision, AsrOutcome, AsrWoken, Component, Consent, Problem, Scopes, Transcript};
+use undertone::events::{AsrDecision, AsrOutcome, Component, Consent, Transcript};
 
 const WITHDRAWN: &str = "transcription consent was withdrawn";
-
-/// A queue with everything around it.
-struct Rig {
-    asr: Asr,
-    consent: watch::Sender<Scopes>,
-    events: mpsc::Receiver<Told>,
-    shutdown: CancellationToken,
-}
-
-fn rig(config: &config::Asr) -> Rig {
-    rig_with_room_for(config, 64)
-}
-
-fn rig_with_room_for(config: &config::Asr, events: usize) -> Rig {
-    let (consent, watcher) = watch::channel(scopes(Consent::Granted));
-    let (sender, events) = mpsc::channel(events);
-    let shutdown = CancellationToken::new();
-    let asr = Asr::start(config, "attic", watcher, sender, shutdown.clone());
-    Rig { asr, consent, events, shutdown }
-}
-
-fn scopes(transcription: Consent) -> Scopes {
-    Scopes { listening: Consent::Granted, transcription }
-}
-
-impl Rig {
-    async fn next(&mut self) -> Told {
-        tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await.expect("an event").unwrap()
-    }
-
-    async fn woken(&mut self) -> AsrWoken {
-        match self.next().await {
-            Told::Woken(woken) => woken,
-            Told::Transcript(_) => panic!("a transcript instead of asr_woken"),
-            Told::Problem(problem) => panic!("{problem:?} instead of asr_woken"),
-        }
-    }
-
-    async fn transcript(&mut self) -> Transcript {
-        match self.next().await {
-            Told::Transcript(transcript) => transcript,
-            _ => panic!("another event instead of the transcript"),
-        }
-    }
-
-    async fn problem(&mut self) -> Problem {
-        match self.next().await {
-            Told::Problem(problem) => problem,
-            _ => panic!("another event instead of the problem"),
-        }
-    }
-
-    fn withdraw(&self) {
-        self.consent.send_replace(scopes(Consent::Withheld));
-    }
-
-    /// Ends the worker and expects that nothing more was told.
-    async fn end(mut self) -> Counts {
-        self.shutdown.cancel();
-        self.asr.ended().await;
-        assert!(self.events.try_recv().is_err(), "an event too many");
-        self.asr.counts()
-    }
-}
 
 /// Waits until `hang.sh` has begun for the `n`-th time.
 async fn begun(file: &Path, n: usize) -> Vec<u32> {
@@ -96,7 +31,7 @@ async fn a_hand_over_is_told_and_the_words_come_after_it() {
     let config = config::Asr { publish_transcript: true, ..config(&["echo.sh", "hello"], 10.0) };
     let mut rig = rig(&config);
     let clip = clip(1.5);
-    let (id, start, end) = (clip.id, clip.start, clip.end);
+    let (id, start, end) = (clip.id, clip.start, clip.start + Duration::from_millis(1500));
     assert_eq!(rig.asr.offer(clip), AsrDecision::Woken);
     let woken = rig.woken().await;
     assert_eq!((woken.id, woken.start, woken.end, woken.samples), (id, start, end, 24_000));
@@ -206,7 +141,7 @@ async fn consent_withdrawn_while_a_clip_waits_keeps_it_from_the_program() {
     let woken = rig.woken().await;
     assert_eq!(
         (woken.outcome, woken.samples, woken.error.as_deref()),
-        (AsrOutcome::Failed, 0, Some(WITHDRAWN))
+        (AsrOutcome::Stopped, 0, Some(WITHDRAWN))
     );
     assert!(!file.exists(), "the program was started");
     assert_eq!(rig.end().await, Counts { stopped: 1, ..Counts::default() });
@@ -228,7 +163,7 @@ async fn consent_withdrawn_half_way_kills_the_program_and_drops_what_waits() {
     rig.withdraw();
     for (id, samples) in ids.into_iter().zip([8_000, 0, 0]) {
         let woken = rig.woken().await;
-        assert_eq!((woken.id, woken.samples, woken.outcome), (id, samples, AsrOutcome::Failed));
+        assert_eq!((woken.id, woken.samples, woken.outcome), (id, samples, AsrOutcome::Stopped));
         assert_eq!(woken.error.as_deref(), Some(WITHDRAWN));
         // What was accepted before the withdrawal stays refused.
         rig.consent.send_replace(scopes(Consent::Granted));

@@ -23,14 +23,23 @@ fn uncommented() -> String {
 /// Every key with its table and its default.
 fn keys() -> Vec<(String, String, Value)> {
     let mut keys = Vec::new();
-    for (name, value) in Table::try_from(Config::default()).unwrap() {
+    gather("", Table::try_from(Config::default()).unwrap(), &mut keys);
+    assert!(keys.len() > 40, "{keys:?}");
+    keys
+}
+
+fn gather(table: &str, content: Table, keys: &mut Vec<(String, String, Value)>) {
+    for (key, value) in content {
         match value {
-            Value::Table(table) => keys.extend(table.into_iter().map(|(key, v)| (name.clone(), key, v))),
-            value => keys.push((String::new(), name, value)),
+            Value::Table(inner) => gather(&full_name(table, &key), inner, keys),
+            value => keys.push((table.to_owned(), key, value)),
         }
     }
-    assert!(keys.len() > 30, "{keys:?}");
-    keys
+}
+
+/// A table by its full name.
+fn find<'a>(root: &'a Table, name: &str) -> &'a Table {
+    name.split('.').filter(|part| !part.is_empty()).fold(root, |at, part| at[part].as_table().unwrap())
 }
 
 /// A file with one key.
@@ -56,8 +65,7 @@ fn uncommented_it_changes_nothing_and_holds_every_key() {
     assert_eq!(parse(&text).unwrap(), Config::default());
     let shipped: Table = text.parse().unwrap();
     for (table, key, default) in keys() {
-        let place = if table.is_empty() { Some(&shipped) } else { shipped[&table].as_table() };
-        assert_eq!(place.and_then(|t| t.get(&key)), Some(&default), "{}", full_name(&table, &key));
+        assert_eq!(find(&shipped, &table).get(&key), Some(&default), "{}", full_name(&table, &key));
     }
 }
 
@@ -125,6 +133,10 @@ fn words_that_are_not_allowed_are_named_with_what_is() {
         ("asr", "command", "[\" \"]", "must name a program"),
         ("audio", "device", "\"hw:1,0\"", "cards change their numbers"),
         ("audio", "device", "\"/usb\"", "no regular expression"),
+        ("asr", "language", "\"de de\"", "pt-BR"),
+        ("asr", "vocabulary", "[\"a,b\"]", "without commas"),
+        ("asr.wyoming", "url", "\"hub:10300\"", "tcp://host[:port]"),
+        ("asr.http", "url", "\"hub/v1\"", "http://host[:port]"),
     ];
     for (table, key, value, allowed) in cases {
         let e = parse(&file(table, key, value)).unwrap_err();
@@ -175,4 +187,24 @@ fn a_file_that_is_missing_or_no_text_is_named() {
     assert!(binary.contains("undertone.toml") && binary.contains("UTF-8"), "{binary}");
     std::fs::write(&path, SHIPPED).unwrap();
     assert_eq!(Config::find(Some(&path)).unwrap(), Config::default());
+}
+
+#[test]
+fn recogniser_settings_that_do_not_fit_together_are_refused() {
+    let cases = [
+        ("hook = \"command\"", "asr.command = []: "),
+        ("hook = \"wyoming\"", "asr.wyoming.url = \"\": "),
+        ("hook = \"http\"", "asr.http.url = \"\": "),
+        ("hook = \"http\"\nmode = \"stream\"\n[asr.http]\nurl = \"http://hub\"", "asr.mode = \"stream\": "),
+        ("mode = \"stream\"\n[asr.wake]\nwhen = \"emotion\"", "asr.mode = \"stream\": "),
+        ("[asr.wake]\nlabels = [\"anger\"]", "asr.wake.when = \"speech\": "),
+        ("[asr.wake]\nmin_confidence = 0.5", "asr.wake.when = \"speech\": "),
+        ("[asr.wake]\nwhen = \"emotion\"\nlabels = [\"background\"]", "asr.wake.labels = [Background]: "),
+        ("[asr.http]\nurl = \"http://u:hunter2@hub\"", "asr.http.url = \"hub\": "),
+    ];
+    for (text, expected) in cases {
+        let e = parse(&format!("[asr]\n{text}")).unwrap_err();
+        assert!(e.starts_with(expected), "{e}");
+    }
+    parse("[asr]\nhook = \"none\"\n[asr.wake]\nwhen = \"emotion\"\nlabels = [\"anger\"]").unwrap();
 }

@@ -66,6 +66,7 @@ fn state(speech: bool) -> State {
         cpu_pct: 1.5,
         dropped_s: 0.0,
         problems: Vec::new(),
+        asr_circuit: None,
         consent: Scopes { listening: Consent::Granted, transcription: Consent::Withheld },
         model: "test".to_owned(),
     }

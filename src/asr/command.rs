@@ -1,84 +1,113 @@
-//! The hook of kind `command`: a program gets the segment as WAV on its standard input, and what it
-//! prints is the transcript.
+//! The hook of kind `command`: a program gets the segment on its standard input, and what it prints is
+//! the transcript. In mode `segment` that is a WAV file; in mode `stream` raw samples, as they come.
 //!
 //! The program is run anew for each segment, in a process group of its own, with the daemon's
-//! environment (less the broker's password) and two variables more: `UNDERTONE_SEGMENT_ID` and
-//! `UNDERTONE_NODE`. When the hand-over is over, by whatever cause, the whole group is killed, so
+//! environment (less its secrets) and four variables more: `UNDERTONE_SEGMENT_ID`, `UNDERTONE_NODE`,
+//! `UNDERTONE_LANGUAGE` and `UNDERTONE_VOCABULARY` (one hint a line). When the hand-over is over, by whatever cause, the whole group is killed, so
 //! that nothing which saw the audio outlives it. Only a program that leaves its group on purpose
 //! (`setsid`) can stay, which is how a recogniser may start a server for itself.
 
-use super::{Answer, AsrError, AsrHook, Clip, Complaint};
-use crate::audio::SAMPLE_RATE;
+use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
+use crate::config::{self, asr::Mode};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::io::{Cursor, ErrorKind};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::timeout;
 
-/// Most bytes a program may print: hours of speech in words.
-pub const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
 /// Bytes of standard error that are kept, from its end.
 const KEPT_STDERR_BYTES: usize = 4 * 1024;
 /// How long pipes may stay open after the program ended, because something it started holds them.
 const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// How long a killed program may take to be gone; only one stuck in the kernel takes longer.
 const REAP_GRACE: Duration = Duration::from_secs(2);
-/// The broker's password is no business of the recogniser's.
-const WITHHELD_VARIABLE: &str = "UNDERTONE_MQTT_PASSWORD";
+/// Secrets of the daemon that are no business of the program's.
+const WITHHELD_VARIABLES: [&str; 2] = ["UNDERTONE_MQTT_PASSWORD", super::http::KEY_VARIABLE];
 
 /// Runs one program for each segment.
 pub struct Command {
     program: String,
     arguments: Vec<String>,
+    mode: Mode,
     limit_seconds: f64,
     node: String,
+    language: String,
+    vocabulary: String,
 }
 
 impl Command {
-    /// A program with its arguments, how many seconds it may take in all, and the node's name.
-    pub fn new(program: &str, arguments: &[String], limit_seconds: f64, node: &str) -> Command {
-        Command { program: program.into(), arguments: arguments.to_vec(), limit_seconds, node: node.into() }
+    /// The program of `asr.command`, for the node of this name.
+    pub fn new(config: &config::Asr, node: &str) -> Command {
+        let (program, arguments) = match config.command.split_first() {
+            Some((program, arguments)) => (program.clone(), arguments.to_vec()),
+            None => Default::default(), // the configuration does not allow it; nothing can be started
+        };
+        Command {
+            program,
+            arguments,
+            mode: config.mode,
+            limit_seconds: config.timeout_seconds,
+            node: node.into(),
+            language: config.language.clone(),
+            vocabulary: config.vocabulary.join("\n"),
+        }
     }
 
-    async fn hand_over(&self, clip: &Clip) -> Result<String, AsrError> {
-        let wav = wav(&clip.samples)?;
-        let mut child = tokio::process::Command::new(&self.program)
+    async fn hand_over(&self, clip: &mut Clip) -> Result<String, AsrError> {
+        let mut child = tokio::process::Command::new(&self.program);
+        child
             .args(&self.arguments)
             .env("UNDERTONE_SEGMENT_ID", clip.id.to_string())
             .env("UNDERTONE_NODE", &self.node)
-            .env_remove(WITHHELD_VARIABLE)
+            .env("UNDERTONE_LANGUAGE", &self.language)
+            .env("UNDERTONE_VOCABULARY", &self.vocabulary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| AsrError::Start { program: self.program.clone(), source })?;
+            .kill_on_drop(true);
+        for secret in WITHHELD_VARIABLES {
+            child.env_remove(secret);
+        }
+        let mut child =
+            child.spawn().map_err(|source| AsrError::Start { program: self.program.clone(), source })?;
         let group = Group::of(&child);
-        let limit = Duration::from_secs_f64(self.limit_seconds);
-        let answer = timeout(limit, self.converse(&mut child, &wav)).await;
+        let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
+        let answer = within(expiry, self.converse(&mut child, clip), || AsrError::TimedOut {
+            recogniser: self.named(),
+            seconds: self.limit_seconds,
+        });
+        let answer = answer.await;
         // An id is not given to a new group while the old one has members, and ids come round late:
         // this reaches the group of this program or none.
         drop(group);
         if timeout(REAP_GRACE, child.wait()).await.is_err() {
             tracing::warn!(program = self.program, "a killed recogniser is still there");
         }
-        answer.unwrap_or_else(|_| {
-            Err(AsrError::TimedOut { program: self.program.clone(), seconds: self.limit_seconds })
-        })
+        answer
+    }
+
+    /// As errors name it.
+    fn named(&self) -> String {
+        format!("`{}`", self.program)
+    }
+
+    fn broken(&self, source: &std::io::Error) -> AsrError {
+        AsrError::Broken { recogniser: self.named(), reason: source.to_string() }
     }
 
     /// Writes, reads and waits at the same time: a program may talk before it listens, or not listen.
-    async fn converse(&self, child: &mut Child, wav: &[u8]) -> Result<String, AsrError> {
-        let pipe = |source| AsrError::Pipe { program: self.program.clone(), source };
+    async fn converse(&self, child: &mut Child, clip: &mut Clip) -> Result<String, AsrError> {
+        let pipe = |source: std::io::Error| self.broken(&source);
         let (stdin, stdout, stderr) = pipes(child).ok_or_else(|| pipe(ErrorKind::BrokenPipe.into()))?;
         let (mut printed, mut complained) = (Vec::new(), Vec::new());
         let status = {
             let talk = async {
                 tokio::try_join!(
-                    async { feed(stdin, wav).await.map_err(pipe) },
+                    self.feed(stdin, clip),
                     async { self.gather(stdout, &mut printed).await },
                     async { keep_tail(stderr, &mut complained).await.map_err(pipe) },
                 )
@@ -101,15 +130,31 @@ impl Command {
         self.judge(status, &printed, &complained)
     }
 
+    /// Writes everything and closes; a reader that has heard enough is no error.
+    async fn feed(&self, mut stdin: ChildStdin, clip: &mut Clip) -> Result<(), AsrError> {
+        let mut write = async |bytes: Vec<u8>| match stdin.write_all(&bytes).await {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+            Err(e) => Err(self.broken(&e)),
+        };
+        if self.mode == Mode::Segment {
+            write(pcm::wav(&clip.rest().await?)?).await?;
+            return Ok(());
+        }
+        while let Some(samples) = clip.next().await? {
+            if !write(pcm::raw(&samples)).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads to the end, or to the first byte too many.
     async fn gather(&self, stdout: ChildStdout, printed: &mut Vec<u8>) -> Result<(), AsrError> {
-        stdout
-            .take(MAX_TRANSCRIPT_BYTES as u64 + 1)
-            .read_to_end(printed)
-            .await
-            .map_err(|source| AsrError::Pipe { program: self.program.clone(), source })?;
+        let limited = &mut stdout.take(MAX_TRANSCRIPT_BYTES as u64 + 1);
+        limited.read_to_end(printed).await.map_err(|source| self.broken(&source))?;
         if printed.len() > MAX_TRANSCRIPT_BYTES {
-            return Err(AsrError::Flooded { program: self.program.clone(), limit: MAX_TRANSCRIPT_BYTES });
+            return Err(AsrError::Flooded { recogniser: self.named(), limit: MAX_TRANSCRIPT_BYTES });
         }
         Ok(())
     }
@@ -121,6 +166,19 @@ impl Command {
         let complaint = Complaint::last_line(complained);
         Err(AsrError::Exit { program: self.program.clone(), status, complaint })
     }
+
+    /// The program's file, looked for as the system does when it starts one.
+    fn find(&self) -> Option<PathBuf> {
+        let named = Path::new(&self.program);
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let places: Vec<PathBuf> = match named.components().count() {
+            1 => std::env::split_paths(&folders).map(|folder| folder.join(named)).collect(),
+            _ => vec![named.into()],
+        };
+        let runs =
+            |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
+        places.into_iter().find(runs)
+    }
 }
 
 impl AsrHook for Command {
@@ -128,8 +186,19 @@ impl AsrHook for Command {
         "command"
     }
 
-    fn transcribe<'a>(&'a self, clip: &'a Clip) -> Answer<'a> {
+    fn transcribe<'a>(&'a self, clip: &'a mut Clip) -> Answer<'a> {
         Box::pin(self.hand_over(clip))
+    }
+
+    /// The program exists; it is not started.
+    fn probe(&self) -> Answer<'_> {
+        let found = self.find().map(|path| path.display().to_string());
+        Box::pin(async move {
+            found.ok_or_else(|| AsrError::Start {
+                program: self.program.clone(),
+                source: ErrorKind::NotFound.into(),
+            })
+        })
     }
 }
 
@@ -153,31 +222,6 @@ impl Drop for Group {
 
 fn pipes(child: &mut Child) -> Option<(ChildStdin, ChildStdout, ChildStderr)> {
     Some((child.stdin.take()?, child.stdout.take()?, child.stderr.take()?))
-}
-
-/// A mono 16-bit WAV file at 16 kHz; what is not a number becomes silence.
-fn wav(samples: &[f32]) -> Result<Vec<u8>, AsrError> {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: SAMPLE_RATE,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut bytes = Cursor::new(Vec::with_capacity(44 + 2 * samples.len()));
-    let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
-    for sample in samples {
-        writer.write_sample((sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16)?;
-    }
-    writer.finalize()?;
-    Ok(bytes.into_inner())
-}
-
-/// Writes everything and closes; a reader that has heard enough is no error.
-async fn feed(mut stdin: ChildStdin, bytes: &[u8]) -> std::io::Result<()> {
-    match stdin.write_all(bytes).await {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }
 
 /// Reads to the end and keeps the last bytes.

@@ -42,8 +42,8 @@ impl NoiseFloor {
         }
     }
 
-    /// Takes note of a frame.
-    pub fn look(&mut self, frame: &Frame) {
+    /// Takes note of a frame. True if a sound has just risen above the floor.
+    pub fn look(&mut self, frame: &Frame) -> bool {
         for (sum, db) in self.fresh.iter_mut().zip(frame) {
             *sum += db;
         }
@@ -65,7 +65,9 @@ impl NoiseFloor {
         if self.above.len() == FRAMES {
             self.above.pop_front();
         }
-        self.above.push_back(if sound { before + 1 } else { 0 });
+        let run = if sound { before + 1 } else { 0 };
+        self.above.push_back(run);
+        run == SOUND
     }
 
     /// Whether the window holds no sound above the floor; its last `fresh` frames are new.

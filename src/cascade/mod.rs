@@ -1,8 +1,9 @@
 //! The cascade: 16 kHz samples in, localized segments of speech with their emotion out.
 //!
 //! 1. [`energy`]: a window without a sound above the room's noise floor is background, for nothing.
-//! 2. The gated Conformer on sliding windows of 3.6 s; [`votes`] averages its frame-level answers,
-//!    [`segmenter`] turns them into spans of speech.
+//! 2. The gated Conformer on sliding windows of 3.6 s, closer to each other while speech is suspected
+//!    ([`suspicion`]); [`votes`] averages its frame-level answers, [`segmenter`] turns them into spans of
+//!    speech. The audio of an open span can be had while it grows ([`Cascade::grown`]).
 //! 3. A finished span is judged once more, on its own: that is the segment's emotion.
 //!
 //! Time is counted in samples since the stream began, lost samples included.
@@ -10,6 +11,7 @@
 pub mod energy;
 pub mod history;
 pub mod segmenter;
+pub mod suspicion;
 pub mod votes;
 
 use crate::audio::SAMPLE_RATE;
@@ -24,6 +26,7 @@ use history::History;
 use segmenter::{Change, Segmenter, Span};
 use std::collections::VecDeque;
 use std::time::Instant;
+use suspicion::{Brought, Suspicion};
 use uuid::Uuid;
 use votes::Votes;
 use zeroize::Zeroize as _;
@@ -54,6 +57,39 @@ pub enum Told {
         /// Up to here it is sure.
         until: u64,
     },
+}
+
+/// What became of the open segment since it was last asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grown {
+    /// It has more audio, all of which will be in [`Segment::clip`] if it becomes one.
+    Audio {
+        /// The segment's id.
+        id: Uuid,
+        /// Number of the first of the samples. The first time it is the segment's `clip_start`.
+        from: u64,
+        /// 16 kHz mono.
+        samples: Vec<f32>,
+        /// First sample of speech.
+        start: u64,
+        /// Sample after the last of speech so far.
+        end: u64,
+        /// Mean speech posterior so far.
+        speech_mean: f64,
+    },
+    /// It was no speech after all: no [`Told::Segment`] comes.
+    Dropped {
+        /// The segment's id.
+        id: Uuid,
+    },
+}
+
+/// The segment that is open.
+struct Open {
+    id: Uuid,
+    clip_start: u64,
+    /// Up to here its audio was taken with [`Cascade::grown`].
+    grown: u64,
 }
 
 /// A localized segment of speech.
@@ -123,8 +159,10 @@ pub struct Cascade {
     gate_threshold: f32,
     energy_gate: bool,
     energy_margin_db: f32,
-    /// Streaming frames from one window to the next; a multiple of [`GROUP`].
-    stride: usize,
+    /// Streaming frames from one window to the next; multiples of [`GROUP`].
+    suspicion: Suspicion,
+    streams: bool,
+    offset_logit: f32,
     pre_roll: u64,
     post_roll: u64,
     min_silence: u64,
@@ -144,7 +182,9 @@ pub struct Cascade {
     history: History,
     utterance: Utterance,
     input: Box<[f32; INPUT]>,
-    current: Option<Uuid>,
+    current: Option<Open>,
+    /// The last segment that came to nothing.
+    dropped: Option<Uuid>,
     /// End of the last clip: a pre-roll does not reach behind it.
     told_until: u64,
     background: bool,
@@ -156,8 +196,11 @@ impl Cascade {
     pub fn new(config: &Config, model: Model) -> Cascade {
         let settings = &config.cascade;
         let samples = |seconds: f64| (seconds * f64::from(SAMPLE_RATE)).round() as u64;
-        let groups = (settings.stride_seconds * f64::from(SAMPLE_RATE) / SPEECH_HOP as f64).round() as usize;
-        let stride = groups.clamp(1, FRAMES / GROUP) * GROUP;
+        let stride = |seconds: f64| {
+            let groups = (seconds * f64::from(SAMPLE_RATE) / SPEECH_HOP as f64).round() as usize;
+            groups.clamp(1, FRAMES / GROUP) * GROUP
+        };
+        let (regular, short) = (stride(settings.stride_seconds), stride(settings.suspect_stride_seconds));
         let kept = settings.max_segment_seconds
             + settings.pre_roll_seconds
             + settings.min_silence_seconds
@@ -167,7 +210,9 @@ impl Cascade {
             gate_threshold: config.model.gate_threshold as f32,
             energy_gate: settings.energy_gate,
             energy_margin_db: settings.energy_margin_db as f32,
-            stride,
+            suspicion: Suspicion::new(regular, short, config.asr.streams()),
+            streams: config.asr.streams(),
+            offset_logit: (settings.offset / (1.0 - settings.offset)).ln() as f32,
             pre_roll: samples(settings.pre_roll_seconds),
             post_roll: samples(settings.post_roll_seconds),
             min_silence: samples(settings.min_silence_seconds),
@@ -185,6 +230,7 @@ impl Cascade {
             utterance: Utterance::new(),
             input: Box::new([0.0; INPUT]),
             current: None,
+            dropped: None,
             told_until: 0,
             background: false,
             effort: Effort::default(),
@@ -217,6 +263,26 @@ impl Cascade {
         self.gate_threshold = gate;
     }
 
+    /// What the open segment has grown by since the last call: only audio of which it is certain by now
+    /// that it belongs to the segment or its rolls. To be asked after each [`Cascade::push`]; nothing comes
+    /// unless `asr.mode` is `stream`.
+    pub fn grown(&mut self) -> Option<Grown> {
+        if !self.streams {
+            return None;
+        }
+        if let Some(id) = self.dropped.take() {
+            return Some(Grown::Dropped { id });
+        }
+        let so_far = self.segmenter.so_far()?;
+        let end = self.sample(so_far.end);
+        let until = (end + self.post_roll).min(self.sample(so_far.longest)).min(self.clock);
+        let start = self.sample(so_far.start);
+        let open = self.current.as_mut().filter(|open| open.grown < until)?;
+        let from = std::mem::replace(&mut open.grown, until);
+        let samples = self.history.copy(from, until);
+        Some(Grown::Audio { id: open.id, from, samples, start, end, speech_mean: so_far.speech_mean })
+    }
+
     /// Takes samples, and hands over what they led to.
     ///
     /// # Errors
@@ -229,16 +295,21 @@ impl Cascade {
             self.history.push(block);
             self.clock += block.len() as u64;
             let (frames, epoch_frames, floor) = (&mut self.frames, &mut self.epoch_frames, &mut self.floor);
+            let mut sound = false;
             self.stream.push(block, |frame| {
                 if frames.len() == FRAMES {
                     frames.pop_front();
                 }
                 frames.push_back(*frame);
-                floor.look(frame);
+                sound |= floor.look(frame);
                 *epoch_frames += 1;
             });
+            if sound && self.current.is_none() {
+                self.suspicion.sound();
+            }
             let whole = self.frames.len() == FRAMES && self.epoch_frames.is_multiple_of(GROUP);
-            if whole && (self.judged == 0 || self.epoch_frames >= self.judged + self.stride) {
+            let stride = self.suspicion.stride(self.current.is_some());
+            if whole && (self.judged == 0 || self.epoch_frames >= self.judged + stride) {
                 failure = failure.and(self.window(tell));
             }
         }
@@ -262,6 +333,7 @@ impl Cascade {
         self.judged = 0;
         self.votes = Votes::new();
         self.floor.restart();
+        self.suspicion.restart();
         done
     }
 
@@ -272,6 +344,8 @@ impl Cascade {
     /// When the model fails on silence; all the rest is overwritten all the same.
     pub fn forget(&mut self) -> Result<(), ModelError> {
         self.current = None;
+        self.dropped = None;
+        self.suspicion.restart();
         self.segmenter.finish();
         self.history.clear(self.clock);
         self.stream.forget();
@@ -315,9 +389,10 @@ impl Cascade {
     /// Judges the window that ends with the newest frame, and commits what it settles.
     fn window(&mut self, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
         let fresh = (self.epoch_frames - self.judged).min(self.frames.len());
-        self.judged = self.epoch_frames;
+        let before = std::mem::replace(&mut self.judged, self.epoch_frames) / GROUP;
         let newest = self.epoch_frames / GROUP;
         let covered = self.frames.len() / GROUP;
+        let mut doubt = false;
         if self.energy_gate && self.current.is_none() && self.floor.quiet(fresh) {
             self.effort.windows_quiet += 1;
             self.votes.add_background(newest - covered, newest);
@@ -334,10 +409,20 @@ impl Cascade {
             self.effort.macs_ungated += self.model.macs_ungated();
             self.votes.add(newest - covered, &verdict.speech[..covered]);
             let silent = verdict.speech[..covered].iter().all(|logit| *logit < 0.0);
-            self.floor.judged(silent && self.current.is_none());
+            // What is suspected to be the beginning of speech must not become the floor.
+            self.floor.judged(silent && self.current.is_none() && !self.suspicion.active());
+            let young = covered.saturating_sub(newest - before);
+            doubt = verdict.speech[young..covered].iter().any(|logit| *logit >= self.offset_logit);
         }
         // A frame is settled when the window after it has voted on it too.
-        self.commit(newest.saturating_sub(self.stride / GROUP), tell)
+        let settled = before.max(newest.saturating_sub(self.suspicion.regular() / GROUP));
+        let committed = self.commit(settled, tell);
+        self.suspicion.judged(match (&self.current, doubt) {
+            (Some(_), _) => Brought::Speech,
+            (None, true) => Brought::Doubt,
+            (None, false) => Brought::Nothing,
+        });
+        committed
     }
 
     fn infer(&mut self) -> Result<Verdict, ModelError> {
@@ -373,18 +458,23 @@ impl Cascade {
         match change {
             None => Ok(()),
             Some(Change::Started { frame }) => {
-                let id = Uuid::now_v7();
-                self.current = Some(id);
+                let (id, start) = (Uuid::now_v7(), self.sample(frame));
+                let pre_roll = if self.segmenter.continues() { 0 } else { self.pre_roll };
+                let clip_start = start.saturating_sub(pre_roll).max(self.told_until.min(start));
+                let clip_start = clip_start.max(self.history.oldest());
+                self.current = Some(Open { id, clip_start, grown: clip_start });
                 self.background = false;
-                tell(Told::Started { id, start: self.sample(frame) });
+                tell(Told::Started { id, start });
                 Ok(())
             }
             Some(Change::Ended(span)) => {
-                let id = self.current.take().unwrap_or_else(Uuid::now_v7);
-                let segment = self.judge(id, &span)?;
+                let Some(open) = self.current.take() else { return Ok(()) };
+                self.dropped = Some(open.id);
+                let segment = self.judge(&open, &span)?;
                 if segment.posterior[Label::Background as usize] > self.background_veto {
                     return Ok(()); // a noise that resembled speech; `background` will be told
                 }
+                self.dropped = None;
                 self.told_until = segment.end;
                 self.effort.segments += 1;
                 tell(Told::Segment(Box::new(segment)));
@@ -400,13 +490,13 @@ impl Cascade {
     }
 
     /// The emotion of a finished span, from features over exactly that span.
-    fn judge(&mut self, id: Uuid, span: &Span) -> Result<Segment, ModelError> {
+    fn judge(&mut self, open: &Open, span: &Span) -> Result<Segment, ModelError> {
         let start = self.sample(span.start).max(self.history.oldest());
         let end = self.sample(span.end).min(self.clock).max(start);
-        let clip_start =
-            if span.continues { start } else { start.saturating_sub(self.pre_roll).max(self.told_until) };
-        let clip_end = if span.cut { end } else { (end + self.post_roll).min(self.clock) };
-        let clip_start = clip_start.clamp(self.history.oldest(), start);
+        // What follows a cut belongs to the next segment.
+        let limit = if span.cut { self.sample(span.decided) } else { self.clock };
+        let clip_end = (end + self.post_roll).min(limit).min(self.clock).max(end);
+        let clip_start = open.clip_start.clamp(self.history.oldest(), start);
         let clip = self.history.copy(clip_start, clip_end);
         let speech = &clip[(start - clip_start) as usize..(end - clip_start) as usize];
 
@@ -431,7 +521,7 @@ impl Cascade {
         let label = emotions.max_by(|a, b| a.1.total_cmp(b.1)).map_or(Label::Neutral, |(label, _)| *label);
         let frames = (span.end - span.start).max(1) as f64;
         Ok(Segment {
-            id,
+            id: open.id,
             start,
             end,
             clip_start,

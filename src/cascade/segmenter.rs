@@ -19,6 +19,21 @@ pub struct Span {
     pub cut: bool,
     /// It goes on with a span that was cut.
     pub continues: bool,
+    /// Frame after the last that was looked at when it ended.
+    pub decided: usize,
+}
+
+/// The open span, as far as it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoFar {
+    /// First frame of speech.
+    pub start: usize,
+    /// Frame after the last of speech so far.
+    pub end: usize,
+    /// Frame at which it will be cut.
+    pub longest: usize,
+    /// Mean posterior of its frames of speech.
+    pub speech_mean: f64,
 }
 
 /// What a frame changed.
@@ -95,6 +110,22 @@ impl Segmenter {
         self.open.is_none()
     }
 
+    /// The open span goes on with one that was cut.
+    pub fn continues(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.continues)
+    }
+
+    /// The open span, if it was told.
+    pub fn so_far(&self) -> Option<SoFar> {
+        let open = self.open.as_ref().filter(|open| open.told)?;
+        Some(SoFar {
+            start: open.start,
+            end: open.last_speech + 1,
+            longest: open.start + self.longest,
+            speech_mean: open.speech_sum / open.speech_frames.max(1) as f64,
+        })
+    }
+
     /// The next frame's speech posterior.
     pub fn push(&mut self, posterior: f64) -> Option<Change> {
         let frame = self.next;
@@ -158,6 +189,7 @@ impl Segmenter {
             speech_sum: open.speech_sum,
             cut,
             continues: open.continues,
+            decided: self.next,
         }))
     }
 }

@@ -1,8 +1,10 @@
 //! `undertone check`: what works, what does not, and how to mend it, stage by stage.
 
 use super::{Failure, runtime};
+use crate::asr;
 use crate::audio::AudioSource;
 use crate::audio::microphone::Microphone;
+use crate::config::asr::Kind;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;
@@ -142,7 +144,15 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         }
         other => other?,
     }
-    report.tell_unless(args.offline, "recogniser", recogniser(&config));
+    match config.asr.kind() {
+        Some(Kind::Wyoming) if args.offline => {
+            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.wyoming.url));
+        }
+        Some(Kind::Http) if args.offline => {
+            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.http.url));
+        }
+        _ => report.tell_unless(args.offline, "recogniser", recogniser(&config)),
+    }
     report.end(1)
 }
 
@@ -272,26 +282,17 @@ fn embedded(config: &Config) -> Result<String, String> {
 }
 
 fn recogniser(config: &Config) -> Result<String, String> {
-    let Some(program) = config.asr.command.first() else {
-        return Ok("none configured (asr.command)".into());
-    };
-    let named = Path::new(program);
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let places: Vec<PathBuf> = match named.components().count() {
-        1 => std::env::split_paths(&folders).map(|folder| folder.join(named)).collect(),
-        _ => vec![named.into()],
-    };
-    let found = places
-        .iter()
-        .find(|path| rustix::fs::access(*path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file());
-    let found =
-        found.ok_or(format!("asr.command names {program}, which is not a program that can be run here"))?;
+    let hook = asr::configured(&config.asr, &config.node).map_err(|e| e.to_string())?;
+    let Some(hook) = hook else { return Ok("none configured (asr.hook, asr.command)".into()) };
+    let runtime = runtime().map_err(|e| e.to_string())?;
+    let found = runtime.block_on(hook.probe()).map_err(|e| e.to_string())?;
+    let kind = hook.name();
     let transcription = standing(config).transcription;
     Ok(match transcription.consent {
-        Consent::Granted => format!("{}", found.display()),
+        Consent::Granted => format!("{kind}: {found}"),
         Consent::Withheld => {
             let why = transcription.sentence(&TimeZone::system());
-            format!("{}, never woken: transcription is {why}", found.display())
+            format!("{kind}: {found}; never woken: transcription is {why}")
         }
     })
 }

@@ -114,6 +114,7 @@ impl Failure {
         match self {
             Failure::Config(_) | Failure::Usage(_) => 2,
             Failure::Home(e) | Failure::Service(ServiceError::Home(e)) if e.is_configuration() => 2,
+            Failure::Service(ServiceError::Asr(_)) => 2,
             Failure::Told { status } => *status,
             _ => 1,
         }

@@ -72,9 +72,15 @@ mod tests {
     /// Every key, with a value other than the default.
     fn changed() -> Config {
         let mut table = toml::Table::try_from(Config::default()).unwrap();
-        fn change(value: &mut toml::Value) {
+        fn change(key: &str, value: &mut toml::Value) {
             match value {
-                toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| change(value)),
+                toml::Value::Table(table) => table.iter_mut().for_each(|(key, value)| change(key, value)),
+                // Keys that allow few words.
+                toml::Value::String(text) if key == "hook" => *text = "none".into(),
+                toml::Value::String(text) if key == "mode" => *text = "stream".into(),
+                toml::Value::String(text) if key == "queue_full" => *text = "drop_oldest".into(),
+                toml::Value::String(text) if key == "when" => *text = "emotion".into(),
+                toml::Value::Array(list) if key == "labels" => list.push("anger".into()),
                 toml::Value::Float(number) => *number += 0.125,
                 toml::Value::Integer(number) => *number += 1,
                 toml::Value::Boolean(flag) => *flag = !*flag,
@@ -84,7 +90,7 @@ mod tests {
                 toml::Value::Datetime(_) => {}
             }
         }
-        table.iter_mut().for_each(|(_, value)| change(value));
+        table.iter_mut().for_each(|(key, value)| change(key, value));
         table.try_into().unwrap()
     }
 

@@ -6,12 +6,14 @@
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+pub mod asr;
 mod changes;
 mod consent;
 pub mod device;
 mod ledger;
 mod validation;
 
+pub use asr::Asr;
 pub use changes::{Changes, changes};
 pub use consent::{ConsentRules, QuietHours, Written};
 pub use ledger::{Fsync, Ledger};
@@ -89,6 +91,8 @@ pub struct Cascade {
     pub energy_margin_db: f64,
     /// Seconds from one window to the next.
     pub stride_seconds: f64,
+    /// The same while speech is suspected, and through a segment that is streamed.
+    pub suspect_stride_seconds: f64,
     /// Speech begins when a frame's speech posterior is above this.
     pub onset: f64,
     /// Speech goes on while a frame's speech posterior is above this.
@@ -137,26 +141,6 @@ pub struct Mqtt {
     pub discovery: bool,
     /// First part of Home Assistant's discovery topics.
     pub discovery_prefix: String,
-}
-
-/// `[asr]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Asr {
-    /// Program and arguments; a segment arrives as WAV on its standard input. Empty: no recogniser.
-    pub command: Vec<String>,
-    /// Seconds after which the program is killed.
-    pub timeout_seconds: f64,
-    /// Segments that wait while the program is busy.
-    pub queue: usize,
-    /// Shorter segments do not wake the recogniser.
-    pub min_seconds: f64,
-    /// Longer segments do not wake the recogniser.
-    pub max_seconds: f64,
-    /// Segments with less mean speech posterior do not wake the recogniser.
-    pub min_speech: f64,
-    /// Publish what was said on `…/transcript`.
-    pub publish_transcript: bool,
 }
 
 /// `[metrics]`
@@ -210,6 +194,7 @@ impl Default for Cascade {
             energy_gate: true,
             energy_margin_db: 3.0,
             stride_seconds: 0.8,
+            suspect_stride_seconds: 0.2,
             onset: 0.5,
             offset: 0.35,
             min_speech_seconds: 0.2,
@@ -238,20 +223,6 @@ impl Default for Mqtt {
             outbox: 256,
             discovery: true,
             discovery_prefix: "homeassistant".into(),
-        }
-    }
-}
-
-impl Default for Asr {
-    fn default() -> Self {
-        Asr {
-            command: Vec::new(),
-            timeout_seconds: 30.0,
-            queue: 4,
-            min_seconds: 0.3,
-            max_seconds: 30.0,
-            min_speech: 0.5,
-            publish_transcript: false,
         }
     }
 }

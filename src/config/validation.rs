@@ -91,6 +91,13 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         3.6,
         "allowed are 0.04 to 3.6 seconds (one window)",
     )?;
+    within(
+        "cascade.suspect_stride_seconds",
+        c.suspect_stride_seconds,
+        0.04,
+        3.6,
+        "allowed are 0.04 to 3.6 seconds (one window)",
+    )?;
     within("cascade.onset", c.onset, 0.0, 1.0, share)?;
     within("cascade.offset", c.offset, 0.0, c.onset, "allowed are 0 to cascade.onset")?;
     within("cascade.min_speech_seconds", c.min_speech_seconds, 0.0, 3.0, "allowed are 0 to 3 seconds")?;
@@ -114,17 +121,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         "allowed are 1 to 86400 seconds",
     )?;
     within("mqtt.outbox", config.mqtt.outbox as f64, 1.0, 100_000.0, "allowed are 1 to 100000 events")?;
-    within("asr.timeout_seconds", config.asr.timeout_seconds, 0.1, 3600.0, seconds)?;
-    within("asr.queue", config.asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments")?;
-    within("asr.min_seconds", config.asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds")?;
-    within(
-        "asr.max_seconds",
-        config.asr.max_seconds,
-        config.asr.min_seconds,
-        300.0,
-        "allowed are asr.min_seconds to 300 seconds",
-    )?;
-    within("asr.min_speech", config.asr.min_speech, 0.0, 1.0, share)?;
+    super::asr::validate(&config.asr)?;
     let l = &config.ledger;
     within("ledger.fsync_seconds", l.fsync_seconds, 0.1, 3600.0, seconds)?;
     let (kb, days) = (f64::from(l.max_file_kb), f64::from(l.max_file_days));
@@ -172,13 +169,6 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
             allowed: "allowed is an address of this machine itself with a port, such as \"127.0.0.1:9469\", or \"\"",
         });
     }
-    if config.asr.command.first().is_some_and(|program| program.trim().is_empty()) {
-        return Err(ConfigError::Value {
-            key: "asr.command",
-            value: format!("{:?}", config.asr.command),
-            allowed: "the first entry must name a program; leave the list empty for no recogniser",
-        });
-    }
     Ok(())
 }
 
@@ -198,38 +188,38 @@ pub(super) fn sentence(text: &str, error: &toml::de::Error) -> String {
 /// Compares every key with the defaults, which hold them all.
 pub(super) fn refuse_unknown_keys(table: &toml::Table, path: &Path) -> Result<(), ConfigError> {
     let known = toml::Table::try_from(Config::default()).unwrap_or_default();
-    let mut names: Vec<String> = Vec::new();
-    for (key, value) in &known {
-        names.push(key.clone());
-        if let toml::Value::Table(inner) = value {
-            names.extend(inner.keys().map(|k| format!("{key}.{k}")));
-        }
-    }
-    let refuse = |key: String| {
-        let leaf = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-        let score = |name: &String| {
-            let whole = strsim::jaro_winkler(name, &key);
-            whole.max(strsim::jaro_winkler(&leaf(name), &leaf(&key)) - 0.02)
-        };
-        let suggestion = names
-            .iter()
-            .max_by(|a, b| score(a).total_cmp(&score(b)))
-            .filter(|name| score(name) > 0.75)
-            .cloned();
-        Err(ConfigError::UnknownKey { path: path.into(), key, suggestion })
+    let Some(key) = stray(table, &known) else { return Ok(()) };
+    let mut names = Vec::new();
+    collect(&known, "", &mut names);
+    let leaf = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
+    let score = |name: &String| {
+        let whole = strsim::jaro_winkler(name, &key);
+        whole.max(strsim::jaro_winkler(&leaf(name), &leaf(&key)) - 0.02)
     };
+    let suggestion =
+        names.iter().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|name| score(name) > 0.75).cloned();
+    Err(ConfigError::UnknownKey { path: path.into(), key, suggestion })
+}
+
+/// The first key that is not among the known ones, with its tables.
+fn stray(table: &toml::Table, known: &toml::Table) -> Option<String> {
+    table.iter().find_map(|(key, value)| match (known.get(key), value) {
+        (None, _) => Some(key.clone()),
+        (Some(toml::Value::Table(known)), toml::Value::Table(inner)) => {
+            stray(inner, known).map(|stray| format!("{key}.{stray}"))
+        }
+        _ => None,
+    })
+}
+
+/// The full name of every table and key.
+fn collect(table: &toml::Table, prefix: &str, names: &mut Vec<String>) {
     for (key, value) in table {
-        match (known.get(key), value) {
-            (None, _) => return refuse(key.clone()),
-            (Some(toml::Value::Table(allowed)), toml::Value::Table(inner)) => {
-                if let Some(stray) = inner.keys().find(|k| !allowed.contains_key(*k)) {
-                    return refuse(format!("{key}.{stray}"));
-                }
-            }
-            _ => {}
+        names.push(format!("{prefix}{key}"));
+        if let toml::Value::Table(inner) = value {
+            collect(inner, &format!("{prefix}{key}."), names);
         }
     }
-    Ok(())
 }
 
 /// Names become parts of MQTT topics, so they must not hold separators, wildcards or spaces.
@@ -242,7 +232,7 @@ fn name(key: &'static str, value: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Value { key, value: format!("{value:?}"), allowed })
 }
 
-fn within(
+pub(super) fn within(
     key: &'static str,
     value: f64,
     low: f64,

@@ -204,7 +204,8 @@ impl Metrics {
                 let outcome = match woken.outcome {
                     AsrOutcome::Transcribed => "transcribed",
                     AsrOutcome::TimedOut => "timed_out",
-                    _ => "failed",
+                    AsrOutcome::Failed => "failed",
+                    AsrOutcome::Stopped => "stopped",
                 };
                 self.recogniser.observe(woken.took_s);
                 self.wakes.get_or_create(&[("outcome", outcome)]).inc();

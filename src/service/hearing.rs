@@ -9,7 +9,7 @@ use super::notify::Pulse;
 use super::renewal::Renewal;
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
-use crate::cascade::{Cascade, Effort, Told};
+use crate::cascade::{Cascade, Effort, Grown, Told};
 use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
@@ -64,6 +64,8 @@ pub enum Heard {
     Anchor(Timestamp),
     /// The cascade has something to tell; the stream was this far, in samples.
     Told(Told, u64),
+    /// The open segment has more audio; only if it is to be streamed.
+    Grown(Grown),
     /// How far the stream is.
     Progress(Progress),
     /// A new model judges from here on.
@@ -345,6 +347,9 @@ impl Hearing {
                 self.send(Heard::Problem { component: Component::Model, message, recovered: true });
             }
             self.send(Heard::Told(what, clock));
+        }
+        if let Some(grown) = self.cascade.grown() {
+            self.send(Heard::Grown(grown));
         }
     }
 

@@ -81,6 +81,7 @@ impl Service {
         self.progress.speaking = false;
         self.progress.listening = false;
         self.show_nothing();
+        self.recogniser.forget();
         self.publish_state();
     }
 

@@ -9,6 +9,7 @@ mod household;
 mod liveness;
 mod memory;
 mod notify;
+mod recogniser;
 mod renewal;
 mod report;
 mod requests;
@@ -17,9 +18,9 @@ pub use hearing::{Heard, Progress, Source};
 pub use memory::keep_private;
 pub use notify::Pulse;
 
-use crate::asr::{self, Asr, Clip};
+use crate::asr::{self, Asr, AsrError};
 use crate::audio::SAMPLE_RATE;
-use crate::cascade::{Cascade, Effort, Segment, Told};
+use crate::cascade::{Cascade, Effort, Told};
 use crate::config::{Config, ConfigError};
 use crate::consent::Keeper;
 use crate::consent::keeper::LOOK_EVERY;
@@ -34,6 +35,7 @@ use crate::tell::Teller;
 use hearing::Hearing;
 use jiff::Timestamp;
 use notify::Notifier;
+use recogniser::Recogniser;
 use renewal::{Renewal, Renewed};
 use report::Fault;
 use std::collections::BTreeMap;
@@ -68,6 +70,9 @@ pub enum ServiceError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The recogniser cannot be used whatever it does.
+    #[error(transparent)]
+    Asr(#[from] AsrError),
     /// A thread cannot be started.
     #[error("the listener thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -126,7 +131,7 @@ pub async fn run(
     let stall = Duration::from_secs_f64(config.audio.stall_seconds);
     let mut notifier = Notifier::new(pulse.clone(), stall, client.connection());
     let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
-    let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone());
+    let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone())?;
     let live = settings.live();
     let (record_told, mut record_events) = mpsc::channel(16);
     let started = household::started(config, &model_path, &version, keeper.standing());
@@ -205,15 +210,15 @@ pub async fn run(
     let patience = if shutdown.is_cancelled() || service.restart {
         Duration::from_secs(1)
     } else {
-        service.recogniser_patience()
+        service.recogniser.patience()
     };
     let deadline = tokio::time::Instant::now() + patience;
-    while service.recognising > 0 {
+    while service.recogniser.recognising() > 0 {
         let Ok(Some(what)) = tokio::time::timeout_at(deadline, asr_events.recv()).await else { break };
         service.asr_told(what);
     }
     asr_stop.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(1), service.asr.ended()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), service.recogniser.asr().ended()).await;
     while let Ok(what) = asr_events.try_recv() {
         service.asr_told(what);
     }
@@ -235,15 +240,13 @@ struct Service {
     model: String,
     keeper: Keeper,
     client: Client,
-    asr: Asr,
+    recogniser: Recogniser,
     recorder: Recorder,
     teller: Teller,
     metrics: Metrics,
     /// A new model was told to be no good.
     model_refused: bool,
     progress: Progress,
-    /// Hand-overs that have not ended.
-    recognising: usize,
     /// Since when nobody speaks, in samples.
     background: Option<u64>,
     emotion: Option<(Label, f64)>,
@@ -277,10 +280,9 @@ impl Service {
             model: model.into(),
             keeper,
             client,
-            asr,
+            recogniser: Recogniser::new(&config.asr, asr),
             recorder,
             progress: Progress::default(),
-            recognising: 0,
             background: None,
             emotion: None,
             last: (Effort::default(), cpu_seconds(), Instant::now()),
@@ -329,7 +331,9 @@ impl Service {
             }
             Heard::Closed => self.closed(),
             // It was on its way when consent was withdrawn.
-            Heard::Told(..) if self.keeper.standing().listening.consent == Consent::Withheld => {}
+            Heard::Told(..) | Heard::Grown(_)
+                if self.keeper.standing().listening.consent == Consent::Withheld => {}
+            Heard::Grown(grown) => self.recogniser.grown(grown, &self.teller),
             Heard::Told(mut told, now) => {
                 self.progress.clock = now;
                 let asr = match &mut told {
@@ -345,7 +349,7 @@ impl Service {
                     Told::Segment(segment) => {
                         self.progress.speaking = false;
                         self.teller.set_emotion_confidence(self.settings.get(Setting::EmotionConfidence));
-                        self.wake(segment)
+                        self.recogniser.ended(segment, &self.teller)
                     }
                 };
                 let event = self.teller.event(&told, asr);
@@ -360,28 +364,6 @@ impl Service {
                 self.publish_state();
             }
         }
-    }
-
-    /// Hands a segment to the recogniser if it may and can have it.
-    fn wake(&mut self, segment: &mut Segment) -> AsrDecision {
-        let settings = &self.config.asr;
-        let seconds = (segment.end - segment.start) as f64 / f64::from(SAMPLE_RATE);
-        let wanted = (settings.min_seconds..=settings.max_seconds).contains(&seconds)
-            && segment.speech_mean >= settings.min_speech;
-        let decision = if settings.command.is_empty() {
-            AsrDecision::NotConfigured
-        } else if self.keeper.standing().allowed().transcription != Consent::Granted {
-            AsrDecision::NoConsent
-        } else if !wanted {
-            AsrDecision::BelowThreshold
-        } else {
-            let samples = std::mem::take(&mut segment.clip);
-            let end = segment.clip_start + samples.len() as u64;
-            let (start, end) = (self.teller.time(segment.clip_start), self.teller.time(end));
-            self.asr.offer(Clip { id: segment.id, start, end, samples })
-        };
-        self.recognising += usize::from(decision == AsrDecision::Woken);
-        decision
     }
 
     /// Every event leaves here.
@@ -410,7 +392,7 @@ impl Service {
         let queues = Queues {
             listener,
             outbox: self.client.waiting(),
-            recogniser: self.recognising,
+            recogniser: self.recogniser.recognising(),
             events_lost: self.client.lost_events(),
         };
         let _ = wish.send(self.metrics.text(queues)); // whoever asked may have gone
@@ -433,7 +415,7 @@ impl Service {
     fn asr_told(&mut self, what: asr::Told) {
         match what {
             asr::Told::Woken(woken) => {
-                self.recognising = self.recognising.saturating_sub(1);
+                self.recogniser.woken_told();
                 let event = Event::AsrWoken(woken);
                 log(&event);
                 self.tell(&event);
@@ -442,13 +424,9 @@ impl Service {
             asr::Told::Problem(problem) => {
                 self.fault(problem.component, &problem.message, problem.recovered);
                 self.tell(&Event::Problem(problem)); // logged where it arose
+                self.publish_state(); // the circuit breaker
             }
         }
-    }
-
-    fn recogniser_patience(&self) -> Duration {
-        let one = Duration::from_secs_f64(self.config.asr.timeout_seconds);
-        one * self.recognising as u32 + Duration::from_secs(1)
     }
 
     fn heartbeat(&mut self) {

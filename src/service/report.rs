@@ -103,6 +103,7 @@ impl Service {
             cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
             dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
             problems: self.faults.keys().copied().collect(),
+            asr_circuit: self.recogniser.asr().circuit(),
             consent: self.keeper.standing().decided(),
             model: self.model.clone(),
         });

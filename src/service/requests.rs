@@ -68,6 +68,7 @@ impl Service {
         };
         let changes = changes(&self.config, &new);
         self.config.take_live(&new);
+        self.recogniser.set_limits(&self.config.asr);
         self.settings.set_defaults(&self.config);
         self.publish_settings();
         let told = self.keeper.set_rules(&self.config.consent);

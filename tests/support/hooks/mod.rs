@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod rig;
+
 use jiff::Timestamp;
 use std::path::Path;
 use std::time::Duration;
@@ -9,12 +11,19 @@ use undertone::asr::{AsrError, AsrHook, Clip, configured};
 use undertone::config;
 use uuid::Uuid;
 
+/// When every clip starts.
+pub fn start() -> Timestamp {
+    "2026-03-01T07:30:00Z".parse().unwrap()
+}
+
+/// A tone of this many seconds.
+pub fn tone(seconds: f64) -> Vec<f32> {
+    (0..(seconds * 16_000.0) as usize).map(|i| (i as f32 * 0.1).sin() * 0.3).collect()
+}
+
 /// A clip of this many seconds.
 pub fn clip(seconds: f64) -> Clip {
-    let samples = (0..(seconds * 16_000.0) as usize).map(|i| (i as f32 * 0.1).sin() * 0.3).collect();
-    let start: Timestamp = "2026-03-01T07:30:00Z".parse().unwrap();
-    let end = start + Duration::from_secs_f64(seconds);
-    Clip { id: Uuid::now_v7(), start, end, samples }
+    Clip::whole(Uuid::now_v7(), start(), tone(seconds))
 }
 
 /// A command whose first word, if it ends in `.sh`, is a program of this folder.
@@ -31,11 +40,11 @@ pub fn config(words: &[&str], timeout_seconds: f64) -> config::Asr {
 }
 
 pub fn hook(words: &[&str], timeout_seconds: f64) -> Box<dyn AsrHook> {
-    configured(&config(words, timeout_seconds), "attic").unwrap()
+    configured(&config(words, timeout_seconds), "attic").unwrap().unwrap()
 }
 
 pub async fn transcribe(words: &[&str], seconds: f64) -> Result<String, AsrError> {
-    hook(words, 20.0).transcribe(&clip(seconds)).await
+    hook(words, 20.0).transcribe(&mut clip(seconds)).await
 }
 
 /// The process ids in a file that a program wrote.

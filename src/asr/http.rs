@@ -1,0 +1,262 @@
+//! The hook of kind `http`: a segment is posted as multipart WAV to an OpenAI-style server.
+//!
+//! One connection serves one request. Redirects are not followed and no proxy is used: audio goes where
+//! the configuration says, or nowhere.
+
+use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
+use crate::config::{self, asr::HttpAddress};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_native_tls::{TlsConnector, native_tls};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+/// Names the key when `asr.http.key_file` does not.
+pub const KEY_VARIABLE: &str = "UNDERTONE_ASR_KEY";
+/// Most bytes of an answer; some servers add timings to the words.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// The key of the configuration that names the server.
+const KEY: &str = "asr.http.url";
+
+/// An OpenAI-style server.
+pub struct Http {
+    address: Option<HttpAddress>,
+    /// As errors name it.
+    peer: String,
+    tls: Option<TlsConnector>,
+    authorization: Option<HeaderValue>,
+    connect_limit: Duration,
+    limit_seconds: f64,
+    /// The fields besides the recording.
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Http {
+    /// The server of `asr.http`.
+    ///
+    /// # Errors
+    /// When the key or the certificate cannot be read.
+    pub fn new(config: &config::Asr) -> Result<Http, AsrError> {
+        let address = config.http.address();
+        let tls = match address.as_ref().is_some_and(|address| address.tls) {
+            true => Some(connector(&config.http)?),
+            false => None,
+        };
+        let mut fields = vec![("model", config.http.model.clone()), ("response_format", "json".to_owned())];
+        fields.push(("language", config.language.clone()));
+        fields.push(("prompt", config.vocabulary.join(", ")));
+        fields.retain(|(_, value)| !value.is_empty());
+        Ok(Http {
+            peer: address.as_ref().map_or_else(String::new, |a| a.authority.clone()),
+            address,
+            tls,
+            authorization: authorization(&config.http)?,
+            connect_limit: Duration::from_secs_f64(config.connect_timeout_seconds),
+            limit_seconds: config.timeout_seconds,
+            fields,
+        })
+    }
+
+    fn broken(&self, reason: impl ToString) -> AsrError {
+        AsrError::Broken { recogniser: format!("at {}", self.peer), reason: reason.to_string() }
+    }
+
+    fn unreachable(&self, reason: impl ToString) -> AsrError {
+        AsrError::Connect { peer: self.peer.clone(), reason: reason.to_string(), key: KEY }
+    }
+
+    /// Opens the connection, TLS included.
+    async fn connect(&self) -> Result<Line, AsrError> {
+        let connecting = async {
+            let address = self.address.as_ref().ok_or_else(|| self.unreachable("no address"))?;
+            let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
+            let stream = stream.map_err(|e| self.unreachable(e))?;
+            stream.set_nodelay(true).map_err(|e| self.unreachable(e))?;
+            let opened = match &self.tls {
+                None => open(stream).await,
+                Some(tls) => {
+                    open(tls.connect(&address.host, stream).await.map_err(|e| self.unreachable(e))?).await
+                }
+            };
+            opened.map_err(|e| self.unreachable(e))
+        };
+        let late =
+            || self.unreachable(format!("no connection within {} s", self.connect_limit.as_secs_f64()));
+        timeout(self.connect_limit, connecting).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn hand_over(&self, clip: &mut Clip) -> Result<String, AsrError> {
+        let mut line = self.connect().await?;
+        let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
+        let converse = async {
+            let request = self.request(&pcm::wav(&clip.rest().await?)?).map_err(|e| self.broken(e))?;
+            let response = line.sender.send_request(request).await.map_err(|e| self.broken(e))?;
+            self.judge(response).await
+        };
+        let recogniser = format!("at {}", self.peer);
+        within(expiry, converse, || AsrError::TimedOut { recogniser, seconds: self.limit_seconds }).await
+    }
+
+    fn request(&self, wav: &[u8]) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let (authority, path) =
+            self.address.as_ref().map(|a| (a.authority.as_str(), a.path.as_str())).unwrap_or_default();
+        let boundary = format!("undertone-{}", Uuid::now_v7().simple());
+        let body = multipart(&boundary, &self.fields, wav);
+        let mut request = Request::post(path)
+            .header(HOST, authority)
+            .header(USER_AGENT, concat!("undertone/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, "application/json")
+            .header(CONNECTION, "close")
+            .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request.body(Full::new(body.into()))
+    }
+
+    /// The words in an answer.
+    async fn judge(&self, response: Response<Incoming>) -> Result<String, AsrError> {
+        let status = response.status();
+        let plain = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| kind.starts_with("text/plain"));
+        let collected = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = collected.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+            true => self.flooded(MAX_ANSWER_BYTES),
+            false => self.broken(error),
+        })?;
+        let body = body.to_bytes();
+        let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        if !status.is_success() {
+            let said = json.as_ref().and_then(complaint).unwrap_or(&body);
+            return Err(AsrError::Refused {
+                peer: self.peer.clone(),
+                what: format!("HTTP status {status}"),
+                complaint: Complaint::last_line(said),
+            });
+        }
+        let text = match json.as_ref().and_then(|json| json.get("text")).and_then(|text| text.as_str()) {
+            Some(text) => text.to_owned(),
+            None if plain => String::from_utf8_lossy(&body).into_owned(),
+            None => return Err(self.protocol("its answer is no JSON object with a `text`")),
+        };
+        match text.len() > MAX_TRANSCRIPT_BYTES {
+            true => Err(self.flooded(MAX_TRANSCRIPT_BYTES)),
+            false => Ok(text.trim().to_owned()),
+        }
+    }
+
+    fn flooded(&self, limit: usize) -> AsrError {
+        AsrError::Flooded { recogniser: format!("at {}", self.peer), limit }
+    }
+
+    fn protocol(&self, reason: &str) -> AsrError {
+        let (peer, protocol) = (self.peer.clone(), "OpenAI's transcription protocol");
+        AsrError::Protocol { peer, protocol, reason: reason.into(), key: KEY }
+    }
+}
+
+impl AsrHook for Http {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn transcribe<'a>(&'a self, clip: &'a mut Clip) -> Answer<'a> {
+        Box::pin(self.hand_over(clip))
+    }
+
+    /// The server takes connections; there is no question that every one of them answers.
+    fn probe(&self) -> Answer<'_> {
+        Box::pin(async {
+            self.connect().await?;
+            let key = if self.authorization.is_some() { "with a key" } else { "without a key" };
+            Ok(format!("{} takes connections; segments are posted {key}", self.peer))
+        })
+    }
+}
+
+/// An open connection. Dropping it closes it.
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+async fn open<S>(stream: S) -> hyper::Result<Line>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // How it ends shows in what the sender returns.
+    let driver = tokio::spawn(async { drop(driver.await) });
+    Ok(Line { sender, _driver: AbortOnDropHandle::new(driver) })
+}
+
+/// What a server says in the error objects that are in use.
+fn complaint(json: &serde_json::Value) -> Option<&[u8]> {
+    let error = json.get("error").or_else(|| json.get("detail"))?;
+    error.get("message").unwrap_or(error).as_str().map(str::as_bytes)
+}
+
+/// The key as a header that is never printed.
+fn authorization(config: &config::asr::Http) -> Result<Option<HeaderValue>, AsrError> {
+    let path = &config.key_file;
+    let refuse = |reason: String| AsrError::Key { path: path.clone(), reason };
+    let key = if path.as_os_str().is_empty() {
+        std::env::var(KEY_VARIABLE).unwrap_or_default()
+    } else {
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let key = text.lines().next().unwrap_or_default().trim().to_owned();
+        if key.is_empty() {
+            return Err(refuse("its first line must hold the key".into()));
+        }
+        key
+    };
+    if key.is_empty() {
+        return Ok(None);
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {key}"))
+        .map_err(|_| refuse("the key holds characters that no header can".into()))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn connector(config: &config::asr::Http) -> Result<TlsConnector, AsrError> {
+    let path = &config.ca_file;
+    let refuse = |reason: String| AsrError::Authority { path: path.clone(), reason };
+    let mut builder = native_tls::TlsConnector::builder();
+    builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
+    if !path.as_os_str().is_empty() {
+        let pem = std::fs::read(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let authority = native_tls::Certificate::from_pem(&pem)
+            .map_err(|_| refuse("it must hold a certificate in PEM form".into()))?;
+        builder.disable_built_in_roots(true).add_root_certificate(authority);
+    }
+    builder.build().map(Into::into).map_err(|e| refuse(e.to_string()))
+}
+
+/// A form with its fields and the recording, which comes last.
+fn multipart(boundary: &str, fields: &[(&'static str, String)], wav: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(wav.len() + 1024);
+    let part = |body: &mut Vec<u8>, disposition: &str, content: &[u8]| {
+        body.extend(format!("--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n").bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    };
+    for (name, value) in fields {
+        part(&mut body, &format!("name=\"{name}\""), value.as_bytes());
+    }
+    let file = "name=\"file\"; filename=\"segment.wav\"\r\nContent-Type: audio/wav";
+    part(&mut body, file, wav);
+    body.extend(format!("--{boundary}--\r\n").bytes());
+    body
+}

@@ -1,0 +1,324 @@
+//! The Wyoming protocol as bytes: events are written, and read back within strict limits.
+//!
+//! An event is a line of JSON (`type`, and `data` inline or not), then `data_length` bytes of JSON that
+//! are merged over `data`, then `payload_length` raw bytes. What a server sends is not trusted: every
+//! length has a limit, payloads are skipped without being kept, and nothing here can panic.
+
+use serde_json::{Map, Value};
+
+/// Longest header line. Servers that write `info` inline need some.
+pub const MAX_HEADER_BYTES: usize = 256 * 1024;
+/// Longest `data` after the header.
+pub const MAX_DATA_BYTES: usize = 1024 * 1024;
+/// Longest payload that is skipped; a recogniser has no reason to send any.
+pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// One event, without its payload.
+#[derive(Clone, PartialEq)]
+pub struct Event {
+    /// Its `type`.
+    pub kind: String,
+    /// Its `data`, both parts merged.
+    pub data: Map<String, Value>,
+}
+
+impl Event {
+    /// A text in its data.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.data.get(key).and_then(Value::as_str)
+    }
+}
+
+/// Without the data, which may hold words.
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Event").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with the bytes. Never holds any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// No end of line in sight.
+    #[error("a header of more than {MAX_HEADER_BYTES} bytes")]
+    LongHeader,
+    /// A length beyond the limit.
+    #[error("{what} of {length} bytes, more than the {limit} allowed")]
+    TooLong {
+        /// Which length.
+        what: &'static str,
+        /// What was announced.
+        length: u64,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// Not a JSON object where there should be one.
+    #[error("the {0} is no JSON object")]
+    NoObject(&'static str),
+    /// `type` is missing.
+    #[error("an event without a type")]
+    NoType,
+    /// A length that is none.
+    #[error("`{0}` is no length")]
+    NoLength(&'static str),
+}
+
+/// Bytes in, events out. After an error it is of no more use.
+#[derive(Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// So much of the buffer holds no end of line.
+    scanned: usize,
+    /// A header whose data has not all arrived.
+    header: Option<Header>,
+    /// Bytes of payload still to be skipped.
+    skip: usize,
+}
+
+struct Header {
+    event: Event,
+    data_length: usize,
+    payload_length: usize,
+}
+
+impl Decoder {
+    /// Takes bytes as they arrive.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        self.buffer.extend_from_slice(&bytes[skipped..]);
+    }
+
+    /// Bytes that wait for the rest of their event.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next event, or none until more has arrived.
+    ///
+    /// # Errors
+    /// When the bytes are not the protocol's, or too many.
+    pub fn next_event(&mut self) -> Result<Option<Event>, WireError> {
+        let header = match self.header.take() {
+            Some(header) => header,
+            None => match self.line()? {
+                Some(line) => Header::read(&line)?,
+                None => return Ok(None),
+            },
+        };
+        if self.buffer.len() < header.data_length {
+            self.header = Some(header);
+            return Ok(None);
+        }
+        let Header { mut event, data_length, payload_length } = header;
+        if data_length > 0 {
+            event.data.extend(object(&self.buffer[..data_length], "data")?);
+            self.buffer.drain(..data_length);
+        }
+        let here = payload_length.min(self.buffer.len());
+        self.buffer.drain(..here);
+        self.skip = payload_length - here;
+        Ok(Some(event))
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+        let end = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(self.buffer.len(), |end| self.scanned + end);
+        if length > MAX_HEADER_BYTES {
+            return Err(WireError::LongHeader);
+        }
+        if end.is_none() {
+            self.scanned = length;
+            return Ok(None);
+        }
+        self.scanned = 0;
+        let mut line: Vec<u8> = self.buffer.drain(..=length).collect();
+        line.pop();
+        Ok(Some(line))
+    }
+}
+
+impl Header {
+    fn read(line: &[u8]) -> Result<Header, WireError> {
+        let mut fields = object(line, "header")?;
+        let data_length = length(&fields, "data_length", MAX_DATA_BYTES)?;
+        let payload_length = length(&fields, "payload_length", MAX_PAYLOAD_BYTES)?;
+        let kind = fields.get("type").and_then(Value::as_str).ok_or(WireError::NoType)?.to_owned();
+        let data = match fields.remove("data") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(data)) => data,
+            Some(_) => return Err(WireError::NoObject("data")),
+        };
+        Ok(Header { event: Event { kind, data }, data_length, payload_length })
+    }
+}
+
+fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, WireError> {
+    serde_json::from_slice(bytes).map_err(|_| WireError::NoObject(what))
+}
+
+fn length(fields: &Map<String, Value>, key: &'static str, limit: usize) -> Result<usize, WireError> {
+    let length = match fields.get(key) {
+        None | Some(Value::Null) => 0,
+        Some(value) => value.as_u64().ok_or(WireError::NoLength(key))?,
+    };
+    usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(WireError::TooLong {
+        what: key,
+        length,
+        limit,
+    })
+}
+
+/// Writes an event in the form that the protocol's own library writes.
+pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Vec<u8> {
+    let empty = data.as_object().is_none_or(Map::is_empty);
+    let data = if empty { String::new() } else { data.to_string() };
+    let mut header = Map::new();
+    header.insert("type".into(), kind.into());
+    for (key, length) in [("data_length", data.len()), ("payload_length", payload.len())] {
+        if length > 0 {
+            header.insert(key.into(), length.into());
+        }
+    }
+    let mut bytes = Value::Object(header).to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes.extend_from_slice(data.as_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use serde_json::json;
+
+    /// All events of a stream that is sane.
+    fn events(bytes: &[u8], piece: usize) -> Vec<(String, String)> {
+        let mut decoder = Decoder::default();
+        let mut seen = Vec::new();
+        for piece in bytes.chunks(piece) {
+            decoder.push(piece);
+            while let Some(event) = decoder.next_event().unwrap() {
+                seen.push((event.kind.clone(), Value::Object(event.data).to_string()));
+            }
+        }
+        assert_eq!(decoder.buffered(), 0);
+        seen
+    }
+
+    fn stream() -> Vec<u8> {
+        [
+            encode("describe", &Value::Null, &[]),
+            encode("audio-chunk", &json!({ "rate": 16000 }), &[b'\n'; 300]),
+            b"{\"type\": \"transcript\", \"data\": {\"text\": \"a\", \"language\": \"de\"}, \"data_length\": 14}\n{\"text\": \"\\n\"} ".to_vec(),
+            encode("transcript-chunk", &json!({ "text": "žluťoučký\n" }), &[]),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn events_are_the_same_in_whatever_pieces_they_arrive() {
+        let whole = events(&stream(), usize::MAX);
+        let kinds: Vec<&str> = whole.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(kinds, ["describe", "audio-chunk", "transcript", "transcript-chunk"]);
+        assert_eq!(whole[2].1, "{\"language\":\"de\",\"text\":\"\\n\"}");
+        for piece in 1..60 {
+            assert_eq!(events(&stream(), piece), whole, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_written_as_the_library_reads_it() {
+        assert_eq!(encode("describe", &Value::Null, &[]), b"{\"type\":\"describe\"}\n");
+        let chunk = encode("audio-chunk", &json!({ "rate": 16000 }), &[1, 2]);
+        let expected =
+            b"{\"data_length\":14,\"payload_length\":2,\"type\":\"audio-chunk\"}\n{\"rate\":16000}\x01\x02";
+        assert_eq!(chunk, expected);
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_before_it_is_kept() {
+        let mut decoder = Decoder::default();
+        let mut refused = Ok(None);
+        while matches!(refused, Ok(None)) && decoder.buffered() < 2 * MAX_HEADER_BYTES {
+            decoder.push(&[b' '; 4096]);
+            refused = decoder.next_event();
+        }
+        assert_eq!(refused, Err(WireError::LongHeader));
+        assert!(decoder.buffered() <= MAX_HEADER_BYTES + 4096);
+        let announced = |key: &str, length: u64| {
+            let mut decoder = Decoder::default();
+            decoder.push(format!("{{\"type\":\"x\",\"{key}\":{length}}}\n").as_bytes());
+            decoder.next_event()
+        };
+        assert_eq!(announced("data_length", 1 << 20), Ok(None));
+        assert!(matches!(announced("data_length", (1 << 20) + 1), Err(WireError::TooLong { .. })));
+        assert!(matches!(announced("payload_length", u64::MAX), Err(WireError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_payload_is_skipped_without_being_kept() {
+        let mut decoder = Decoder::default();
+        decoder.push(format!("{{\"type\":\"x\",\"payload_length\":{MAX_PAYLOAD_BYTES}}}\n").as_bytes());
+        assert_eq!(decoder.next_event().unwrap().unwrap().kind, "x");
+        for _ in 0..MAX_PAYLOAD_BYTES / 4096 {
+            decoder.push(&[b'{'; 4096]);
+            assert_eq!((decoder.next_event(), decoder.buffered()), (Ok(None), 0));
+        }
+        decoder.push(b"{\"type\":\"y\"}\n");
+        assert_eq!(decoder.next_event().unwrap().unwrap().kind, "y");
+    }
+
+    /// Whatever arrives: no panic, and no more kept than the limits say.
+    fn survive(bytes: &[u8], piece: usize) {
+        let mut decoder = Decoder::default();
+        for piece in bytes.chunks(piece) {
+            decoder.push(piece);
+            loop {
+                match decoder.next_event() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+            assert!(decoder.buffered() <= MAX_HEADER_BYTES.max(MAX_DATA_BYTES) + piece.len());
+        }
+    }
+
+    #[test]
+    fn random_and_damaged_bytes_are_survived() {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let pieces: [&[u8]; 9] = [
+            b"{\"type\":\"transcript\"",
+            b",\"data_length\":",
+            b",\"payload_length\":",
+            b"}\n",
+            b"{\"text\":\"x\"}",
+            b"18446744073709551615",
+            b"-1",
+            b"\n",
+            b"null",
+        ];
+        for _ in 0..3000 {
+            // Noise; a damaged stream; parts of the protocol in any order.
+            let noise: Vec<u8> = (0..random.random_range(0..400)).map(|_| random.random()).collect();
+            let mut damaged = stream().repeat(2);
+            for _ in 0..random.random_range(1..6) {
+                let at = random.random_range(0..damaged.len());
+                damaged[at] = random.random();
+            }
+            let shuffled: Vec<u8> = (0..random.random_range(0..30))
+                .flat_map(|_| match random.random_range(0..10) {
+                    9 => random.random_range(0..40).to_string().into_bytes(),
+                    i => pieces[i].to_vec(),
+                })
+                .collect();
+            for bytes in [noise, damaged, shuffled] {
+                survive(&bytes, random.random_range(1..64));
+            }
+        }
+    }
+}

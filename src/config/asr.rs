@@ -1,0 +1,508 @@
+//! `[asr]`: which recogniser, how it is spoken to, and when it is woken.
+
+use super::validation::{ConfigError, within};
+use crate::events::Label;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The port that Wyoming recognisers listen on by custom.
+const WYOMING_PORT: u16 = 10300;
+/// Where OpenAI-style servers take recordings.
+const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
+/// Most vocabulary hints, and characters in each.
+const MOST_WORDS: usize = 200;
+const LONGEST_WORD: usize = 100;
+
+/// `[asr]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Asr {
+    /// Kind of recogniser; see [`Asr::kind`].
+    pub hook: Hook,
+    /// When the audio is handed over.
+    pub mode: Mode,
+    /// Program and arguments of the hook `command`.
+    pub command: Vec<String>,
+    /// Language spoken in this room, such as `de`; empty: the recogniser decides.
+    pub language: String,
+    /// Words that are likely here; recognisers that take hints get them.
+    pub vocabulary: Vec<String>,
+    /// Seconds within which a connection must stand.
+    pub connect_timeout_seconds: f64,
+    /// Seconds from the end of the audio to the words.
+    pub timeout_seconds: f64,
+    /// Segments that wait while the recogniser is busy.
+    pub queue: usize,
+    /// Who gives way when the queue is full.
+    pub queue_full: QueueFull,
+    /// Shorter segments do not wake the recogniser.
+    pub min_seconds: f64,
+    /// Longer segments do not wake the recogniser; in mode `stream` the audio ends there.
+    pub max_seconds: f64,
+    /// Segments with less mean speech posterior do not wake the recogniser.
+    pub min_speech: f64,
+    /// Publish what was said on `…/transcript`.
+    pub publish_transcript: bool,
+    /// Further conditions.
+    pub wake: Wake,
+    /// Connections that fail before any audio was sent.
+    pub retry: Retry,
+    /// When a recogniser that fails is left alone.
+    pub breaker: Breaker,
+    /// The hook `wyoming`.
+    pub wyoming: Wyoming,
+    /// The hook `http`.
+    pub http: Http,
+}
+
+/// `asr.hook`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    /// `command` if there is one, else none.
+    #[serde(rename = "")]
+    Unset,
+    /// No recogniser, whatever else is configured.
+    None,
+    /// A program.
+    Command,
+    /// A Wyoming server.
+    Wyoming,
+    /// An OpenAI-style server.
+    Http,
+}
+
+/// A recogniser that is to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A program.
+    Command,
+    /// A Wyoming server.
+    Wyoming,
+    /// An OpenAI-style server.
+    Http,
+}
+
+/// `asr.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Once, when the segment is over.
+    Segment,
+    /// From its onset on, while it grows.
+    Stream,
+}
+
+/// `asr.queue_full`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueFull {
+    /// The segment that has waited longest is dropped: the newest wins.
+    DropOldest,
+    /// The new segment does without.
+    DropNewest,
+}
+
+/// `[asr.wake]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wake {
+    /// What wakes the recogniser.
+    pub when: When,
+    /// Emotions that wake it; empty: every one.
+    pub labels: Vec<Label>,
+    /// Least posterior of the emotion.
+    pub min_confidence: f64,
+}
+
+/// `asr.wake.when`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Every segment of speech.
+    Speech,
+    /// Segments whose emotion fits.
+    Emotion,
+}
+
+/// `[asr.retry]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// How often a connection is tried for one segment.
+    pub attempts: u32,
+    /// Seconds before the second attempt; doubles with each.
+    pub pause_seconds: f64,
+}
+
+/// `[asr.breaker]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures in a row that open the circuit.
+    pub failures: u32,
+    /// Seconds that it stays open.
+    pub pause_seconds: f64,
+}
+
+/// `[asr.wyoming]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wyoming {
+    /// `tcp://host[:port]` or `unix:///path`.
+    pub url: String,
+    /// Name of the server's model; empty: its own choice.
+    pub model: String,
+}
+
+/// Where a Wyoming server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WyomingAddress {
+    /// Host (IPv6 without brackets) and port.
+    Tcp(String, u16),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// `[asr.http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// `http(s)://host[:port][/path]`; without a path `/v1/audio/transcriptions` is meant.
+    pub url: String,
+    /// Field `model` of the request.
+    pub model: String,
+    /// File whose first line is the key; else `UNDERTONE_ASR_KEY`.
+    pub key_file: PathBuf,
+    /// PEM file with the CA of an `https` server; empty: the system's.
+    pub ca_file: PathBuf,
+}
+
+impl Default for Asr {
+    fn default() -> Self {
+        Asr {
+            hook: Hook::Unset,
+            mode: Mode::Segment,
+            command: Vec::new(),
+            language: String::new(),
+            vocabulary: Vec::new(),
+            connect_timeout_seconds: 3.0,
+            timeout_seconds: 30.0,
+            queue: 4,
+            queue_full: QueueFull::DropNewest,
+            min_seconds: 0.3,
+            max_seconds: 30.0,
+            min_speech: 0.5,
+            publish_transcript: false,
+            wake: Wake::default(),
+            retry: Retry::default(),
+            breaker: Breaker::default(),
+            wyoming: Wyoming::default(),
+            http: Http::default(),
+        }
+    }
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Wake { when: When::Speech, labels: Vec::new(), min_confidence: 0.0 }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { attempts: 3, pause_seconds: 0.25 }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker { failures: 5, pause_seconds: 30.0 }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            url: String::new(),
+            model: "whisper-1".into(),
+            key_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+        }
+    }
+}
+
+impl Asr {
+    /// The recogniser to use, if any.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.hook {
+            Hook::Unset => (!self.command.is_empty()).then_some(Kind::Command),
+            Hook::None => None,
+            Hook::Command => Some(Kind::Command),
+            Hook::Wyoming => Some(Kind::Wyoming),
+            Hook::Http => Some(Kind::Http),
+        }
+    }
+
+    /// Whether the audio of an open segment is wanted.
+    pub fn streams(&self) -> bool {
+        self.kind().is_some() && self.mode == Mode::Stream
+    }
+}
+
+impl Wyoming {
+    /// Where to connect; none if the URL is not of the form that [`Wyoming::url`] allows.
+    pub fn address(&self) -> Option<WyomingAddress> {
+        if let Some(path) = self.url.strip_prefix("unix://") {
+            return path.starts_with('/').then(|| WyomingAddress::Unix(path.into()));
+        }
+        let (host, port) = host_and_port(self.url.strip_prefix("tcp://")?)?;
+        Some(WyomingAddress::Tcp(host, port.unwrap_or(WYOMING_PORT)))
+    }
+}
+
+/// Where an HTTP server listens, and for what it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAddress {
+    /// `https`.
+    pub tls: bool,
+    /// Name or address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Host and port as they stand in the URL.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+}
+
+impl Http {
+    /// Where to post to; none if the URL is not of the form that [`Http::url`] allows.
+    pub fn address(&self) -> Option<HttpAddress> {
+        let (tls, rest) = match self.url.split_once("://")? {
+            ("http", rest) => (false, rest),
+            ("https", rest) => (true, rest),
+            _ => return None,
+        };
+        let (authority, path) = match rest.split_once('/') {
+            None | Some((_, "")) => (rest.trim_end_matches('/'), TRANSCRIPTIONS.to_owned()),
+            Some((authority, path)) => (authority, format!("/{path}")),
+        };
+        let (host, port) = host_and_port(authority)?;
+        let plain = |c: char| c.is_ascii_graphic() && c != '#';
+        let port = port.unwrap_or(if tls { 443 } else { 80 });
+        path.chars().all(plain).then(|| HttpAddress { tls, host, port, authority: authority.into(), path })
+    }
+}
+
+/// `host[:port]`, where an IPv6 address stands in brackets. A user or password is refused.
+fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(inner) => {
+            let (host, rest) = inner.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, rest)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let named = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    if host.is_empty() || !host.chars().all(named) {
+        return None;
+    }
+    let port = match rest {
+        "" => None,
+        rest => Some(rest.strip_prefix(':')?.parse().ok().filter(|port| *port != 0)?),
+    };
+    Some((host.to_owned(), port))
+}
+
+/// Checks every value of `[asr]` against what is allowed.
+pub(super) fn validate(asr: &Asr) -> Result<(), ConfigError> {
+    let seconds = "allowed are seconds from 0.1 to 3600";
+    let share = "allowed are 0 to 1";
+    within(
+        "asr.connect_timeout_seconds",
+        asr.connect_timeout_seconds,
+        0.1,
+        60.0,
+        "allowed are 0.1 to 60 seconds",
+    )?;
+    within("asr.timeout_seconds", asr.timeout_seconds, 0.1, 3600.0, seconds)?;
+    within("asr.queue", asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments")?;
+    within("asr.min_seconds", asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds")?;
+    within(
+        "asr.max_seconds",
+        asr.max_seconds,
+        asr.min_seconds,
+        300.0,
+        "allowed are asr.min_seconds to 300 seconds",
+    )?;
+    within("asr.min_speech", asr.min_speech, 0.0, 1.0, share)?;
+    within("asr.wake.min_confidence", asr.wake.min_confidence, 0.0, 1.0, share)?;
+    within("asr.retry.attempts", f64::from(asr.retry.attempts), 1.0, 10.0, "allowed are 1 to 10 attempts")?;
+    within("asr.retry.pause_seconds", asr.retry.pause_seconds, 0.01, 60.0, "allowed are 0.01 to 60 seconds")?;
+    within(
+        "asr.breaker.failures",
+        f64::from(asr.breaker.failures),
+        1.0,
+        100.0,
+        "allowed are 1 to 100 failures",
+    )?;
+    within(
+        "asr.breaker.pause_seconds",
+        asr.breaker.pause_seconds,
+        0.1,
+        86400.0,
+        "allowed are 0.1 to 86400 seconds",
+    )?;
+    words(asr)?;
+    addresses(asr)?;
+    fit_together(asr)
+}
+
+fn refuse<T: std::fmt::Debug>(key: &'static str, value: T, allowed: &'static str) -> Result<(), ConfigError> {
+    Err(ConfigError::Value { key, value: format!("{value:?}"), allowed })
+}
+
+fn words(asr: &Asr) -> Result<(), ConfigError> {
+    let language = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if asr.language.len() > 35 || !asr.language.chars().all(language) {
+        return refuse("asr.language", &asr.language, "allowed are codes such as \"de\" or \"pt-BR\"");
+    }
+    let word = |w: &String| {
+        !w.trim().is_empty()
+            && w.chars().count() <= LONGEST_WORD
+            && !w.contains(|c: char| c.is_control() || c == ',')
+    };
+    if asr.vocabulary.len() > MOST_WORDS || !asr.vocabulary.iter().all(word) {
+        let allowed =
+            "allowed are up to 200 entries of up to 100 characters, without commas and control characters";
+        return refuse("asr.vocabulary", &asr.vocabulary, allowed);
+    }
+    for (key, model) in [("asr.wyoming.model", &asr.wyoming.model), ("asr.http.model", &asr.http.model)] {
+        if model.len() > 200 || model.contains(char::is_control) {
+            return refuse(key, model, "allowed are up to 200 bytes without control characters");
+        }
+    }
+    Ok(())
+}
+
+fn addresses(asr: &Asr) -> Result<(), ConfigError> {
+    let kind = asr.kind();
+    if asr.command.first().is_some_and(|program| program.trim().is_empty())
+        || (kind == Some(Kind::Command) && asr.command.is_empty())
+    {
+        let allowed = "the first entry must name a program; leave the list empty for no recogniser";
+        return refuse("asr.command", &asr.command, allowed);
+    }
+    let wyoming = &asr.wyoming;
+    if wyoming.address().is_none() && (kind == Some(Kind::Wyoming) || !wyoming.url.is_empty()) {
+        return refuse(
+            "asr.wyoming.url",
+            &wyoming.url,
+            "allowed are \"tcp://host[:port]\" and \"unix:///path\"",
+        );
+    }
+    let http = &asr.http;
+    if http.address().is_none() && (kind == Some(Kind::Http) || !http.url.is_empty()) {
+        // A key that somebody wrote into the URL is not repeated.
+        let shown = http.url.rsplit('@').next().unwrap_or_default();
+        return refuse(
+            "asr.http.url",
+            shown,
+            "allowed are \"http://host[:port][/path]\" and \"https://…\", without a user or password",
+        );
+    }
+    Ok(())
+}
+
+fn fit_together(asr: &Asr) -> Result<(), ConfigError> {
+    let wake = &asr.wake;
+    if wake.labels.contains(&Label::Background) {
+        return refuse("asr.wake.labels", &wake.labels, "background is no emotion and wakes nobody");
+    }
+    if wake.when == When::Speech && (!wake.labels.is_empty() || wake.min_confidence > 0.0) {
+        let allowed = "asr.wake.labels and asr.wake.min_confidence hold for \"emotion\" only";
+        return refuse("asr.wake.when", "speech", allowed);
+    }
+    if asr.mode == Mode::Stream && wake.when == When::Emotion {
+        let allowed = "the emotion is known when a segment is over; with asr.wake.when = \"emotion\" only \"segment\" is allowed";
+        return refuse("asr.mode", "stream", allowed);
+    }
+    if asr.mode == Mode::Stream && asr.kind() == Some(Kind::Http) {
+        return refuse(
+            "asr.mode",
+            "stream",
+            "the hook \"http\" takes whole segments: only \"segment\" is allowed",
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> Option<WyomingAddress> {
+        Some(WyomingAddress::Tcp(host.into(), port))
+    }
+
+    #[test]
+    fn wyoming_addresses() {
+        let read = |url: &str| Wyoming { url: url.into(), ..Default::default() }.address();
+        assert_eq!(read("tcp://hub.lan:10301"), tcp("hub.lan", 10301));
+        assert_eq!(read("tcp://192.168.1.2"), tcp("192.168.1.2", 10300));
+        assert_eq!(read("tcp://[fd00::1]:7"), tcp("fd00::1", 7));
+        assert_eq!(read("unix:///run/asr"), Some(WyomingAddress::Unix("/run/asr".into())));
+        for bad in [
+            "",
+            "hub:1",
+            "tcp://",
+            "tcp://a:0",
+            "tcp://a:b",
+            "tcp://a/b",
+            "tcp://u@a:1",
+            "unix://run",
+            "tcp://[fd00::1",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn http_addresses() {
+        let read = |url: &str| Http { url: url.into(), ..Default::default() }.address();
+        let whisper = read("http://hub:8080/inference").unwrap();
+        assert_eq!((whisper.host.as_str(), whisper.port, whisper.path.as_str()), ("hub", 8080, "/inference"));
+        assert_eq!(whisper.authority, "hub:8080");
+        for url in ["https://api.example.org", "https://api.example.org/"] {
+            let address = read(url).unwrap();
+            assert_eq!((address.tls, address.port), (true, 443));
+            assert_eq!(
+                (address.authority.as_str(), address.path.as_str()),
+                ("api.example.org", TRANSCRIPTIONS)
+            );
+        }
+        assert_eq!(read("http://[::1]:80/a?b=c").unwrap().path, "/a?b=c");
+        for bad in [
+            "",
+            "ftp://a",
+            "http://",
+            "http://a b/",
+            "http://u:p@a/",
+            "http://a/ b",
+            "http://a/\r\nx",
+            "http://a#x",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_command_alone_is_enough_and_none_is_none() {
+        let command = vec!["cat".to_owned()];
+        assert_eq!(Asr::default().kind(), None);
+        assert_eq!(Asr { command: command.clone(), ..Default::default() }.kind(), Some(Kind::Command));
+        assert_eq!(Asr { command, hook: Hook::None, ..Default::default() }.kind(), None);
+    }
+}

@@ -1,0 +1,187 @@
+//! Which segments go to the recogniser, and when: whole ones after their end, or growing ones.
+//!
+//! In: segments, and the audio of the open one. Out: clips for [`Asr`], and what was decided.
+
+use crate::asr::{Asr, Clip, Growing};
+use crate::audio::SAMPLE_RATE;
+use crate::cascade::{Grown, Segment};
+use crate::config::{self, asr::When};
+use crate::events::AsrDecision;
+use crate::tell::Teller;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The recogniser's conditions, and the segment that is open.
+pub struct Recogniser {
+    settings: config::Asr,
+    asr: Asr,
+    open: Option<Open>,
+    /// Hand-overs that have not ended.
+    recognising: usize,
+}
+
+/// A segment whose audio comes while it grows.
+struct Open {
+    id: Uuid,
+    clip_start: u64,
+    /// Number of the sample that must come next.
+    next: u64,
+    state: State,
+}
+
+enum State {
+    /// It does not pass the thresholds yet; its audio so far.
+    Waits(Vec<f32>),
+    /// It is being handed over.
+    Flows(Growing),
+    /// This was decided, and nothing more is handed over.
+    Done(AsrDecision),
+}
+
+impl Recogniser {
+    /// Offers to `asr` what `settings` want recognised.
+    pub fn new(settings: &config::Asr, asr: Asr) -> Recogniser {
+        Recogniser { settings: settings.clone(), asr, open: None, recognising: 0 }
+    }
+
+    /// The queue behind it.
+    pub fn asr(&self) -> &Asr {
+        &self.asr
+    }
+
+    /// Hand-overs that have not ended.
+    pub fn recognising(&self) -> usize {
+        self.recognising
+    }
+
+    /// A hand-over has ended.
+    pub fn woken_told(&mut self) {
+        self.recognising = self.recognising.saturating_sub(1);
+    }
+
+    /// Takes over what may change while the daemon runs.
+    pub fn set_limits(&mut self, new: &config::Asr) {
+        self.settings.min_seconds = new.min_seconds;
+        self.settings.max_seconds = new.max_seconds;
+        self.settings.min_speech = new.min_speech;
+    }
+
+    /// What is open is broken off, and forgotten.
+    pub fn forget(&mut self) {
+        self.open = None;
+    }
+
+    /// How long the hand-overs that have not ended may take.
+    pub fn patience(&self) -> Duration {
+        let one = Duration::from_secs_f64(self.settings.timeout_seconds);
+        one * self.recognising as u32 + Duration::from_secs(1)
+    }
+
+    /// Takes what the open segment has grown by.
+    pub fn grown(&mut self, grown: Grown, teller: &Teller) {
+        let (id, from, samples, start, end, speech_mean) = match grown {
+            Grown::Audio { id, from, samples, start, end, speech_mean } => {
+                (id, from, samples, start, end, speech_mean)
+            }
+            Grown::Dropped { id } => {
+                self.open.take_if(|open| open.id == id); // broken off, if it flows
+                return;
+            }
+        };
+        if !self.open.as_ref().is_some_and(|open| open.id == id) {
+            let state = match self.asr.granted() {
+                true => State::Waits(Vec::new()),
+                false => State::Done(AsrDecision::NoConsent),
+            };
+            self.open = Some(Open { id, clip_start: from, next: from, state });
+        }
+        let Some(open) = &mut self.open else { return };
+        if from != open.next {
+            // Lost between the threads: half a sentence is none.
+            open.state = State::Done(match open.state {
+                State::Done(decision) => decision,
+                State::Waits(_) => AsrDecision::Busy,
+                State::Flows(_) => AsrDecision::Woken,
+            });
+            return;
+        }
+        open.next += samples.len() as u64;
+        let seconds = seconds(start, end);
+        match &mut open.state {
+            State::Waits(held) => {
+                held.extend(samples);
+                if seconds < self.settings.min_seconds || speech_mean < self.settings.min_speech {
+                    return;
+                }
+                let (clip, growing) = Clip::growing(id, teller.time(open.clip_start));
+                growing.push(std::mem::take(held));
+                let decision = self.asr.offer(clip);
+                self.recognising += usize::from(decision == AsrDecision::Woken);
+                open.state = match decision {
+                    AsrDecision::Woken => State::Flows(growing),
+                    refusal => State::Done(refusal),
+                };
+            }
+            State::Flows(growing) => growing.push(samples),
+            State::Done(_) => {}
+        }
+        if seconds > self.settings.max_seconds {
+            open.finish();
+        }
+    }
+
+    /// A segment is over: hands it over, or what is missing of it, if that may and shall be.
+    pub fn ended(&mut self, segment: &mut Segment, teller: &Teller) -> AsrDecision {
+        let samples = std::mem::take(&mut segment.clip);
+        match self.open.take().filter(|open| open.id == segment.id) {
+            Some(mut open) if !matches!(open.state, State::Waits(_)) => {
+                if let State::Flows(growing) = &open.state {
+                    let known = usize::try_from(open.next.saturating_sub(segment.clip_start)).unwrap_or(0);
+                    growing.push(samples.get(known..).unwrap_or_default().to_vec());
+                }
+                open.finish()
+            }
+            _ if !self.asr.configured() => AsrDecision::NotConfigured,
+            _ if !self.asr.granted() => AsrDecision::NoConsent,
+            _ if !self.wanted(segment) => AsrDecision::BelowThreshold,
+            _ => {
+                let start = teller.time(segment.clip_start);
+                let decision = self.asr.offer(Clip::whole(segment.id, start, samples));
+                self.recognising += usize::from(decision == AsrDecision::Woken);
+                decision
+            }
+        }
+    }
+
+    fn wanted(&self, segment: &Segment) -> bool {
+        let settings = &self.settings;
+        let wake = &settings.wake;
+        let emotion = wake.when == When::Speech
+            || ((wake.labels.is_empty() || wake.labels.contains(&segment.label))
+                && segment.posterior[segment.label as usize] >= wake.min_confidence);
+        emotion
+            && (settings.min_seconds..=settings.max_seconds).contains(&seconds(segment.start, segment.end))
+            && segment.speech_mean >= settings.min_speech
+    }
+}
+
+impl Open {
+    /// Nothing more is handed over; what was decided.
+    fn finish(&mut self) -> AsrDecision {
+        let state = std::mem::replace(&mut self.state, State::Done(AsrDecision::BelowThreshold));
+        let decision = match state {
+            State::Flows(growing) => {
+                growing.finish();
+                AsrDecision::Woken
+            }
+            State::Done(decision) => decision,
+            State::Waits(_) => AsrDecision::BelowThreshold,
+        };
+        self.state = State::Done(decision);
+        decision
+    }
+}
+
+fn seconds(start: u64, end: u64) -> f64 {
+    end.saturating_sub(start) as f64 / f64::from(SAMPLE_RATE)
+}

@@ -1,0 +1,171 @@
+//! A recogniser behind the queue that is late, dead, slow or no longer allowed: what is retried, what
+//! gives way, when it is left alone, and what consent stops.
+
+#[path = "support/hooks/mod.rs"]
+mod hooks;
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use hooks::rig::rig;
+use hooks::{clip, config, start, tone};
+use servers::{Event, Log, Server, transcript, wyoming};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use undertone::asr::{Clip, Counts};
+use undertone::config::{self, asr::Hook, asr::QueueFull};
+use undertone::events::{AsrDecision, AsrOutcome, Circuit};
+use uuid::Uuid;
+
+fn server_config(url: &str) -> config::Asr {
+    let mut config = config::Asr { hook: Hook::Wyoming, timeout_seconds: 10.0, ..Default::default() };
+    config.wyoming.url = url.into();
+    config
+}
+
+#[tokio::test]
+async fn a_server_that_comes_late_is_tried_again_and_gets_everything() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = server_config(&format!("tcp://{address}"));
+    config.retry.attempts = 10;
+    config.retry.pause_seconds = 0.05;
+    let mut rig = rig(&config);
+    assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    let log = Log::<Event>::default();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let seen = log.clone();
+    let serve = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        wyoming(stream, seen, transcript("late")).await;
+    });
+    let woken = rig.woken().await;
+    assert_eq!((woken.outcome, woken.samples), (AsrOutcome::Transcribed, 8_000));
+    serve.await.unwrap();
+    let bytes: usize = log.lock().unwrap().iter().map(|event| event.payload.len()).sum();
+    assert_eq!(bytes, 16_000);
+    // It was no problem in the end.
+    assert_eq!(rig.end().await, Counts { transcribed: 1, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn a_segment_that_was_sent_is_not_sent_again() {
+    let serve = |mut stream: TcpStream| async move { drop(stream.read_exact(&mut [0; 5000]).await) };
+    let server = Server::tcp("tcp", serve).await;
+    let mut rig = rig(&server_config(&server.url));
+    rig.asr.offer(clip(2.0));
+    let woken = rig.woken().await;
+    assert_eq!((woken.outcome, woken.samples), (AsrOutcome::Failed, 32_000));
+    rig.problem().await;
+    assert_eq!(server.connections(), 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_newest_wins_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let config = config::Asr {
+        queue: 2,
+        queue_full: QueueFull::DropOldest,
+        ..config(&["hang.sh", file.to_str().unwrap()], 30.0)
+    };
+    let mut rig = rig(&config);
+    let clips: Vec<Clip> = (0..5).map(|_| clip(0.5)).collect();
+    let ids: Vec<Uuid> = clips.iter().map(|clip| clip.id).collect();
+    for clip in clips {
+        assert_eq!(rig.asr.offer(clip), AsrDecision::Woken);
+    }
+    // Three have a place; the two that waited longest are gone, and that is told.
+    for id in &ids[..2] {
+        let woken = rig.woken().await;
+        assert_eq!((woken.id, woken.outcome, woken.samples), (*id, AsrOutcome::Stopped, 0));
+        assert!(woken.error.unwrap().contains("drop_oldest"));
+    }
+    rig.shutdown.cancel();
+    for id in &ids[2..] {
+        assert_eq!(rig.woken().await.id, *id);
+    }
+    assert_eq!(rig.end().await, Counts { stopped: 5, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn one_that_fails_again_and_again_is_left_alone_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    std::fs::write(&broken, "").unwrap();
+    let mut config = config(&["fail_while.sh", broken.to_str().unwrap()], 10.0);
+    config.breaker = config::asr::Breaker { failures: 3, pause_seconds: 1.0 };
+    let mut rig = rig(&config);
+    assert_eq!(rig.asr.circuit(), Some(Circuit::Closed));
+    // Four are accepted at once; the third failure opens the circuit, and the fourth is not tried.
+    for _ in 0..4 {
+        assert_eq!(rig.asr.offer(clip(0.2)), AsrDecision::Woken);
+    }
+    rig.woken().await;
+    assert!(rig.problem().await.message.contains("fail_while.sh"));
+    rig.woken().await;
+    rig.woken().await;
+    let opened = rig.problem().await;
+    assert!(!opened.recovered && opened.message.contains("left alone for 1 s"), "{}", opened.message);
+    let refused = rig.woken().await;
+    assert_eq!((refused.outcome, refused.samples), (AsrOutcome::Stopped, 0));
+    assert_eq!(rig.asr.circuit(), Some(Circuit::Open));
+    assert_eq!(rig.asr.offer(clip(0.2)), AsrDecision::Unavailable);
+
+    // The trial fails, too: nothing more is told than how it ended.
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(rig.asr.offer(clip(0.2)), AsrDecision::Woken);
+    assert_eq!(rig.asr.circuit(), Some(Circuit::HalfOpen));
+    assert_eq!(rig.asr.offer(clip(0.2)), AsrDecision::Unavailable);
+    assert_eq!(rig.woken().await.outcome, AsrOutcome::Failed);
+    assert_eq!(rig.asr.offer(clip(0.2)), AsrDecision::Unavailable);
+
+    std::fs::remove_file(&broken).unwrap();
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(rig.asr.offer(clip(0.2)), AsrDecision::Woken);
+    assert_eq!(rig.woken().await.outcome, AsrOutcome::Transcribed);
+    let recovered = rig.problem().await;
+    assert!(recovered.recovered && recovered.message.contains("after 4 failed"), "{}", recovered.message);
+    assert_eq!(rig.asr.circuit(), Some(Circuit::Closed));
+    assert_eq!(rig.end().await, Counts { transcribed: 1, failed: 4, stopped: 1, busy: 3, untold: 0 });
+}
+
+#[tokio::test]
+async fn consent_withdrawn_in_the_middle_of_a_stream_stops_it_at_once() {
+    let log = Log::<u8>::default();
+    let seen = log.clone();
+    let (told, ended) = tokio::sync::watch::channel(false);
+    let serve = move |mut stream: TcpStream| {
+        let (log, told) = (seen.clone(), told.clone());
+        async move {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                log.lock().unwrap().extend_from_slice(&bytes[..count]);
+            }
+            told.send_replace(true);
+        }
+    };
+    let server = Server::tcp("tcp", serve).await;
+    let config = config::Asr { mode: config::asr::Mode::Stream, ..server_config(&server.url) };
+    let mut rig = rig(&config);
+    let (clip, growing) = Clip::growing(Uuid::now_v7(), start());
+    assert_eq!(rig.asr.offer(clip), AsrDecision::Woken);
+    growing.push(tone(0.5));
+    let begun = Instant::now();
+    while log.lock().unwrap().len() < 16_000 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.withdraw();
+    // What is said from now on goes nowhere, also if nobody yields in between.
+    growing.push(tone(5.0));
+    let mut ended = ended;
+    tokio::time::timeout(Duration::from_secs(5), ended.wait_for(|ended| *ended)).await.unwrap().unwrap();
+    let woken = rig.woken().await;
+    assert_eq!((woken.outcome, woken.samples), (AsrOutcome::Stopped, 8_000));
+    assert_eq!(woken.error.as_deref(), Some("transcription consent was withdrawn"));
+    assert!(log.lock().unwrap().len() < 20_000, "{}", log.lock().unwrap().len());
+    growing.finish();
+    assert_eq!(rig.end().await, Counts { stopped: 1, ..Counts::default() });
+}
