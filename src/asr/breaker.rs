@@ -114,7 +114,9 @@ mod tests {
     #[test]
     fn one_trial_after_the_pause_decides() {
         let (b, now, later) = (breaker(), Instant::now(), Instant::now() + Duration::from_secs(11));
-        (0..3).for_each(|_| drop(b.failed(now)));
+        for _ in 0..3 {
+            b.failed(now);
+        }
         assert!(b.admits(later) && !b.admits(later), "one at a time");
         assert_eq!(b.circuit(), Circuit::HalfOpen);
         b.undecided(later);

@@ -88,7 +88,7 @@ impl Recogniser {
                 return;
             }
         };
-        if !self.open.as_ref().is_some_and(|open| open.id == id) {
+        if self.open.as_ref().is_none_or(|open| open.id != id) {
             let state = match self.asr.granted() {
                 true => State::Waits(Vec::new()),
                 false => State::Done(AsrDecision::NoConsent),
