@@ -8,7 +8,6 @@ mod fifo;
 #[allow(dead_code)]
 mod mosquitto;
 #[path = "support/room.rs"]
-#[allow(dead_code)]
 mod room;
 #[path = "support/servers/mod.rs"]
 mod servers;

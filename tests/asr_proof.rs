@@ -180,7 +180,8 @@ async fn run(mode: Mode, consent: Written, samples: &Arc<Vec<f32>>) -> (Config, 
         woken
     });
     let player = Player { samples: Arc::clone(samples), at: 0, rest: Duration::from_millis(1) };
-    service::run(&config, Source::Once(Box::new(player)), CancellationToken::new()).await.unwrap();
+    let controls = service::Controls::fixed(&config);
+    service::run(&config, Source::Once(Box::new(player)), controls, CancellationToken::new()).await.unwrap();
     drop(broker); // ends the subscription
     let woken = gather.await.unwrap();
     let heard = log.lock().unwrap().clone();
