@@ -181,7 +181,7 @@ async fn words_and_keys_are_in_nothing_that_the_daemon_wrote() {
     let files = daemon.files();
     let log = files.iter().find(|(name, _)| name.ends_with("/log")).unwrap();
     let log = String::from_utf8_lossy(&log.1).into_owned();
-    assert!(log.contains("TRACE") && log.contains("recogniser"), "it logged all that it logs: {log}");
+    assert!(log.contains("DEBUG") && log.contains("recogniser"), "it logged all that it logs: {log}");
     for (name, content) in files {
         let text = String::from_utf8_lossy(&content);
         for secret in ["xylophone", "quarantine", "zymurgy"] {

@@ -10,6 +10,8 @@
 
 pub mod energy;
 pub mod history;
+mod judging;
+pub mod segment;
 pub mod segmenter;
 pub mod suspicion;
 pub mod votes;
@@ -18,18 +20,19 @@ use crate::audio::SAMPLE_RATE;
 use crate::config::Config;
 use crate::events::Label;
 use crate::features::stream::FrameStream;
-use crate::features::utterance::{Utterance, pieces};
+use crate::features::utterance::Utterance;
 use crate::features::{FRAMES, Frame, HOP, INPUT, MELS, WINDOW, normalise};
 use crate::model::{MODULES, Model, ModelError, Verdict};
 use energy::NoiseFloor;
 use history::History;
-use segmenter::{Change, Segmenter, Span};
+use segment::Open;
+pub use segment::{Effort, Grown, Segment, Told};
+use segmenter::{Change, Segmenter};
 use std::collections::VecDeque;
 use std::time::Instant;
 use suspicion::{Brought, Suspicion};
 use uuid::Uuid;
 use votes::Votes;
-use zeroize::Zeroize as _;
 
 /// Streaming frames under one speech frame of the model.
 pub const GROUP: usize = 4;
@@ -37,121 +40,6 @@ pub const GROUP: usize = 4;
 pub const SPEECH_HOP: usize = GROUP * HOP;
 /// Where speech frame 0 begins: its four windows reach from sample 0 to 880, their middle 640 count.
 const SPEECH_OFFSET: usize = ((GROUP - 1) * HOP + WINDOW - SPEECH_HOP) / 2;
-
-/// What the cascade tells.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Told {
-    /// Speech began, at this sample.
-    Started {
-        /// The segment's id.
-        id: Uuid,
-        /// First sample of speech.
-        start: u64,
-    },
-    /// A segment of speech ended.
-    Segment(Box<Segment>),
-    /// Speech gave way to background, or the stream began with it.
-    Background {
-        /// First sample of background.
-        since: u64,
-        /// Up to here it is sure.
-        until: u64,
-    },
-}
-
-/// What became of the open segment since it was last asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Grown {
-    /// It has more audio, all of which will be in [`Segment::clip`] if it becomes one.
-    Audio {
-        /// The segment's id.
-        id: Uuid,
-        /// Number of the first of the samples. The first time it is the segment's `clip_start`.
-        from: u64,
-        /// 16 kHz mono.
-        samples: Vec<f32>,
-        /// First sample of speech.
-        start: u64,
-        /// Sample after the last of speech so far.
-        end: u64,
-        /// Mean speech posterior so far.
-        speech_mean: f64,
-    },
-    /// It was no speech after all: no [`Told::Segment`] comes.
-    Dropped {
-        /// The segment's id.
-        id: Uuid,
-    },
-}
-
-/// The segment that is open.
-struct Open {
-    id: Uuid,
-    clip_start: u64,
-    /// Up to here its audio was taken with [`Cascade::grown`].
-    grown: u64,
-}
-
-/// A localized segment of speech.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Segment {
-    /// UUID v7.
-    pub id: Uuid,
-    /// First sample of speech.
-    pub start: u64,
-    /// Sample after the last of speech.
-    pub end: u64,
-    /// First sample of `clip`: `start` less the pre-roll.
-    pub clip_start: u64,
-    /// The audio from pre-roll to post-roll, 16 kHz mono.
-    pub clip: Vec<f32>,
-    /// Posterior of each [`Label`], in its order.
-    pub posterior: [f64; Label::COUNT],
-    /// The likeliest emotion (never background).
-    pub label: Label,
-    /// Share of its frames that are speech.
-    pub speech_ratio: f64,
-    /// Mean speech posterior of those frames.
-    pub speech_mean: f64,
-    /// Gated modules that ran for the emotion.
-    pub modules_run: u64,
-    /// Gated modules there were.
-    pub modules_total: u64,
-    /// Multiply-accumulates for the emotion, stem included.
-    pub macs: u64,
-}
-
-/// A clip that nobody took is overwritten before its memory is free.
-impl Drop for Segment {
-    fn drop(&mut self) {
-        self.clip.zeroize();
-    }
-}
-
-/// Counts since the stream began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Effort {
-    /// Windows that the model judged.
-    pub windows: u64,
-    /// Windows that were background by their energy alone.
-    pub windows_quiet: u64,
-    /// Gated modules that ran, over all windows and segments.
-    pub modules_run: u64,
-    /// Gated modules there were.
-    pub modules_total: u64,
-    /// Multiply-accumulates, stem included.
-    pub macs: u64,
-    /// The same had every module run.
-    pub macs_ungated: u64,
-    /// Segments told.
-    pub segments: u64,
-    /// Nanoseconds spent on resampling and conditioning (the listener's), on features, and in the model.
-    pub resample_ns: u64,
-    /// See above.
-    pub features_ns: u64,
-    /// See above.
-    pub model_ns: u64,
-}
 
 /// Samples in, [`Told`] out. See the module's documentation.
 pub struct Cascade {
@@ -487,53 +375,6 @@ impl Cascade {
     fn sample(&self, frame: usize) -> u64 {
         let offset = if frame == 0 { 0 } else { SPEECH_OFFSET };
         self.epoch + (frame * SPEECH_HOP + offset) as u64
-    }
-
-    /// The emotion of a finished span, from features over exactly that span.
-    fn judge(&mut self, open: &Open, span: &Span) -> Result<Segment, ModelError> {
-        let start = self.sample(span.start).max(self.history.oldest());
-        let end = self.sample(span.end).min(self.clock).max(start);
-        // What follows a cut belongs to the next segment.
-        let limit = if span.cut { self.sample(span.decided) } else { self.clock };
-        let clip_end = (end + self.post_roll).min(limit).min(self.clock).max(end);
-        let clip_start = open.clip_start.clamp(self.history.oldest(), start);
-        let clip = self.history.copy(clip_start, clip_end);
-        let speech = &clip[(start - clip_start) as usize..(end - clip_start) as usize];
-
-        let mut posterior = [0.0; Label::COUNT];
-        let (mut modules_run, mut modules_total, mut macs) = (0, 0, 0);
-        let count = pieces(speech).count();
-        for piece in pieces(speech) {
-            self.utterance.features(piece, &mut self.input);
-            let verdict = self.infer()?;
-            for (sum, p) in posterior.iter_mut().zip(verdict.posterior()) {
-                *sum += p / count as f64;
-            }
-            modules_run += verdict.modules_run();
-            modules_total += MODULES as u64;
-            macs += self.model.macs(&verdict);
-        }
-        self.effort.modules_run += modules_run;
-        self.effort.modules_total += modules_total;
-        self.effort.macs += macs;
-        self.effort.macs_ungated += count as u64 * self.model.macs_ungated();
-        let emotions = Label::ALL.iter().zip(&posterior).filter(|(label, _)| **label != Label::Background);
-        let label = emotions.max_by(|a, b| a.1.total_cmp(b.1)).map_or(Label::Neutral, |(label, _)| *label);
-        let frames = (span.end - span.start).max(1) as f64;
-        Ok(Segment {
-            id: open.id,
-            start,
-            end,
-            clip_start,
-            clip,
-            posterior,
-            label,
-            speech_ratio: span.speech_frames as f64 / frames,
-            speech_mean: span.speech_sum / span.speech_frames.max(1) as f64,
-            modules_run,
-            modules_total,
-            macs,
-        })
     }
 }
 

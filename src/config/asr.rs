@@ -1,6 +1,5 @@
 //! `[asr]`: which recogniser, how it is spoken to, and when it is woken.
 
-use super::validation::{ConfigError, within};
 use crate::events::Label;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -9,9 +8,6 @@ use std::path::PathBuf;
 const WYOMING_PORT: u16 = 10300;
 /// Where OpenAI-style servers take recordings.
 const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
-/// Most vocabulary hints, and characters in each.
-const MOST_WORDS: usize = 200;
-const LONGEST_WORD: usize = 100;
 
 /// `[asr]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -314,129 +310,6 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
         rest => Some(rest.strip_prefix(':')?.parse().ok().filter(|port| *port != 0)?),
     };
     Some((host.to_owned(), port))
-}
-
-/// Checks every value of `[asr]` against what is allowed.
-pub(super) fn validate(asr: &Asr) -> Result<(), ConfigError> {
-    let seconds = "allowed are seconds from 0.1 to 3600";
-    let share = "allowed are 0 to 1";
-    within(
-        "asr.connect_timeout_seconds",
-        asr.connect_timeout_seconds,
-        0.1,
-        60.0,
-        "allowed are 0.1 to 60 seconds",
-    )?;
-    within("asr.timeout_seconds", asr.timeout_seconds, 0.1, 3600.0, seconds)?;
-    within("asr.queue", asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments")?;
-    within("asr.min_seconds", asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds")?;
-    within(
-        "asr.max_seconds",
-        asr.max_seconds,
-        asr.min_seconds,
-        300.0,
-        "allowed are asr.min_seconds to 300 seconds",
-    )?;
-    within("asr.min_speech", asr.min_speech, 0.0, 1.0, share)?;
-    within("asr.wake.min_confidence", asr.wake.min_confidence, 0.0, 1.0, share)?;
-    within("asr.retry.attempts", f64::from(asr.retry.attempts), 1.0, 10.0, "allowed are 1 to 10 attempts")?;
-    within("asr.retry.pause_seconds", asr.retry.pause_seconds, 0.01, 60.0, "allowed are 0.01 to 60 seconds")?;
-    within(
-        "asr.breaker.failures",
-        f64::from(asr.breaker.failures),
-        1.0,
-        100.0,
-        "allowed are 1 to 100 failures",
-    )?;
-    within(
-        "asr.breaker.pause_seconds",
-        asr.breaker.pause_seconds,
-        0.1,
-        86400.0,
-        "allowed are 0.1 to 86400 seconds",
-    )?;
-    words(asr)?;
-    addresses(asr)?;
-    fit_together(asr)
-}
-
-fn refuse<T: std::fmt::Debug>(key: &'static str, value: T, allowed: &'static str) -> Result<(), ConfigError> {
-    Err(ConfigError::Value { key, value: format!("{value:?}"), allowed })
-}
-
-fn words(asr: &Asr) -> Result<(), ConfigError> {
-    let language = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if asr.language.len() > 35 || !asr.language.chars().all(language) {
-        return refuse("asr.language", &asr.language, "allowed are codes such as \"de\" or \"pt-BR\"");
-    }
-    let word = |w: &String| {
-        !w.trim().is_empty()
-            && w.chars().count() <= LONGEST_WORD
-            && !w.contains(|c: char| c.is_control() || c == ',')
-    };
-    if asr.vocabulary.len() > MOST_WORDS || !asr.vocabulary.iter().all(word) {
-        let allowed =
-            "allowed are up to 200 entries of up to 100 characters, without commas and control characters";
-        return refuse("asr.vocabulary", &asr.vocabulary, allowed);
-    }
-    for (key, model) in [("asr.wyoming.model", &asr.wyoming.model), ("asr.http.model", &asr.http.model)] {
-        if model.len() > 200 || model.contains(char::is_control) {
-            return refuse(key, model, "allowed are up to 200 bytes without control characters");
-        }
-    }
-    Ok(())
-}
-
-fn addresses(asr: &Asr) -> Result<(), ConfigError> {
-    let kind = asr.kind();
-    if asr.command.first().is_some_and(|program| program.trim().is_empty())
-        || (kind == Some(Kind::Command) && asr.command.is_empty())
-    {
-        let allowed = "the first entry must name a program; leave the list empty for no recogniser";
-        return refuse("asr.command", &asr.command, allowed);
-    }
-    let wyoming = &asr.wyoming;
-    if wyoming.address().is_none() && (kind == Some(Kind::Wyoming) || !wyoming.url.is_empty()) {
-        return refuse(
-            "asr.wyoming.url",
-            &wyoming.url,
-            "allowed are \"tcp://host[:port]\" and \"unix:///path\"",
-        );
-    }
-    let http = &asr.http;
-    if http.address().is_none() && (kind == Some(Kind::Http) || !http.url.is_empty()) {
-        // A key that somebody wrote into the URL is not repeated.
-        let shown = http.url.rsplit('@').next().unwrap_or_default();
-        return refuse(
-            "asr.http.url",
-            shown,
-            "allowed are \"http://host[:port][/path]\" and \"https://…\", without a user or password",
-        );
-    }
-    Ok(())
-}
-
-fn fit_together(asr: &Asr) -> Result<(), ConfigError> {
-    let wake = &asr.wake;
-    if wake.labels.contains(&Label::Background) {
-        return refuse("asr.wake.labels", &wake.labels, "background is no emotion and wakes nobody");
-    }
-    if wake.when == When::Speech && (!wake.labels.is_empty() || wake.min_confidence > 0.0) {
-        let allowed = "asr.wake.labels and asr.wake.min_confidence hold for \"emotion\" only";
-        return refuse("asr.wake.when", "speech", allowed);
-    }
-    if asr.mode == Mode::Stream && wake.when == When::Emotion {
-        let allowed = "the emotion is known when a segment is over; with asr.wake.when = \"emotion\" only \"segment\" is allowed";
-        return refuse("asr.mode", "stream", allowed);
-    }
-    if asr.mode == Mode::Stream && asr.kind() == Some(Kind::Http) {
-        return refuse(
-            "asr.mode",
-            "stream",
-            "the hook \"http\" takes whole segments: only \"segment\" is allowed",
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

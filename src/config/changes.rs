@@ -79,6 +79,7 @@ mod tests {
                 toml::Value::String(text) if key == "hook" => *text = "none".into(),
                 toml::Value::String(text) if key == "mode" => *text = "stream".into(),
                 toml::Value::String(text) if key == "queue_full" => *text = "drop_oldest".into(),
+                toml::Value::String(text) if key == "fsync" => *text = "always".into(),
                 toml::Value::String(text) if key == "when" => *text = "emotion".into(),
                 toml::Value::Array(list) if key == "labels" => list.push("anger".into()),
                 toml::Value::Float(number) => *number += 0.125,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub mod asr;
+mod asr_rules;
 mod changes;
 mod consent;
 pub mod device;

@@ -121,7 +121,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         "allowed are 1 to 86400 seconds",
     )?;
     within("mqtt.outbox", config.mqtt.outbox as f64, 1.0, 100_000.0, "allowed are 1 to 100000 events")?;
-    super::asr::validate(&config.asr)?;
+    super::asr_rules::validate(&config.asr)?;
     let l = &config.ledger;
     within("ledger.fsync_seconds", l.fsync_seconds, 0.1, 3600.0, seconds)?;
     let (kb, days) = (f64::from(l.max_file_kb), f64::from(l.max_file_days));

@@ -1,6 +1,6 @@
 //! Consent and the record, as the daemon's runtime sees them.
 
-use super::Service;
+use super::runtime::Service;
 use crate::config::Config;
 use crate::consent::{Scope, Standing, Told};
 use crate::events::{Component, Consent};

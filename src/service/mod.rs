@@ -13,34 +13,30 @@ mod recogniser;
 mod renewal;
 mod report;
 mod requests;
+mod runtime;
 
 pub use hearing::{Heard, Progress, Source};
 pub use memory::keep_private;
 pub use notify::Pulse;
 
-use crate::asr::{self, Asr, AsrError};
-use crate::audio::SAMPLE_RATE;
-use crate::cascade::{Cascade, Effort, Told};
+use crate::asr::{Asr, AsrError};
+use crate::cascade::Cascade;
 use crate::config::{Config, ConfigError};
 use crate::consent::Keeper;
 use crate::consent::keeper::LOOK_EVERY;
-use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label};
-use crate::home::{Client, Connection, HomeError, Slot};
+use crate::events::{Component, Consent};
+use crate::home::{Client, Connection, HomeError};
 use crate::ledger::{Entry, Recorder};
-use crate::metrics::{Metrics, Queues, Work, endpoint};
 use crate::model::{Model, ModelError};
-use crate::settings::{Setting, Settings};
+use crate::settings::Settings;
 use crate::state;
-use crate::tell::Teller;
 use hearing::Hearing;
-use jiff::Timestamp;
 use notify::Notifier;
-use recogniser::Recogniser;
-use renewal::{Renewal, Renewed};
-use report::Fault;
-use std::collections::BTreeMap;
+use renewal::Renewal;
+use runtime::Service;
+pub use runtime::cpu_seconds;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -232,257 +228,4 @@ pub async fn run(
     }
     mqtt_stop.cancel();
     Ok(Ended { progress: service.progress, restart: service.restart })
-}
-
-/// What the runtime knows.
-struct Service {
-    config: Config,
-    model: String,
-    keeper: Keeper,
-    client: Client,
-    recogniser: Recogniser,
-    recorder: Recorder,
-    teller: Teller,
-    metrics: Metrics,
-    /// A new model was told to be no good.
-    model_refused: bool,
-    progress: Progress,
-    /// Since when nobody speaks, in samples.
-    background: Option<u64>,
-    emotion: Option<(Label, f64)>,
-    settings: Settings,
-    /// What does not work, since when, and why.
-    faults: BTreeMap<Component, Fault>,
-    /// Somebody asked for a new start.
-    restart: bool,
-    /// At the last state: effort, CPU seconds, wall clock.
-    last: (Effort, f64, Instant),
-}
-
-impl Service {
-    fn new(
-        config: &Config,
-        model: &str,
-        keeper: Keeper,
-        client: Client,
-        asr: Asr,
-        settings: Settings,
-        recorder: Recorder,
-    ) -> Service {
-        Service {
-            teller: Teller::new(&config.node, model, Timestamp::now()),
-            settings,
-            faults: BTreeMap::new(),
-            restart: false,
-            metrics: Metrics::new(model),
-            model_refused: false,
-            config: config.clone(),
-            model: model.into(),
-            keeper,
-            client,
-            recogniser: Recogniser::new(&config.asr, asr),
-            recorder,
-            progress: Progress::default(),
-            background: None,
-            emotion: None,
-            last: (Effort::default(), cpu_seconds(), Instant::now()),
-        }
-    }
-
-    fn heard(&mut self, what: Heard) {
-        match what {
-            Heard::Begun(anchor) => {
-                self.teller = Teller::new(&self.config.node, &self.model, anchor);
-                tracing::info!("listening");
-            }
-            Heard::Model(version) => {
-                let message =
-                    format!("the model {version} judges from here on, in the place of {}", self.model);
-                if std::mem::take(&mut self.model_refused) {
-                    self.fault(Component::Model, &message, true);
-                    self.problem(Component::Model, message, true);
-                } else {
-                    tracing::info!("{message}");
-                }
-                self.teller.set_model(&version);
-                self.model = version;
-                self.publish_state();
-            }
-            Heard::Anchor(anchor) => self.teller = Teller::new(&self.config.node, &self.model, anchor),
-            Heard::Progress(progress) => {
-                let changed = progress.listening != self.progress.listening
-                    || progress.microphone != self.progress.microphone;
-                self.progress = progress;
-                self.metrics.work(work(&progress));
-                if changed {
-                    self.publish_state();
-                }
-            }
-            Heard::Problem { component, message, recovered } => {
-                if recovered {
-                    tracing::info!("{message}");
-                } else {
-                    tracing::warn!("{message}");
-                }
-                self.fault(component, &message, recovered);
-                let event = self.teller.problem(component, message, recovered);
-                self.tell(&event);
-                self.publish_state();
-            }
-            Heard::Closed => self.closed(),
-            // It was on its way when consent was withdrawn.
-            Heard::Told(..) | Heard::Grown(_)
-                if self.keeper.standing().listening.consent == Consent::Withheld => {}
-            Heard::Grown(grown) => self.recogniser.grown(grown, &self.teller),
-            Heard::Told(mut told, now) => {
-                self.progress.clock = now;
-                let asr = match &mut told {
-                    Told::Started { .. } => {
-                        self.background = None;
-                        self.progress.speaking = true;
-                        AsrDecision::NotConfigured
-                    }
-                    Told::Background { since, .. } => {
-                        self.background = Some(*since);
-                        AsrDecision::NotConfigured
-                    }
-                    Told::Segment(segment) => {
-                        self.progress.speaking = false;
-                        self.teller.set_emotion_confidence(self.settings.get(Setting::EmotionConfidence));
-                        self.recogniser.ended(segment, &self.teller)
-                    }
-                };
-                let event = self.teller.event(&told, asr);
-                log(&event);
-                self.tell(&event);
-                if let Event::Emotion(emotion) = &event
-                    && emotion.confident
-                {
-                    self.emotion = Some((emotion.label, emotion.confidence));
-                    self.client.retain(Slot::Emotion, emotion);
-                }
-                self.publish_state();
-            }
-        }
-    }
-
-    /// Every event leaves here.
-    fn tell(&mut self, event: &Event) {
-        self.metrics.event(event);
-        self.client.event(event);
-        if let Some(entry) = Entry::told(event) {
-            self.recorder.record(entry);
-        }
-    }
-
-    /// Starts the endpoint for Prometheus, if one is configured; else nobody will ever ask.
-    async fn serve_figures(&mut self) -> Result<mpsc::Receiver<endpoint::Wish>, ServiceError> {
-        let listen = &self.config.metrics.listen;
-        let Ok(address) = listen.parse() else { return Ok(mpsc::channel(1).1) };
-        match endpoint::start(address).await {
-            Ok((address, wishes)) => {
-                tracing::info!("figures at http://{address}/metrics");
-                Ok(wishes)
-            }
-            Err(source) => Err(ServiceError::Metrics { listen: listen.clone(), source }),
-        }
-    }
-
-    fn figures(&mut self, wish: endpoint::Wish, listener: usize) {
-        let queues = Queues {
-            listener,
-            outbox: self.client.waiting(),
-            recogniser: self.recogniser.recognising(),
-            events_lost: self.client.lost_events(),
-        };
-        let _ = wish.send(self.metrics.text(queues)); // whoever asked may have gone
-    }
-
-    /// A wish for a new model ended.
-    fn renewed(&mut self, what: Renewed) {
-        match what {
-            Renewed::Same => tracing::debug!("the model is the one in use"),
-            Renewed::Loaded(_) => {} // told when the listener has taken it
-            Renewed::Refused(reason) => {
-                let message = format!("the new model is not used, {} goes on: {reason}", self.model);
-                self.model_refused = true;
-                self.fault(Component::Model, &message, false);
-                self.problem(Component::Model, message, false);
-            }
-        }
-    }
-
-    fn asr_told(&mut self, what: asr::Told) {
-        match what {
-            asr::Told::Woken(woken) => {
-                self.recogniser.woken_told();
-                let event = Event::AsrWoken(woken);
-                log(&event);
-                self.tell(&event);
-            }
-            asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
-            asr::Told::Problem(problem) => {
-                self.fault(problem.component, &problem.message, problem.recovered);
-                self.tell(&Event::Problem(problem)); // logged where it arose
-                self.publish_state(); // the circuit breaker
-            }
-        }
-    }
-
-    fn heartbeat(&mut self) {
-        if let Some(since) = self.background.filter(|_| !self.progress.speaking) {
-            let now = self.progress.clock;
-            let event = self.teller.background(since, now, BackgroundCause::Heartbeat);
-            self.tell(&event);
-        }
-        self.publish_state();
-    }
-}
-
-fn work(progress: &Progress) -> Work {
-    let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
-    Work {
-        effort: progress.effort,
-        heard_s: seconds(progress.clock),
-        lost_s: seconds(progress.lost),
-        pending_s: progress.pending,
-        microphone: progress.microphone,
-        clock_ppm: progress.clock_ppm,
-    }
-}
-
-/// One line a decision, with fields for the journal and for JSON; never audio, never words.
-fn log(event: &Event) {
-    match event {
-        Event::SpeechStarted(e) => {
-            tracing::info!(event = "speech_started", id = %e.id, start_s = e.start_s, "speech began at {:.2} s", e.start_s);
-        }
-        Event::Emotion(e) => {
-            tracing::info!(
-                event = "emotion",
-                id = %e.id,
-                start_s = e.start_s,
-                end_s = e.end_s,
-                label = %e.label,
-                confidence = e.confidence,
-                modules_run = e.modules_run,
-                "{:.2} to {:.2} s: {} ({:.2}), {} modules ran",
-                e.start_s,
-                e.end_s,
-                e.label,
-                e.confidence,
-                e.modules_run
-            );
-        }
-        Event::AsrWoken(e) => {
-            tracing::info!(event = "asr_woken", id = %e.id, took_s = e.took_s, "recogniser: {:?} after {:.2} s", e.outcome, e.took_s);
-        }
-        Event::Background(_) | Event::Problem(_) => {}
-    }
-}
-
-/// CPU time of this process so far, in seconds.
-pub fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

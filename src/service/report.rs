@@ -1,6 +1,7 @@
 //! What the service publishes besides events: the retained topics, and the announcement.
 
-use super::{Service, cpu_seconds};
+use super::cpu_seconds;
+use super::runtime::Service;
 use crate::audio::SAMPLE_RATE;
 use crate::events::{Component, Consent, State, Transcript};
 use crate::home::Slot;

@@ -1,7 +1,7 @@
 //! What somebody asks of the running service: commands over MQTT, and a changed configuration.
 
-use super::Service;
 use super::household::config_digest;
+use super::runtime::Service;
 use crate::config::{Config, ConfigError, changes};
 use crate::consent::By;
 use crate::events::Component;

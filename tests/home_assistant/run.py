@@ -359,6 +359,8 @@ def main():
             import screenshots
 
             screenshots.take(house, pathlib.Path(arguments.screenshots))
+            house.end()
+            shutil.rmtree(folder)
             return
         steps = [step for step in STEPS if step.__name__ in arguments.only.split(",")] if arguments.only else STEPS
         for step in steps:

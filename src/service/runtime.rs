@@ -1,0 +1,276 @@
+//! What the runtime knows, and what it does with what the listener, the recogniser and the household say.
+//!
+//! In: [`Heard`], and what a recogniser told. Out: events, the record, the state.
+
+use super::recogniser::Recogniser;
+use super::renewal::Renewed;
+use super::report::Fault;
+use super::{Heard, Progress, ServiceError};
+use crate::asr::{self, Asr};
+use crate::audio::SAMPLE_RATE;
+use crate::cascade::{Effort, Told};
+use crate::config::Config;
+use crate::consent::Keeper;
+use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label};
+use crate::home::{Client, Slot};
+use crate::ledger::{Entry, Recorder};
+use crate::metrics::{Metrics, Queues, Work, endpoint};
+use crate::settings::{Setting, Settings};
+use crate::tell::Teller;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// What the runtime knows.
+pub(super) struct Service {
+    pub(super) config: Config,
+    pub(super) model: String,
+    pub(super) keeper: Keeper,
+    pub(super) client: Client,
+    pub(super) recogniser: Recogniser,
+    pub(super) recorder: Recorder,
+    pub(super) teller: Teller,
+    pub(super) metrics: Metrics,
+    /// A new model was told to be no good.
+    pub(super) model_refused: bool,
+    pub(super) progress: Progress,
+    /// Since when nobody speaks, in samples.
+    pub(super) background: Option<u64>,
+    pub(super) emotion: Option<(Label, f64)>,
+    pub(super) settings: Settings,
+    /// What does not work, since when, and why.
+    pub(super) faults: BTreeMap<Component, Fault>,
+    /// Somebody asked for a new start.
+    pub(super) restart: bool,
+    /// At the last state: effort, CPU seconds, wall clock.
+    pub(super) last: (Effort, f64, Instant),
+}
+
+impl Service {
+    pub(super) fn new(
+        config: &Config,
+        model: &str,
+        keeper: Keeper,
+        client: Client,
+        asr: Asr,
+        settings: Settings,
+        recorder: Recorder,
+    ) -> Service {
+        Service {
+            teller: Teller::new(&config.node, model, Timestamp::now()),
+            settings,
+            faults: BTreeMap::new(),
+            restart: false,
+            metrics: Metrics::new(model),
+            model_refused: false,
+            config: config.clone(),
+            model: model.into(),
+            keeper,
+            client,
+            recogniser: Recogniser::new(&config.asr, asr),
+            recorder,
+            progress: Progress::default(),
+            background: None,
+            emotion: None,
+            last: (Effort::default(), cpu_seconds(), Instant::now()),
+        }
+    }
+
+    pub(super) fn heard(&mut self, what: Heard) {
+        match what {
+            Heard::Begun(anchor) => {
+                self.teller = Teller::new(&self.config.node, &self.model, anchor);
+                tracing::info!("listening");
+            }
+            Heard::Model(version) => {
+                let message =
+                    format!("the model {version} judges from here on, in the place of {}", self.model);
+                if std::mem::take(&mut self.model_refused) {
+                    self.fault(Component::Model, &message, true);
+                    self.problem(Component::Model, message, true);
+                } else {
+                    tracing::info!("{message}");
+                }
+                self.teller.set_model(&version);
+                self.model = version;
+                self.publish_state();
+            }
+            Heard::Anchor(anchor) => self.teller = Teller::new(&self.config.node, &self.model, anchor),
+            Heard::Progress(progress) => {
+                let changed = progress.listening != self.progress.listening
+                    || progress.microphone != self.progress.microphone;
+                self.progress = progress;
+                self.metrics.work(work(&progress));
+                if changed {
+                    self.publish_state();
+                }
+            }
+            Heard::Problem { component, message, recovered } => {
+                if recovered {
+                    tracing::info!("{message}");
+                } else {
+                    tracing::warn!("{message}");
+                }
+                self.fault(component, &message, recovered);
+                let event = self.teller.problem(component, message, recovered);
+                self.tell(&event);
+                self.publish_state();
+            }
+            Heard::Closed => self.closed(),
+            // It was on its way when consent was withdrawn.
+            Heard::Told(..) | Heard::Grown(_)
+                if self.keeper.standing().listening.consent == Consent::Withheld => {}
+            Heard::Grown(grown) => self.recogniser.grown(grown, &self.teller),
+            Heard::Told(mut told, now) => {
+                self.progress.clock = now;
+                let asr = match &mut told {
+                    Told::Started { .. } => {
+                        self.background = None;
+                        self.progress.speaking = true;
+                        AsrDecision::NotConfigured
+                    }
+                    Told::Background { since, .. } => {
+                        self.background = Some(*since);
+                        AsrDecision::NotConfigured
+                    }
+                    Told::Segment(segment) => {
+                        self.progress.speaking = false;
+                        self.teller.set_emotion_confidence(self.settings.get(Setting::EmotionConfidence));
+                        self.recogniser.ended(segment, &self.teller)
+                    }
+                };
+                let event = self.teller.event(&told, asr);
+                log(&event);
+                self.tell(&event);
+                if let Event::Emotion(emotion) = &event
+                    && emotion.confident
+                {
+                    self.emotion = Some((emotion.label, emotion.confidence));
+                    self.client.retain(Slot::Emotion, emotion);
+                }
+                self.publish_state();
+            }
+        }
+    }
+
+    /// Every event leaves here.
+    pub(super) fn tell(&mut self, event: &Event) {
+        self.metrics.event(event);
+        self.client.event(event);
+        if let Some(entry) = Entry::told(event) {
+            self.recorder.record(entry);
+        }
+    }
+
+    /// Starts the endpoint for Prometheus, if one is configured; else nobody will ever ask.
+    pub(super) async fn serve_figures(&mut self) -> Result<mpsc::Receiver<endpoint::Wish>, ServiceError> {
+        let listen = &self.config.metrics.listen;
+        let Ok(address) = listen.parse() else { return Ok(mpsc::channel(1).1) };
+        match endpoint::start(address).await {
+            Ok((address, wishes)) => {
+                tracing::info!("figures at http://{address}/metrics");
+                Ok(wishes)
+            }
+            Err(source) => Err(ServiceError::Metrics { listen: listen.clone(), source }),
+        }
+    }
+
+    pub(super) fn figures(&mut self, wish: endpoint::Wish, listener: usize) {
+        let queues = Queues {
+            listener,
+            outbox: self.client.waiting(),
+            recogniser: self.recogniser.recognising(),
+            events_lost: self.client.lost_events(),
+        };
+        let _ = wish.send(self.metrics.text(queues)); // whoever asked may have gone
+    }
+
+    /// A wish for a new model ended.
+    pub(super) fn renewed(&mut self, what: Renewed) {
+        match what {
+            Renewed::Same => tracing::debug!("the model is the one in use"),
+            Renewed::Loaded(_) => {} // told when the listener has taken it
+            Renewed::Refused(reason) => {
+                let message = format!("the new model is not used, {} goes on: {reason}", self.model);
+                self.model_refused = true;
+                self.fault(Component::Model, &message, false);
+                self.problem(Component::Model, message, false);
+            }
+        }
+    }
+
+    pub(super) fn asr_told(&mut self, what: asr::Told) {
+        match what {
+            asr::Told::Woken(woken) => {
+                self.recogniser.woken_told();
+                let event = Event::AsrWoken(woken);
+                log(&event);
+                self.tell(&event);
+            }
+            asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
+            asr::Told::Problem(problem) => {
+                self.fault(problem.component, &problem.message, problem.recovered);
+                self.tell(&Event::Problem(problem)); // logged where it arose
+                self.publish_state(); // the circuit breaker
+            }
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self) {
+        if let Some(since) = self.background.filter(|_| !self.progress.speaking) {
+            let now = self.progress.clock;
+            let event = self.teller.background(since, now, BackgroundCause::Heartbeat);
+            self.tell(&event);
+        }
+        self.publish_state();
+    }
+}
+
+pub(super) fn work(progress: &Progress) -> Work {
+    let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
+    Work {
+        effort: progress.effort,
+        heard_s: seconds(progress.clock),
+        lost_s: seconds(progress.lost),
+        pending_s: progress.pending,
+        microphone: progress.microphone,
+        clock_ppm: progress.clock_ppm,
+    }
+}
+
+/// One line a decision, with fields for the journal and for JSON; never audio, never words.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::SpeechStarted(e) => {
+            tracing::info!(event = "speech_started", id = %e.id, start_s = e.start_s, "speech began at {:.2} s", e.start_s);
+        }
+        Event::Emotion(e) => {
+            tracing::info!(
+                event = "emotion",
+                id = %e.id,
+                start_s = e.start_s,
+                end_s = e.end_s,
+                label = %e.label,
+                confidence = e.confidence,
+                modules_run = e.modules_run,
+                "{:.2} to {:.2} s: {} ({:.2}), {} modules ran",
+                e.start_s,
+                e.end_s,
+                e.label,
+                e.confidence,
+                e.modules_run
+            );
+        }
+        Event::AsrWoken(e) => {
+            tracing::info!(event = "asr_woken", id = %e.id, took_s = e.took_s, "recogniser: {:?} after {:.2} s", e.outcome, e.took_s);
+        }
+        Event::Background(_) | Event::Problem(_) => {}
+    }
+}
+
+/// CPU time of this process so far, in seconds.
+pub fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
