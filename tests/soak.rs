@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 const WARM: u64 = 4;
 /// How far memory may move after that.
 const FLAT: f64 = 0.05;
-/// How far a voice may be from its place, in seconds: less than half of what lies between two of them, and
-/// more than what a device loss (hold, and the next opening) moves the clock by.
-const NEAR: f64 = 2.7;
+/// How far a voice may be from its place, in seconds; voices are further apart than this.
+const NEAR: f64 = 1.5;
 
 /// A recogniser that answers, dies, or hangs, by the last digit of the segment's id.
 const HOOK: &str =
@@ -168,8 +167,8 @@ fn check_voices(events: &BTreeMap<String, Value>, rounds: u64, length: f64, log:
         .map(|event| event["start_s"].as_f64().unwrap())
         .collect();
     starts.sort_by(f64::total_cmp);
-    // A device loss moves the clock by the time that it takes, or not, as this speed has it: the offset is
-    // followed from voice to voice.
+    // The device's losses cost some milliseconds each, which the clock at this speed cannot see: the
+    // offset is followed from voice to voice.
     let (mut offset, mut missing, mut next) = (0.0, Vec::new(), 0);
     let mut stray = Vec::new();
     for round in 0..rounds {
