@@ -3,8 +3,8 @@
 
     export.py RUN/last.pt models/undertone.onnx
 
-Each gated module becomes an `If` whose taken branch holds the module with its weights; the
-other branch hands its input through, so a skipped module is not computed at all.
+Each gated module becomes an `If` whose taken branch holds the module; its large weights lie outside
+(see `graph.lift_weights`). The other branch hands its input through, so a skipped module is not computed at all.
 
 The gates of a block look at the summary of its input (mean, spread and maximum over time),
 which only changes when a module has run. So one product gives the logits of all gates of
@@ -26,7 +26,7 @@ from onnx import TensorProto, helper
 
 import checkpoint
 from cost import costs
-from graph import IR_VERSION, OPSET, Graph, store_half
+from graph import IR_VERSION, OPSET, Graph, lift_weights, store_half
 from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
@@ -245,6 +245,7 @@ def export(source: Path, target: Path, release: str) -> None:
     model = checkpoint.network(content)
     onnx_model = build(model)
     store_half(onnx_model.graph)
+    lift_weights(onnx_model.graph)
     describe(onnx_model, model, content, release)
     onnx.checker.check_model(onnx_model, full_check=True)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ class Graph:
 
 
 def store_half(graph: onnx.GraphProto, least: int = 1024) -> None:
-    """Store large weights in 16 bits, also in branches; ONNX Runtime turns them into 32 once, when it loads.
+    """Store large weights in 16 bits, also in branches; a module that runs turns its own into 32.
 
     Those of the gates (whose products are compared) stay as they are.
     """
@@ -68,3 +68,28 @@ def store_half(graph: onnx.GraphProto, least: int = 1024) -> None:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 store_half(attribute.g, least)
+
+
+def lift_weights(graph: onnx.GraphProto, least: int = 2000) -> None:
+    """Move large weights out of branches into the graph itself, under the same (unique) names.
+
+    ONNX Runtime keeps a branch as it stands in the file beside what it makes of it, and a branch inside a
+    branch twice: weights in there are held three times over. Small ones stay, because each that is seen from
+    outside costs a condition some time.
+    """
+
+    def lift(branch: onnx.GraphProto) -> None:
+        for weight in [w for w in branch.initializer if np.prod(w.dims) >= least]:
+            branch.initializer.remove(weight)
+            graph.initializer.append(weight)
+        inside(branch)
+
+    def inside(outer: onnx.GraphProto) -> None:
+        for node in outer.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    lift(attribute.g)
+
+    inside(graph)
+    names = [weight.name for weight in graph.initializer]
+    assert len(set(names)) == len(names), "two branches use one name"
