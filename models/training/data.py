@@ -1,7 +1,8 @@
 """Feature folders as `undertone corpus features` writes them, and what an epoch draws from them.
 
 A folder holds features.npy (float16 [N, 80, 360]), frames.npy (int8 [N, 90]), index.csv
-(one line a row) and features.json (the feature configuration).
+(one line a row) and features.json (the feature configuration); teacher.py and opinion.py
+add what a teacher hears in each row.
 """
 
 import csv
@@ -23,6 +24,9 @@ IGNORED_FRAME = -1
 VALIDATION_SPEAKERS = frozenset(
     {"emodb-10", "ravdess-05", "ravdess-20", "nemo-MP0", "FirdawsM/Whitescape", "raulmabe/focus"}
 )
+
+# What teacher.py and opinion.py write, in this order.
+TEACHER = ("frames", "said", "clip", "class")
 
 # `undertone corpus mix` numbers the variants of an utterance at the end of their names.
 VARIANT = re.compile(r"-\d+(\.\w+)?$")
@@ -48,6 +52,7 @@ class Table:
     split: np.ndarray
     configuration: dict
     digest: str  # sha256 over the index.csv files
+    lessons: list[tuple[np.ndarray, ...]]  # one a folder: TEACHER's arrays; empty if a folder has none
 
     def __len__(self) -> int:
         return len(self.row)
@@ -66,13 +71,19 @@ class Table:
         frames = np.stack([self.frames[f][r] for f, r in places])
         return features, frames, self.label[rows]
 
+    def lesson(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What the teacher hears: frames float32 [B, 45, F], where somebody speaks [B, 45], clip [B, C], class [B, 6]."""
+        places = list(zip(self.folder[rows], self.row[rows], strict=True))
+        frames, said, clip, opinion = (np.stack([self.lessons[f][n][r] for f, r in places]) for n in range(len(TEACHER)))
+        return frames.astype(np.float32), said, clip.astype(np.float32), opinion.astype(np.float32)
+
 
 def load(folders: list[Path]) -> Table:
     """Read one or several feature folders; their feature configurations must be equal."""
     columns: dict[str, list] = {
         name: [] for name in ("folder", "row", "label", "kind", "corpus", "speaker", "utterance", "split")
     }
-    features, frames, configuration, digest = [], [], None, hashlib.sha256()
+    features, frames, lessons, configuration, digest = [], [], [], None, hashlib.sha256()
     for number, folder in enumerate(folders):
         own = json.loads(read(folder / "features.json"))
         if configuration not in (None, own):
@@ -83,6 +94,7 @@ def load(folders: list[Path]) -> Table:
         lines = list(csv.DictReader(index.splitlines()))
         features.append(load_array(folder / "features.npy", (len(lines), ROWS, WINDOWS)))
         frames.append(load_array(folder / "frames.npy", (len(lines), WINDOWS // 4)))
+        lessons += [own] if (own := load_lesson(folder, len(lines))) else []
         for line in lines:
             columns["folder"].append(number)
             columns["row"].append(int(line["row"]))
@@ -91,7 +103,18 @@ def load(folders: list[Path]) -> Table:
             for name in ("kind", "corpus", "speaker", "split"):
                 columns[name].append(line[name])
     arrays = {name: np.array(values) for name, values in columns.items()}
-    return Table(features, frames, **arrays, configuration=configuration, digest=digest.hexdigest())
+    lessons = lessons if len(lessons) == len(folders) else []
+    return Table(features, frames, **arrays, configuration=configuration, digest=digest.hexdigest(), lessons=lessons)
+
+
+def load_lesson(folder: Path, rows: int) -> tuple[np.ndarray, ...] | None:
+    paths = [folder / f"teacher-{name}.npy" for name in TEACHER]
+    if not all(path.exists() for path in paths):
+        return None
+    arrays = tuple(np.load(path, mmap_mode="r") for path in paths)
+    if any(len(array) != rows for array in arrays):
+        raise DataError(f"{folder}: the teacher's arrays are of other rows; run teacher.py again")
+    return arrays
 
 
 def read(path: Path) -> str:

@@ -47,6 +47,8 @@ class Output(NamedTuple):
     speech: Tensor  # [B, 90] logit of speech in each 40 ms
     p_execute: Tensor  # [B, M] P(execute); 1 where gating is off
     executed: Tensor  # [B, M] 1 where the module's update was added, else 0
+    frames: Tensor  # [B, T, d] what the heads see
+    pooled: Tensor  # [B, 4d] what the class head sees
 
 
 def statistics(x: Tensor) -> Tensor:
@@ -164,8 +166,8 @@ class Heads(nn.Module):
         self.dropout = nn.Dropout(shape.head_dropout)
         self.classes = nn.Linear(shape.width, len(LABELS))
 
-    def forward(self, x: Tensor, stem: Tensor) -> tuple[Tensor, Tensor]:
-        """Last block's output [B, T, d] and the stem's statistics [B, 2d] -> logits [B, 7], speech [B, 90]."""
+    def forward(self, x: Tensor, stem: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Last block's output [B, T, d] and the stem's statistics [B, 2d] -> logits [B, 7], speech [B, 90], frames, pooled."""
         x = self.norm(x.float())
         with torch.autocast("cpu", enabled=False):
             weights = self.attend(x).softmax(1)
@@ -173,7 +175,7 @@ class Heads(nn.Module):
             deviation = (weights * x.square()).sum(1).sub(mean.square()).clamp(min=0.0).add(1e-5).sqrt()
             pooled = torch.cat([mean, deviation, stem], 1)
             logits = self.classes(self.dropout(F.silu(self.hidden(self.dropout(pooled)))))
-            return logits, self.speech(x).flatten(1)
+            return logits, self.speech(x).flatten(1), x, pooled
 
 
 class GatedConformer(nn.Module):
@@ -211,5 +213,5 @@ class GatedConformer(nn.Module):
             x, pooled, p, ran = advance(index, block, x, pooled)
             probabilities.append(p)
             executed.append(ran)
-        logits, speech = self.heads(x, stem)
-        return Output(logits, speech, torch.cat(probabilities, 1), torch.cat(executed, 1))
+        logits, speech, frames, pooled = self.heads(x, stem)
+        return Output(logits, speech, torch.cat(probabilities, 1), torch.cat(executed, 1), frames, pooled)

@@ -36,6 +36,7 @@ from data import DataError, Mix, Sampler, Table, load
 from evaluate import measure
 from model import BACKGROUND, MODULES, GatedConformer, Shape
 from objective import Objective, learning_rate
+from pupil import Lesson, Pupil, opinion_loss
 from progress import Progress
 from runtime import quicken
 
@@ -48,6 +49,7 @@ class Trainer:
 
     def __init__(self, table: Table, shape: Shape, settings: argparse.Namespace):
         self.table, self.settings = table, settings
+        self.taught = bool(table.lessons) and settings.teacher > 0
         self.train_rows, self.validation_rows = table.rows("train"), one_of_each(table, table.rows("validation"))
         mix = Mix(settings.windows, settings.background, settings.balance)
         self.sampler = Sampler(table, self.train_rows, mix)
@@ -60,7 +62,8 @@ class Trainer:
         self.model = GatedConformer(shape)
         standardize(self.model, table, self.train_rows, settings.seed)
         self.average = Average(self.model, settings.average)
-        self.optimizer = torch.optim.AdamW(groups(self.model, settings.weight_decay), lr=settings.rate)
+        self.pupil = Pupil(shape, *(table.lessons[0][n].shape[-1] for n in (0, 2))) if self.taught else None
+        self.optimizer = torch.optim.AdamW(groups(self.model, self.pupil, settings.weight_decay), lr=settings.rate)
         self.step = 0
         self.sums: dict[str, list[float]] = {}  # of this epoch: name -> [sum, count]
 
@@ -86,6 +89,7 @@ class Trainer:
             "shape": self.model.shape.to_dict(),
             "model": self.model.state_dict(),
             "average": self.average.state,
+            "pupil": self.pupil.state_dict() if self.pupil else {},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "sums": self.sums,
@@ -106,6 +110,8 @@ class Trainer:
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
         self.model.load_state_dict(content["model"])
         self.average.state = content["average"]
+        if self.pupil:
+            self.pupil.load_state_dict(content["pupil"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.sums = content["step"], content["sums"]
         self.average.updates = self.step
@@ -129,6 +135,12 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bf16):
             output = self.model.forward_sampled(features) if gated else self.model.forward_ungated(features, self.kept())
         losses = self.objective.losses(output, labels, frames, gated)
+        if self.pupil:
+            lesson = Lesson(*(torch.from_numpy(array) for array in self.table.lesson(rows)))
+            lessons = self.pupil.losses(output, lesson)
+            opinion = opinion_loss(output.logits, lesson.opinion)
+            losses |= lessons | {"teacher_class": opinion}
+            losses["total"] = losses["total"] + self.settings.teacher * sum(lessons.values()) + self.settings.opinion * opinion
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -190,10 +202,10 @@ def standardize(model: GatedConformer, table: Table, rows: np.ndarray, seed: int
     model.stem.scale.copy_(1.0 / features.std((0, 2)).clamp(min=1e-3)[:, None])
 
 
-def groups(model: GatedConformer, weight_decay: float) -> list[dict]:
+def groups(model: GatedConformer, pupil: Pupil | None, weight_decay: float) -> list[dict]:
     """Matrices decay, biases and norms do not; gates neither, and they learn faster."""
     gates = {id(p) for p in model.gate_parameters()}
-    others = [p for p in model.parameters() if id(p) not in gates]
+    others = [p for p in model.parameters() if id(p) not in gates] + (list(pupil.parameters()) if pupil else [])
     return [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay, "speed": 1.0},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "speed": 1.0},
@@ -258,6 +270,8 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
     "drop_modules": (0.1, "chance that the last module is left out while there are no gates"),
     "dropout": (0.05, "dropout at the end of each module"),
     "head_dropout": (0.1, "dropout in the class head"),
+    "teacher": (2.0, "weight of the teacher's lessons, where teacher.py has written them; 0: none"),
+    "opinion": (1.0, "weight of the teacher's opinion of the emotion, likewise"),
     "windows": (Mix.windows, "share of utterances that come again as a window"),
     "background": (Mix.background, "share of background clips"),
     "balance": (Mix.balance, "corpora of n utterances get shares as n ** balance"),

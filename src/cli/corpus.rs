@@ -56,6 +56,9 @@ pub struct MixArgs {
     /// Share of all clips that is background alone
     #[arg(long, default_value_t = 0.2)]
     background: f32,
+    /// Also write each clip's voice alone, without noise, room and microphone, into DIR/dry: what a teacher hears
+    #[arg(long)]
+    dry: bool,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -145,6 +148,10 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
     };
     let clips = args.out.join("clips");
     std::fs::create_dir_all(&clips).map_err(CorpusError::io("create", &clips))?;
+    let dry = args.out.join("dry");
+    if args.dry {
+        std::fs::create_dir_all(&dry).map_err(CorpusError::io("create", &dry))?;
+    }
 
     let bar = progress(speech.len() as u64, "mixing");
     let mixed: Result<Vec<Vec<Row>>, CorpusError> = speech
@@ -156,7 +163,11 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
             let made = mix::utterance(row, &samples, &noise, &recipe, i)?;
             let rows = made.into_iter().enumerate().map(|(n, clip)| {
                 let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();
-                write_clip(clip, &clips.join(format!("{}-{i}-{stem}-{n}.wav", row.corpus)))
+                let name = format!("{}-{i}-{stem}-{n}.wav", row.corpus);
+                if args.dry {
+                    write_wav(&clip.dry, &dry.join(&name))?;
+                }
+                write_clip(clip, &clips.join(name))
             });
             let rows = rows.collect();
             bar.inc(1);
@@ -189,6 +200,11 @@ fn total_seconds(rows: &[Row]) -> f64 {
 }
 
 fn write_clip(clip: Clip, path: &Path) -> Result<Row, CorpusError> {
+    write_wav(&clip.samples, path)?;
+    Ok(Row { path: path.into(), ..clip.row })
+}
+
+fn write_wav(samples: &[f32], path: &Path) -> Result<(), CorpusError> {
     let wav = |source| CorpusError::Wav { path: path.into(), source };
     let spec = hound::WavSpec {
         channels: 1,
@@ -197,11 +213,10 @@ fn write_clip(clip: Clip, path: &Path) -> Result<Row, CorpusError> {
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(path, spec).map_err(wav)?;
-    for x in &clip.samples {
+    for x in samples {
         writer.write_sample((x.clamp(-1.0, 1.0) * 32767.0).round() as i16).map_err(wav)?;
     }
-    writer.finalize().map_err(wav)?;
-    Ok(Row { path: path.into(), ..clip.row })
+    writer.finalize().map_err(wav)
 }
 
 /// Files under a folder, in order of their names.

@@ -60,6 +60,8 @@ impl Default for Recipe {
 pub struct Clip {
     /// 16 kHz mono.
     pub samples: Vec<f32>,
+    /// The voice alone, at the same place: without noise, room and microphone. Empty for background.
+    pub dry: Vec<f32>,
     /// Labels.
     pub row: Row,
 }
@@ -96,6 +98,17 @@ pub fn overlay(speech: &[f32], mut noise: Vec<f32>, at: isize, snr_db: f32) -> V
     noise
 }
 
+/// `speech` alone in `length` samples of silence, from sample `at` on (it may hang over both ends).
+fn alone(speech: &[f32], at: isize, length: usize) -> Vec<f32> {
+    let mut silence = vec![0.0; length];
+    for (i, s) in speech.iter().enumerate() {
+        if let Some(x) = usize::try_from(i as isize + at).ok().and_then(|p| silence.get_mut(p)) {
+            *x = *s;
+        }
+    }
+    silence
+}
+
 /// The paper's clip: the utterance with `surround` seconds of background before and after it.
 pub fn surrounded(
     speech: &[f32],
@@ -109,20 +122,30 @@ pub fn surrounded(
     overlay(speech, background, side as isize, snr_db)
 }
 
-/// A clean utterance as another speaker in another room would have said it, and where speech lies in it.
+/// A clean utterance as another speaker would have said it.
+pub struct Varied {
+    /// As it leaves the mouth.
+    pub dry: Vec<f32>,
+    /// As it arrives, in another room.
+    pub wet: Vec<f32>,
+    /// Where speech lies.
+    pub runs: Runs,
+}
+
+/// A clean utterance as another speaker in another room would have said it.
 ///
 /// # Errors
 /// When it cannot be resampled.
-pub fn vary(speech: &[f32], rng: &mut ChaCha8Rng) -> Result<(Vec<f32>, Runs), CorpusError> {
+pub fn vary(speech: &[f32], rng: &mut ChaCha8Rng) -> Result<Varied, CorpusError> {
     let factor = if rng.random_bool(0.8) { rng.random_range(0.86..1.16) } else { 1.0 };
     let dry = room::faster(speech, factor)?;
     let runs = speech_runs(&dry);
     if !rng.random_bool(0.4) {
-        return Ok((dry, runs));
+        return Ok(Varied { wet: dry.clone(), dry, runs });
     }
     let (rt60, direct_db) = (rng.random_range(0.15..0.7), rng.random_range(0.0..14.0));
     let response = room::room_response(rng, rt60, direct_db);
-    Ok((room::filtered(&dry, &response, |_| 1.0), runs))
+    Ok(Varied { wet: room::filtered(&dry, &response, |_| 1.0), dry, runs })
 }
 
 /// What a cheap microphone makes of every fourth clip.
@@ -146,30 +169,32 @@ pub fn utterance(
     index: usize,
 ) -> Result<Vec<Clip>, CorpusError> {
     let rng = &mut rng(recipe.seed, 1, index);
-    let clip = |samples: Vec<f32>, kind, snr_db, runs: &[(usize, usize)], offset: isize, emotion| {
-        let speech = Some(in_seconds(runs, offset, samples.len()));
-        Clip { row: Row { emotion, kind, speech, snr_db: Some(snr_db), ..row.clone() }, samples }
-    };
+    let clip =
+        |samples: Vec<f32>, kind, snr_db, dry: &[f32], runs: &[(usize, usize)], offset: isize, emotion| {
+            let speech = Some(in_seconds(runs, offset, samples.len()));
+            let dry = alone(dry, offset, samples.len());
+            Clip { dry, row: Row { emotion, kind, speech, snr_db: Some(snr_db), ..row.clone() }, samples }
+        };
     let mut clips = Vec::new();
     let runs = speech_runs(speech);
     let side = (recipe.surround * SAMPLE_RATE as f32) as usize;
     for &snr_db in &recipe.snr_db {
         let samples = surrounded(speech, noise, recipe.surround, snr_db, rng);
-        clips.push(clip(samples, Kind::Utterance, snr_db, &runs, side as isize, row.emotion));
+        clips.push(clip(samples, Kind::Utterance, snr_db, speech, &runs, side as isize, row.emotion));
     }
     let (low, high) = recipe.varied_snr_db;
     for _ in 0..recipe.segments {
-        let (speech, runs) = vary(speech, rng)?;
+        let Varied { dry, wet, runs } = vary(speech, rng)?;
         let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
         let (before, after) = (rng.random_range(0..MARGIN), rng.random_range(0..MARGIN));
         let snr_db = rng.random_range(low.max(SEGMENT_SNR_DB)..=high.max(SEGMENT_SNR_DB));
         let background = noise.varied(before + last.1 - first.0 + after, rng).1;
         let at = before as isize - first.0 as isize;
-        let samples = heard_cheaply(overlay(&speech, background, at, snr_db), rng);
-        clips.push(clip(samples, Kind::Utterance, snr_db, &runs, at, row.emotion));
+        let samples = heard_cheaply(overlay(&wet, background, at, snr_db), rng);
+        clips.push(clip(samples, Kind::Utterance, snr_db, &dry, &runs, at, row.emotion));
     }
     for _ in 0..recipe.windows {
-        let (speech, runs) = vary(speech, rng)?;
+        let Varied { dry, wet, runs } = vary(speech, rng)?;
         let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
         let spoken = last.1 - first.0;
         let snr_db = rng.random_range(low..=high);
@@ -178,12 +203,12 @@ pub fn utterance(
         let latest = STREAM_WINDOW as isize - first.0 as isize - (spoken as isize * 15 / 100);
         let at = rng.random_range(earliest as i64..latest as i64) as isize;
         let background = noise.varied(STREAM_WINDOW, rng).1;
-        let samples = heard_cheaply(overlay(&speech, background, at, snr_db), rng);
+        let samples = heard_cheaply(overlay(&wet, background, at, snr_db), rng);
         let heard: f32 = in_seconds(&runs, at, STREAM_WINDOW).iter().map(|(a, b)| b - a).sum();
-        let whole: f32 = in_seconds(&runs, 0, speech.len()).iter().map(|(a, b)| b - a).sum();
+        let whole: f32 = in_seconds(&runs, 0, wet.len()).iter().map(|(a, b)| b - a).sum();
         // Too little of an utterance, or too much noise, does not tell its emotion.
         let told = heard > 0.6 * whole && heard > 0.6 && snr_db > 0.0;
-        clips.push(clip(samples, Kind::Window, snr_db, &runs, at, row.emotion.filter(|_| told)));
+        clips.push(clip(samples, Kind::Window, snr_db, &dry, &runs, at, row.emotion.filter(|_| told)));
     }
     Ok(clips)
 }
@@ -202,7 +227,7 @@ pub fn background(noise: &Noise, seed: u64, index: usize) -> Clip {
         snr_db: None,
         ..row.clone()
     };
-    Clip { samples, row }
+    Clip { samples, dry: Vec::new(), row }
 }
 
 #[cfg(test)]

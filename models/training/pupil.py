@@ -1,0 +1,51 @@
+"""Distillation: the network is asked to tell what a pretrained speech encoder hears (teacher.py).
+
+Emotion labels are six words for three seconds of voice; the teacher's answer is a few hundred numbers about
+how it sounds, from a network that heard many thousands of speakers. (Romero et al. 2015, FitNets: hints.)
+The pupil's layers exist in training only.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model import Output, Shape
+
+
+class Lesson(NamedTuple):
+    """The teacher's answers for a batch, as teacher.py wrote them; F frame and C clip components."""
+
+    frames: Tensor  # [B, 45, F]
+    said: Tensor  # bool [B, 45] frames in which somebody speaks
+    clip: Tensor  # [B, C]; 0 for clips without a voice
+    opinion: Tensor  # [B, 6] log probabilities of the emotions (opinion.py); 0 for clips without
+
+
+class Pupil(nn.Module):
+    """From what the heads see to the teacher's answers."""
+
+    def __init__(self, shape: Shape, frame_targets: int, clip_targets: int):
+        super().__init__()
+        self.frames = nn.Linear(shape.width, frame_targets)
+        self.clip = nn.Linear(4 * shape.width, clip_targets)
+
+    def losses(self, output: Output, lesson: Lesson) -> dict[str, Tensor]:
+        """Mean squared errors; 1 is what the mean of all answers would score, since their spread is 1."""
+        heard = lesson.said.any(1)
+        if not heard.any():
+            zero = output.pooled.sum() * 0.0
+            return {"teacher_frames": zero, "teacher_clip": zero}
+        with torch.autocast("cpu", enabled=False):
+            frames = self.frames(output.frames[lesson.said]) - lesson.frames[lesson.said]
+            clip = self.clip(output.pooled[heard]) - lesson.clip[heard]
+        return {"teacher_frames": frames.square().mean(), "teacher_clip": clip.square().mean()}
+
+
+def opinion_loss(logits: Tensor, opinion: Tensor) -> Tensor:
+    """Cross-entropy with how a listener who does not know the speaker would judge; 0 if there is none."""
+    judged = (opinion != 0).any(1)
+    if not judged.any():
+        return logits.sum() * 0.0
+    told = logits[judged].log_softmax(1)[:, : opinion.shape[1]]
+    return -(opinion[judged].exp() * told).sum(1).mean()
