@@ -65,8 +65,10 @@ SEED ?= 1
 RUN := $(DATA)/run-$(SEED)
 train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=1
 	test -e $(DATA)/train/features.json || { \
-	  $(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 6 --windows 5 && \
+	  $(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 6 --windows 5 --dry && \
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
+	test -e $(DATA)/train/teacher-clip.npy || $(VENV)/bin/python models/training/teacher.py $(DATA)/mix $(DATA)/train
+	test -e $(DATA)/train/teacher-class.npy || $(VENV)/bin/python models/training/opinion.py $(DATA)/train
 	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED)
 	$(VENV)/bin/python models/training/export.py $(RUN)/last.pt models/undertone.onnx
 	$(VENV)/bin/python models/training/golden_parity.py $(RUN)/last.pt models/undertone.onnx
@@ -109,9 +111,10 @@ $(RECOGNISERS)/ready: tests/recognisers/requirements.txt
 	@echo "setup: installing a recogniser and its protocols into $(RECOGNISERS) (70 MB)"
 	python3 -m venv $(RECOGNISERS) && $(RECOGNISERS)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 
-$(VENV)/full: models/training/requirements.txt
+$(VENV)/full: models/training/requirements.txt models/training/without-dependencies.txt
 	@echo "setup: installing PyTorch and what training needs into $(VENV) (some GB)"
-	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@ $(VENV)/light
+	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $<
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -r models/training/without-dependencies.txt && touch $@ $(VENV)/light
 
 deb: ## a Debian package, into dist; ARCH=arm64 or amd64 (cross-built where it must be)
 	@scripts/package.sh $(ARCH)

@@ -13,6 +13,7 @@ import checkpoint
 from data import NO_LABEL, DataError, Mix, Sampler, load
 from model import BACKGROUND, LABELS, Shape
 from objective import class_loss, speech_loss
+from pupil import opinion_loss
 from train import DEEP, SETTINGS, Trainer, train
 
 TINY = Shape(blocks=2, width=8, heads=2, kernel=3, stem=4)
@@ -67,6 +68,47 @@ def test_unlabelled_clips_and_ignored_frames_cost_nothing():
     speech = torch.randn(2, 3, requires_grad=True)
     speech_loss(speech, torch.tensor([[1, -1, 0], [-1, -1, -1]])).backward()
     assert (speech.grad[1] == 0).all() and speech.grad[0, 1] == 0 and speech.grad[0, 0] != 0
+
+
+def lessons(folder: Path) -> None:
+    """Random lessons of a teacher, for the speech rows of the folder."""
+    table, rng = load([folder]), np.random.default_rng(1)
+    spoken = table.kind != "background"
+    said = (rng.random((len(table), 45)) < 0.5) & spoken[:, None]
+    np.save(folder / "teacher-frames.npy", (rng.normal(size=(len(table), 45, 5)) * said[..., None]).astype(np.float16))
+    np.save(folder / "teacher-said.npy", said)
+    np.save(folder / "teacher-clip.npy", (rng.normal(size=(len(table), 7)) * spoken[:, None]).astype(np.float16))
+    opinion = np.log(rng.dirichlet(np.ones(6), len(table))) * (spoken & (table.speaker != "emodb-10"))[:, None]
+    np.save(folder / "teacher-class.npy", opinion.astype(np.float16))
+
+
+def test_a_teacher_is_learnt_from(folder: Path, tmp_path: Path):
+    torch.set_num_threads(1)
+    (tmp_path / "run").mkdir()
+    lessons(folder)
+    trainer = Trainer(load([folder]), TINY, settings(tmp_path / "run"))
+    rows = trainer.plan(0)[0]
+    trainer.advance(rows)
+    first = {name: total for name, (total, _) in trainer.sums.items() if "teacher" in name}
+    assert set(first) == {"loss_teacher_frames", "loss_teacher_clip", "loss_teacher_class"}
+    for _ in range(60):
+        trainer.sums = {}
+        trainer.step = 1
+        trainer.advance(rows)
+    assert all(trainer.sums[name][0] < first[name] for name in first)
+    assert "pupil" in trainer.state() and trainer.state()["pupil"]
+
+
+def test_a_listener_says_nothing_of_background_and_of_validation_speakers(folder: Path):
+    lessons(folder)
+    table = load([folder])
+    *_, opinion = table.lesson(np.flatnonzero((table.kind == "background") | (table.speaker == "emodb-10")))
+    logits = torch.randn(len(opinion), 7, requires_grad=True)
+    assert opinion_loss(logits, torch.from_numpy(opinion)) == 0
+    known = torch.log(torch.tensor([[0.5, 0.5, 1e-6, 1e-6, 1e-6, 1e-6]]))
+    sure = opinion_loss(torch.tensor([[9.0, 9.0, 0, 0, 0, 0, 0]]), known)
+    wrong = opinion_loss(torch.tensor([[0.0, 0, 9.0, 9.0, 0, 0, 0]]), known)
+    assert abs(sure.item() - np.log(2)) < 0.01 and wrong > sure + 5
 
 
 def settings(out: Path) -> argparse.Namespace:
