@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export import build
-from graph import store_half
+from graph import lift_weights, store_half
 from model import Shape
 from test_export import network
 from variants import SHUT, forced, ungated
@@ -24,11 +24,12 @@ def run(model: onnx.ModelProto, threshold: float = 0.5) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("shut", SHUT.values())
-@pytest.mark.parametrize("half", [False, True])
-def test_as_many_gates_are_shut_as_the_name_says(shut: int, half: bool):
+@pytest.mark.parametrize("shipped", [False, True])
+def test_as_many_gates_are_shut_as_the_name_says(shut: int, shipped: bool):
     model = build(network(NARROW, 7, 0.0))
-    if half:
+    if shipped:
         store_half(model.graph, least=64)
+        lift_weights(model.graph, least=64)
     executed = run(forced(model, shut))[3]
     assert executed.size == 64 and executed.sum() == 64 - shut
 

@@ -23,14 +23,14 @@ SHUT = {"skip-0": 0, "skip-40": 26, "skip-97": 62, "skip-100": 64}
 FIRM = 50.0  # a logit that no threshold but 0 and 1 overcomes
 
 
-def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0) -> int:
+def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0, outside: dict[str, onnx.TensorProto] | None = None) -> int:
     """Give the gates from number `first` on the logits `firm`, also inside branches; returns how many there are.
 
     A gates' product is compared gate by gate; or its largest value is, and then an `If` holds
     these gates' own products in its branch.
     """
     users = {name: node for node in graph.node if node.op_type in ("Greater", "ReduceMax", "If") for name in node.input}
-    weights = {tensor.name: tensor for tensor in graph.initializer}
+    weights = (outside or {}) | {tensor.name: tensor for tensor in graph.initializer}
     count = 0
     for product in graph.node:
         if product.op_type != "Gemm" or product.output[0] not in users:
@@ -43,7 +43,7 @@ def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0) -> int:
         user = users[product.output[0]]
         if user.op_type == "ReduceMax":
             outer = users[users[user.output[0]].output[0]]
-            force(next(a.g for a in outer.attribute if a.name == "then_branch"), firm, first + count)
+            force(next(a.g for a in outer.attribute if a.name == "then_branch"), firm, first + count, weights)
         count += size
     return count
 
