@@ -8,29 +8,44 @@ use std::time::{Duration, Instant};
 use undertone::config::Mqtt;
 use undertone::home::{Client, EmbeddedBroker};
 
-/// Offers events from another thread, as the listener does; returns how long each call took.
-fn offer(client: &Client, count: usize, every: Duration) -> JoinHandle<Vec<Duration>> {
+/// One call of `event()`, as the thread that made it saw it.
+struct Call {
+    /// How often the thread gave the processor up by itself, which is what waiting is.
+    waits: u64,
+    took: Duration,
+}
+
+/// Offers events from another thread, as the listener does.
+fn offer(client: &Client, count: usize, every: Duration) -> JoinHandle<Vec<Call>> {
     let client = client.clone();
     std::thread::spawn(move || {
         (0..count)
             .map(|n| {
                 std::thread::sleep(every);
                 let event = event(n);
-                let began = Instant::now();
+                let (before, began) = (waits(), Instant::now());
                 client.event(&event);
-                began.elapsed()
+                Call { took: began.elapsed(), waits: waits() - before }
             })
             .collect()
     })
 }
 
-/// The machine may take the processor away from a thread at any time, hence not the slowest one.
-fn assert_nothing_blocked(mut took: Vec<Duration>) {
-    took.sort();
-    let (most, slowest) = (took[took.len() * 98 / 100], took[took.len() - 1]);
-    println!("event(): median {:?}, 98 % {most:?}, slowest {slowest:?}", took[took.len() / 2]);
-    assert!(most < Duration::from_millis(1), "98 %: {most:?}");
-    assert!(slowest < Duration::from_millis(200), "slowest: {slowest:?}");
+/// Voluntary context switches of this thread so far, as the kernel counts them.
+fn waits() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// A busy machine may take the processor away from a thread at any time, so it is waits that are counted. A few
+/// are another thread's hold on the same lock; whoever waited for a broker would do so for seconds.
+fn assert_nothing_blocked(calls: Vec<Call>) {
+    let waited = calls.iter().filter(|call| call.waits > 0).count();
+    let slowest = calls.iter().map(|call| call.took).max().unwrap();
+    println!("event(): {waited} of {} calls waited, the slowest took {slowest:?}", calls.len());
+    assert!(waited * 50 <= calls.len(), "{waited} of {} calls waited", calls.len());
+    assert!(slowest < Duration::from_secs(2), "slowest: {slowest:?}");
 }
 
 /// Numbers in the order of their first arrival.
