@@ -26,7 +26,7 @@ inside id undertone | grep -q '(audio)' || fail "the user is not in group audio"
 [ "$(stat -c '%U %a' "$ROOT/var/lib/undertone" 2>/dev/null | sed "s/^UNKNOWN\|^[^ ]*/$(stat -c %u "$ROOT/var/lib/undertone")/")" \
     = "$(inside id -u undertone) 700" ] || fail "the state directory's owner or mode"
 [ ! -e "$ROOT/etc/systemd/system/multi-user.target.wants/undertone.service" ] || fail "it would listen unasked"
-for file in /usr/lib/undertone/ONNXRUNTIME-LICENSE.txt /usr/share/man/man1/undertone-run.1.gz \
+for file in /usr/lib/undertone/ONNXRUNTIME-LICENSE.txt /usr/share/man/man1/undertone-run.1.gz /usr/share/man/man5/undertone.toml.5.gz \
     /usr/share/bash-completion/completions/undertone /usr/share/doc/undertone/copyright; do
     [ -s "$ROOT$file" ] || fail "no $file"
 done

@@ -1,6 +1,9 @@
 //! Microphones as they are: absent, unplugged, replaced, mute, behind a sound server that dies. The real
 //! binary, a real PulseAudio, a real mosquitto.
 
+#[path = "support/fifo.rs"]
+#[allow(dead_code)]
+mod fifo;
 #[path = "support/mosquitto.rs"]
 #[allow(dead_code)]
 mod mosquitto;
@@ -11,12 +14,14 @@ mod room;
 #[path = "support/sensor.rs"]
 mod sensor;
 
+use fifo::{BARE, Card};
 use jiff::Timestamp;
 use mosquitto::Mosquitto;
 use pulse::Pulse;
 use sensor::Sensor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -186,5 +191,70 @@ async fn a_wall_clock_that_is_set_does_not_move_the_samples() {
     assert!(!sensor.log().contains("are missing"), "{}", sensor.log());
     let problems = sensor.problems();
     assert!(problems.is_empty(), "{problems:?}");
+    sensor.stop();
+}
+
+/// A card that is heard by its description comes back as another device: unplugged and put into another
+/// socket, while something else took its number.
+#[tokio::test]
+async fn a_card_that_comes_back_as_another_device_is_found() {
+    let described = |name: &str, card: &Card| {
+        format!(
+            "pcm.{name} {{ type file slave.pcm {{ type null }} file \"/dev/null\" infile \"{}\" \
+             format \"raw\" hint {{ show on description \"Kitchen USB Mic\" }} }}\n{}",
+            card.fifo().display(),
+            BARE.replace("{fifo}", card.fifo().to_str().unwrap())
+        )
+    };
+    let (broker, first, second) = (Mosquitto::start(), Card::new(BARE), Card::new(BARE));
+    std::fs::write(first.configuration(), described("usb1", &first)).unwrap();
+    let hum = |k: u64| (((k % 96) as f32 / 96.0 - 0.5) * 1e-3).to_le_bytes().to_vec();
+    first.play(48_000, 4.0, hum);
+    let audio = format!("{AUDIO}device = \"/usb mic/\"\n");
+    let mut sensor = Sensor::start(&first.configuration(), &broker.url(), &audio, &[]).await;
+    sensor.health("healthy").await;
+    let sentence = sensor.problem(false).await;
+    assert!(sentence.contains("no sound for 1.5 s"), "{sentence}");
+
+    second.play(48_000, 60.0, hum);
+    std::fs::write(first.configuration(), described("usb7", &second)).unwrap();
+    let plugged = Instant::now();
+    assert_eq!(sensor.problem(true).await, "the microphone delivers sound again");
+    assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
+    sensor.stop();
+}
+
+/// The card's own buffer runs over, three times for less than half a second: what it lost is on the clock,
+/// and a voice behind it stands where it was spoken.
+#[tokio::test]
+async fn overruns_of_the_card_move_the_clock() {
+    let (broker, card) = (Mosquitto::start(), Card::new(BARE));
+    let shim = card.configuration().with_file_name("xrun.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/xrun.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).status().unwrap();
+    assert!(built.success());
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    card.play(48_000, 60.0, move |k| samples.get(k as usize).copied().unwrap_or(1e-5).to_le_bytes().to_vec());
+    let environment = [
+        ("LD_PRELOAD", shim.display().to_string()),
+        ("UNDERTONE_TEST_XRUNS", "1.0 0.45 3.5 0.45 12.2 0.45".into()),
+    ];
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), AUDIO, &environment).await;
+    for (number, (spoken, _)) in room::VOICES[..2].iter().enumerate() {
+        let emotion = sensor.event("emotion").await;
+        let start = emotion["start_s"].as_f64().unwrap();
+        assert!(
+            (start - spoken).abs() < 0.5,
+            "voice {number}, spoken at {spoken}: {emotion}\n{}",
+            sensor.log()
+        );
+    }
+    let lost = |message: &undertone::home::Message| {
+        let seconds = sensor::state(message)?["dropped_s"].as_f64()?;
+        (seconds > 1.2).then_some(seconds)
+    };
+    let lost = sensor.until("losses", lost).await;
+    assert!((lost - 1.35).abs() < 0.3, "{lost} s of 1.35 s: {}", sensor.log());
+    assert!(sensor.problems().is_empty(), "{:?}", sensor.problems());
     sensor.stop();
 }

@@ -34,6 +34,11 @@ fn every_command_has_a_page_and_shells_know_them() {
     }
     assert!(folder.path().join("man/undertone.1").exists());
     assert!(!folder.path().join("man/undertone-manual.1").exists());
+    let page = std::fs::read_to_string(folder.path().join("man/undertone.toml.5")).unwrap();
+    assert!(
+        page.contains(".SH [mqtt]\n") && page.contains(".B retry_seconds = 5.0\nLongest pause"),
+        "{page}"
+    );
     for file in ["undertone.bash", "_undertone", "undertone.fish"] {
         let text = std::fs::read_to_string(folder.path().join("completions").join(file)).unwrap();
         assert!(text.contains("log-format"), "{file}");

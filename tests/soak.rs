@@ -1,21 +1,29 @@
 //! The soak: hours of a room at many times real speed through the real binary, while the broker is
-//! restarted, the recogniser dies or hangs, and the microphone stops. Run by `make soak`; a short form by
-//! `make soak-short`.
+//! restarted, the recogniser dies or hangs, and the microphone stops. `make soak` runs it for hours;
+//! `make test` for a quarter of an hour of the room, in about a minute.
 //!
-//! At the end: every voice was told exactly once, every hand-over ended exactly once, memory is flat, and
-//! no thread or file descriptor was left behind.
+//! At the end: what the record says was told arrived exactly once, voices lie where they were spoken, every
+//! hand-over ended exactly once, memory is flat, and no thread or file descriptor was left behind.
+//!
+//! The room is faster than the daemon's clock, so a microphone that is away for three seconds costs the
+//! room nothing (the card waits) and moves the samples' clock by three seconds. How far it was moved is
+//! compared with how long the card stood still, and places are reckoned from there.
 
 #[path = "support/feeder.rs"]
 mod feeder;
+#[path = "support/figures.rs"]
+mod figures;
 #[path = "support/persistent_broker.rs"]
 mod persistent_broker;
 #[path = "support/room.rs"]
 mod room;
 
 use feeder::Feeder;
+use figures::Figures;
 use persistent_broker::Broker;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +34,13 @@ const WARM: u64 = 4;
 const FLAT: f64 = 0.05;
 /// How far a voice may be from its place, in seconds; voices are further apart than this.
 const NEAR: f64 = 1.5;
+/// Voices that may be judged as background, of all: at every pass windows lie differently over them.
+const WITHDRAWN: f64 = 0.03;
+/// How long the microphone stands still.
+const AWAY: Duration = Duration::from_secs(3);
+/// How much longer than it stood still a microphone may be missed, in seconds: it is opened again each half
+/// second, on a busy machine later.
+const REOPENED: f64 = 3.0;
 
 /// A recogniser that answers, dies, or hangs, by the last digit of the segment's id.
 const HOOK: &str =
@@ -60,27 +75,41 @@ impl Drop for Daemon {
     }
 }
 
-fn start(alsa: &Path, broker: &Broker, folder: &Path) -> Daemon {
-    let file = folder.join("undertone.toml");
-    let text = format!(
-        "node = \"soak\"\n[audio]\nring_seconds = 60.0\nstall_seconds = 0.5\nretry_seconds = 0.5\n\
-         [mqtt]\nbroker = \"{}\"\nheartbeat_seconds = 5.0\noutbox = 10000\n\
-         [asr]\ncommand = [\"sh\", \"-c\", {HOOK:?}]\ntimeout_seconds = 1.0\n\
-         [consent]\nlistening = \"granted\"\ntranscription = \"granted\"\n",
-        broker.url()
-    );
-    std::fs::write(&file, text).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["run", "--config"])
-        .arg(&file)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("ALSA_CONFIG_PATH", alsa)
-        .env("STATE_DIRECTORY", folder)
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(folder.join("log")).unwrap())
-        .spawn()
-        .unwrap();
-    Daemon(child)
+impl Daemon {
+    fn start(alsa: &Path, broker: &Broker, port: u16, folder: &Path) -> Daemon {
+        let file = folder.join("undertone.toml");
+        let text = format!(
+            "node = \"soak\"\n[audio]\nring_seconds = 60.0\nstall_seconds = 2.0\nretry_seconds = 0.5\n\
+             [mqtt]\nbroker = \"{}\"\nheartbeat_seconds = 5.0\noutbox = 10000\n\
+             [asr]\ncommand = [\"sh\", \"-c\", {HOOK:?}]\ntimeout_seconds = 1.0\n\
+             [consent]\nlistening = \"granted\"\ntranscription = \"granted\"\n\
+             [metrics]\nlisten = \"127.0.0.1:{port}\"\n",
+            broker.url()
+        );
+        std::fs::write(&file, text).unwrap();
+        let child = undertone(folder)
+            .args(["run", "--config"])
+            .arg(&file)
+            .env("ALSA_CONFIG_PATH", alsa)
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Daemon(child)
+    }
+
+    /// SIGTERM, and its end.
+    fn stop(&mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+fn undertone(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("STATE_DIRECTORY", folder);
+    command
 }
 
 /// A number from the environment.
@@ -94,31 +123,50 @@ fn median(mut values: Vec<u64>) -> f64 {
 }
 
 #[test]
-#[ignore = "takes minutes to hours: make soak, make soak-short"]
+fn a_quarter_of_an_hour_with_everything_that_goes_wrong() {
+    soak(0.25, 15.0);
+}
+
+#[test]
+#[ignore = "takes minutes to hours: make soak"]
 fn hours_with_everything_that_goes_wrong() {
-    let hours = setting("UNDERTONE_SOAK_HOURS", 0.5);
-    let speed = setting("UNDERTONE_SOAK_SPEED", 15.0);
+    soak(setting("UNDERTONE_SOAK_HOURS", 0.5), setting("UNDERTONE_SOAK_SPEED", 15.0));
+}
+
+fn soak(hours: f64, speed: f64) {
     let folder = tempfile::tempdir().unwrap();
     let room = room::samples();
     let length = room.len() as f64 / 16_000.0;
     let rounds = ((hours * 3_600.0 / length).ceil() as u64).max(WARM + 4);
     let broker = Broker::start(folder.path());
     let feeder = Feeder::start(folder.path(), &room::at_rate(&room, 48_000), rounds, speed);
-    let daemon = start(&feeder.configuration(), &broker, folder.path());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut daemon = Daemon::start(&feeder.configuration(), &broker, port, folder.path());
+    let figures = Figures::follow(port, feeder.slow_down());
+    let lost = || figures.get("undertone_lost_seconds_total");
     let pid = daemon.0.id();
     let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
     println!("{rounds} rounds of {length:.1} s at {speed} times real speed");
 
+    // What was lost before each round, as the daemon says, and how long the card stood still in all.
+    let (mut before, mut still) = (vec![0.0], 0.0);
     let (mut holds, mut losses, mut restarts) = (Vec::new(), 0, 0);
     let begun = Instant::now();
-    let patience = Duration::from_secs_f64(60.0 + 4.0 * rounds as f64 * length / speed);
+    // Real speed is what it falls back to on a busy machine.
+    let patience = Duration::from_secs_f64(60.0 + rounds as f64 * length);
     for round in 0..rounds {
         // Quiet: the last voice of a round ends 9 s before it.
         feeder.wait_for(round, length - 4.0, patience, &log);
         if round % 2 == 1 {
             // The device stops in a pause, for longer than it may.
-            feeder.hold(Duration::from_millis(1_800));
-            losses += 1;
+            let (missed, moved) = (lost(), feeder.hold(AWAY).as_secs_f64());
+            (still, losses) = (still + moved, losses + 1);
+            let settled = Instant::now();
+            let late = |moved: f64| lost() - missed < moved - 0.5;
+            while late(moved) && settled.elapsed() < Duration::from_secs(20) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            assert!(!late(moved), "{moved:.1} s without a card, {} s missed: {}", lost() - missed, log());
         }
         if round % 3 == 2 {
             broker.restart(Duration::from_millis(500 + 400 * (round % 5)));
@@ -127,26 +175,42 @@ fn hours_with_everything_that_goes_wrong() {
         if round >= WARM {
             holds.push(Holds::of(pid));
         }
+        before.push(lost());
     }
     feeder.wait_for(rounds, 0.0, patience, &log);
     println!("{rounds} rounds, {losses} device losses, {restarts} broker restarts in {:?}", begun.elapsed());
+    let more = lost() - still;
+    println!("the card stood still for {still:.1} s, {:.1} s were missed", lost());
+    let slack = f64::from(losses) * REOPENED;
+    assert!(
+        (-0.1..slack).contains(&more),
+        "{more:.1} s more were missed than the card stood still: {}",
+        log()
+    );
 
     // Time for the last voices, the last hand-over and the witness; then nothing may be left over.
+    std::thread::sleep(Duration::from_secs(3));
     let settled = Instant::now();
-    let expected = rounds as usize * room::VOICES.len();
-    while broker.count("emotion") < expected && settled.elapsed() < Duration::from_secs(20) {
+    let waits = || {
+        figures.get("undertone_queue{queue=\"outbox\"}")
+            + figures.get("undertone_queue{queue=\"recogniser\"}")
+    };
+    while waits() > 0.0 && settled.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(200));
     }
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(2));
     let last = Holds::of(pid);
+    daemon.stop();
+    std::thread::sleep(Duration::from_secs(1)); // for the witness
     let events = broker.events();
-    check_voices(&events, rounds, length, &log());
-    check_wakes(&events);
     let problems = events.values().filter(|e| e["type"] == "problem" && e["recovered"] == false);
     let audio = problems.clone().filter(|e| e["component"] == "audio").count();
-    assert_eq!(audio, losses, "each loss of the device is told once: {}", log());
+    assert_eq!(audio, losses as usize, "each loss of the device is told once: {}", log());
     let full: Vec<_> = problems.filter(|e| e["component"] == "service").collect();
     assert!(full.is_empty(), "nothing may be lost inside: {full:?}");
+    check_record(&events, folder.path());
+    check_voices(&events, &before, length, &log());
+    check_wakes(&events);
 
     let quarter = (holds.len() / 4).max(1);
     let early = median(holds[..quarter].iter().map(|h| h.resident_kb).collect());
@@ -159,28 +223,51 @@ fn hours_with_everything_that_goes_wrong() {
     assert!(last.files <= least(|h| h.files) + 4, "files: {last:?}, {holds:?}");
 }
 
-/// Every voice of every round is told once, at its place.
-fn check_voices(events: &BTreeMap<String, Value>, rounds: u64, length: f64, log: &str) {
+/// What the record says was told, and nothing else, has arrived.
+fn check_record(events: &BTreeMap<String, Value>, folder: &Path) {
+    let output = undertone(folder).args(["ledger", "show", "--format", "json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Vec<Value> =
+        output.stdout.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+    for kind in ["speech_started", "emotion", "asr_woken"] {
+        let ids = told.iter().filter(|line| line["kind"] == kind).map(|line| line["id"].to_string());
+        let recorded: Vec<String> = ids.collect();
+        let unique: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
+        assert_eq!(unique.len(), recorded.len(), "{kind} is told once for each segment");
+        let arrived: BTreeSet<String> =
+            events.values().filter(|e| e["type"] == kind).map(|e| e["id"].to_string()).collect();
+        let arrived: BTreeSet<&str> = arrived.iter().map(String::as_str).collect();
+        assert!(!arrived.is_empty());
+        let differ: Vec<_> = unique.symmetric_difference(&arrived).collect();
+        assert!(differ.is_empty(), "{kind} in the record, or arrived, but not both: {differ:?}");
+        println!("{kind}: {} recorded, each arrived", recorded.len());
+    }
+}
+
+/// Every voice of every round is told once, at its place; `lost` says how far the clock was moved before
+/// each round.
+fn check_voices(events: &BTreeMap<String, Value>, lost: &[f64], length: f64, log: &str) {
     let mut starts: Vec<f64> = events
         .values()
         .filter(|event| event["type"] == "emotion")
         .map(|event| event["start_s"].as_f64().unwrap())
         .collect();
     starts.sort_by(f64::total_cmp);
-    // The device's losses cost some milliseconds each, which the clock at this speed cannot see: the
-    // offset is followed from voice to voice.
+    // A stream that was given up takes some milliseconds of the room with it when it ends at last: what is
+    // left over is followed from voice to voice.
     let (mut offset, mut missing, mut next) = (0.0, Vec::new(), 0);
     let mut stray = Vec::new();
-    for round in 0..rounds {
+    let rounds = lost.len() - 1;
+    for (round, moved) in lost[..rounds].iter().enumerate() {
         for (number, voice) in room::VOICES.iter().enumerate() {
-            let due = round as f64 * length + voice.0;
+            let due = round as f64 * length + voice.0 + moved;
             while next < starts.len() && starts[next] + offset < due - NEAR {
                 stray.push(starts[next]);
                 next += 1;
             }
             match starts.get(next).filter(|start| (*start + offset - due).abs() <= NEAR) {
                 Some(start) => {
-                    offset += 0.5 * (due - start - offset);
+                    offset += 0.2 * (due - start - offset);
                     next += 1;
                 }
                 None => missing.push((round, number)),
@@ -189,7 +276,12 @@ fn check_voices(events: &BTreeMap<String, Value>, rounds: u64, length: f64, log:
     }
     stray.extend(&starts[next..]);
     let tail: Vec<&str> = log.lines().rev().take(30).collect();
-    assert!(missing.is_empty(), "{} voices were not told: {missing:?}\n{tail:#?}", missing.len());
+    println!(
+        "{} voices, not told: {missing:?}; the room is {offset:.2} s ahead at the end",
+        rounds * room::VOICES.len()
+    );
+    let most = (WITHDRAWN * (rounds * room::VOICES.len()) as f64) as usize;
+    assert!(missing.len() <= most, "{} voices were not told: {missing:?}\n{tail:#?}", missing.len());
     assert!(stray.is_empty(), "{} segments are no voice: {stray:?}\n{tail:#?}", stray.len());
 }
 

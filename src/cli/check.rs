@@ -11,7 +11,7 @@ use crate::events::Consent;
 use crate::features::INPUT;
 use crate::home::access::Access;
 use crate::home::broker_check;
-use crate::model::{Model, ModelError};
+use crate::model::{Model, ModelError, library_version};
 use crate::settings::{Setting, Settings};
 use crate::state;
 use clap::Args;
@@ -189,7 +189,10 @@ fn model(config: &Config, report: &mut Report) {
         }
         other => other,
     };
-    report.tell("library", Ok("ONNX Runtime is loaded".into()));
+    report.tell(
+        "library",
+        library_version(&config.model).map(|it| format!("ONNX Runtime {it}")).map_err(|e| e.to_string()),
+    );
     let judged = model.as_mut().map_err(|e| e.to_string()).and_then(|model| {
         let input = Box::new([0.0f32; INPUT]);
         model.infer(&input, config.model.gate_threshold as f32).map_err(|e| e.to_string())?;

@@ -6,6 +6,9 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
+/// The configuration as it is shipped: its comments are the manual of it.
+const CONFIGURATION: &str = include_str!("../../config/undertone.toml");
+
 /// Where to.
 #[derive(Debug, Args)]
 pub struct ManualArgs {
@@ -13,7 +16,7 @@ pub struct ManualArgs {
     dir: PathBuf,
 }
 
-/// Writes a page for each command, and completions for bash, zsh and fish.
+/// Writes a page for each command and one for the configuration, and completions for bash, zsh and fish.
 ///
 /// # Errors
 /// When the folder cannot be written.
@@ -26,5 +29,87 @@ pub fn run(args: &ManualArgs, command: Command) -> Result<(), Failure> {
         clap_complete::generate_to(shell, &mut command, "undertone", &completions)?;
     }
     clap_mangen::generate_to(command, &pages)?;
+    std::fs::write(pages.join("undertone.toml.5"), configuration(CONFIGURATION))?;
     Ok(())
+}
+
+/// undertone.toml(5), from the commented file: a block of comments that ends with `# key = value` is a
+/// key with its default, any other block is a paragraph, and `[table]` begins a section.
+fn configuration(file: &str) -> String {
+    let mut page = format!(
+        ".TH undertone.toml 5 \"\" \"undertone {}\"\n\
+         .SH NAME\nundertone.toml \\- what undertone listens to, and whom it tells\n\
+         .SH SYNOPSIS\n/etc/undertone/undertone.toml\n.SH DESCRIPTION\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let mut told_of_defaults = false;
+    for block in file.split("\n\n") {
+        let mut prose = Vec::new();
+        for line in block.lines() {
+            let text = line.strip_prefix('#').map(str::trim_start);
+            match text {
+                None if line.starts_with('[') => page += &format!(".SH {}\n", plain(line)),
+                Some(text) => match text.split_once(" = ").filter(|(key, _)| is_key(key)) {
+                    Some((key, value)) => {
+                        if !told_of_defaults {
+                            page += ".PP\nEach key is shown with its default.\n";
+                            told_of_defaults = true;
+                        }
+                        page += &format!(".TP\n.B {key} = {}\n{}", plain(value), paragraph(&mut prose));
+                    }
+                    None => prose.push(text),
+                },
+                None => {}
+            }
+        }
+        if !prose.is_empty() {
+            page += &format!(".PP\n{}", paragraph(&mut prose));
+        }
+    }
+    page + ".SH SEE ALSO\n.BR undertone (1),\n.BR undertone-run (1),\n.BR undertone-check (1)\n"
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+/// The lines so far as text for roff; there are none afterwards.
+fn paragraph(lines: &mut Vec<&str>) -> String {
+    lines.drain(..).map(|line| plain(line) + "\n").collect()
+}
+
+/// Text that roff takes for nothing else.
+fn plain(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('…', "...");
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_become_a_page() {
+        let file = "# First\n# words.\n\n# A name - of\n# .something.\n# node = \"x\"\n\n[mqtt]\n# Of all.\n\n# Where.\n# broker = \"a\\b\"\n";
+        let page = configuration(file);
+        let body = page.split(".SH DESCRIPTION\n").nth(1).unwrap();
+        assert_eq!(
+            body,
+            ".PP\nFirst\nwords.\n.PP\nEach key is shown with its default.\n\
+             .TP\n.B node = \"x\"\nA name \\- of\n\\&.something.\n\
+             .SH [mqtt]\n.PP\nOf all.\n.TP\n.B broker = \"a\\eb\"\nWhere.\n\
+             .SH SEE ALSO\n.BR undertone (1),\n.BR undertone-run (1),\n.BR undertone-check (1)\n"
+        );
+    }
+
+    #[test]
+    fn every_key_is_on_the_page() {
+        let page = configuration(CONFIGURATION);
+        let keys = CONFIGURATION.lines().filter_map(|line| line.strip_prefix("# ")?.split_once(" = "));
+        let keys: Vec<&str> = keys.map(|(key, _)| key).filter(|key| is_key(key)).collect();
+        assert!(keys.len() > 60, "{}", keys.len());
+        for key in keys {
+            assert!(page.contains(&format!("\n.B {key} = ")), "{key}");
+        }
+    }
 }

@@ -109,6 +109,32 @@ mod tests {
         assert_eq!(pick("/bluetooth/", &devices), None);
     }
 
+    /// Listings in ALSA's form, before a USB microphone was pulled out and after it came back while another
+    /// card had taken its number; then with a second one of its kind, which ALSA gives another name.
+    #[test]
+    fn a_card_with_another_number_is_the_same_card() {
+        let listing = |cards: &[(&str, &str)]| -> Vec<(String, String)> {
+            let named = |(card, description): &(&str, &str)| {
+                ["sysdefault", "plughw", "hw"].map(|kind| {
+                    let device = if kind == "sysdefault" { "" } else { ",DEV=0" };
+                    (format!("{kind}:CARD={card}{device}"), format!("{description}, USB Audio"))
+                })
+            };
+            cards.iter().flat_map(named).collect()
+        };
+        let (desk, shelf) = ("USB PnP Sound Device", "ReSpeaker 4 Mic Array");
+        let before = listing(&[("PCH", "HDA Intel PCH"), ("ArrayUAC10", shelf)]);
+        let after = listing(&[("Device", desk), ("ArrayUAC10", shelf), ("PCH", "HDA Intel PCH")]);
+        for wanted in ["hw:CARD=ArrayUAC10", "hw:CARD=ArrayUAC10,DEV=0", "/respeaker/", "/arrayuac/"] {
+            assert_eq!(pick(wanted, &before), Some("hw:CARD=ArrayUAC10,DEV=0"), "{wanted}");
+            assert_eq!(pick(wanted, &after), Some("hw:CARD=ArrayUAC10,DEV=0"), "{wanted}");
+        }
+        // Two of a kind: the second to come gets a name of its own, which only a pattern finds.
+        let renamed = listing(&[("PCH", "HDA Intel PCH"), ("ArrayUAC10_1", shelf)]);
+        assert_eq!(pick("hw:CARD=ArrayUAC10", &renamed), None);
+        assert_eq!(pick("/respeaker/", &renamed), Some("hw:CARD=ArrayUAC10_1,DEV=0"));
+    }
+
     #[test]
     fn numbers_and_broken_patterns_are_refused() {
         for wanted in ["hw:0", "hw:1,0", "plughw:2,0", "hw:CARD=0,DEV=0", "3", ""] {

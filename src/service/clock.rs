@@ -8,6 +8,9 @@
 //! the trend of those smallest delays over an hour is the card's deviation. Times of events follow that
 //! trend; the count of samples itself is never bent.
 //!
+//! A device that was away is missed from its last sample to its next opening. What passes between that
+//! opening and its first sample is found out by the first stretch after it, and moves later times.
+//!
 //! The time since boot moves through suspension and does not care when somebody sets the wall clock.
 
 use jiff::{SignedDuration, Timestamp};
@@ -58,6 +61,8 @@ pub struct StreamClock {
     last: f64,
     /// The delay of the last complete short stretch.
     delay: f64,
+    /// The device was opened again, and no short stretch is complete since.
+    reopened: bool,
     short: Stretch,
     long: Stretch,
     /// Middle and smallest delay of long stretches.
@@ -72,6 +77,7 @@ impl StreamClock {
             wall: seconds(wall) - now,
             last: now,
             delay: 0.0,
+            reopened: false,
             short: Stretch::new(now),
             long: Stretch::new(now),
             history: VecDeque::with_capacity(HISTORY),
@@ -100,6 +106,12 @@ impl StreamClock {
         }
         let jump = self.short.smallest - self.delay;
         self.short = Stretch::new(now);
+        if std::mem::take(&mut self.reopened) && jump.abs() <= JUMP {
+            // Not a deviation of the card: the trend goes on as if sample 0 had been heard that much later.
+            self.zero += jump;
+            self.long = Stretch::new(now);
+            return None;
+        }
         if jump > JUMP {
             // The caller moves the count on by as much, and the delay is what it was.
             self.long = Stretch::new(now);
@@ -111,7 +123,11 @@ impl StreamClock {
 
     /// The device was opened again: seconds that passed without it.
     pub fn missed(&mut self, now: f64, heard: f64) -> f64 {
-        let missed = (now - self.zero - heard - self.delay).max(0.0);
+        // A source with another pace than the clock's is further on than at its last complete stretch.
+        let delay = self.delay.min(self.short.smallest);
+        let missed = (now - self.zero - heard - delay).max(0.0);
+        self.delay = delay;
+        self.reopened = true;
         self.last = now;
         self.short = Stretch::new(now);
         self.long = Stretch::new(now);
@@ -280,6 +296,32 @@ mod tests {
         card.moved += missed;
         assert!(card.run(30.0).is_empty());
         assert!(card.error().abs() < 0.1, "{}", card.error());
+    }
+
+    /// A plug that is loose: the device comes back a moment after it was opened, a hundred times.
+    #[test]
+    fn losses_do_not_add_up_to_an_error() {
+        let mut card = Card::new(40.0);
+        card.run(600.0);
+        for _ in 0..100 {
+            card.now += 1.0;
+            card.moved += card.clock.missed(card.now, card.delivered + card.moved);
+            card.now += 0.4; // open, and silent still
+            assert!(card.run(20.0).is_empty());
+            assert!(card.error().abs() < 0.1, "{} s", card.error());
+        }
+    }
+
+    /// What plays faster than a card is missed for as long as it was away, wherever in a stretch that began.
+    #[test]
+    fn what_is_no_card_is_missed_for_as_long_too() {
+        for begun in 0..10 {
+            let mut card = Card::new(14e6);
+            card.run(60.0 + 0.25 * f64::from(begun));
+            card.now += 1.8;
+            let missed = card.clock.missed(card.now, card.delivered);
+            assert!((missed - 1.8).abs() < 0.1, "{missed} s");
+        }
     }
 
     #[test]

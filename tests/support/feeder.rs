@@ -1,5 +1,5 @@
 //! A sound card made of a FIFO that plays a recording again and again, many times faster than a real one,
-//! and that can stop.
+//! that slows down when its listener falls behind, and that can stop.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,6 +19,7 @@ pub struct Feeder {
     /// Samples played.
     played: Arc<AtomicU64>,
     holding: Arc<AtomicBool>,
+    slow: Arc<AtomicBool>,
     round: u64,
 }
 
@@ -35,7 +36,8 @@ impl Feeder {
         let whole = samples.len() / BLOCK * BLOCK;
         let bytes: Vec<u8> = samples[..whole].iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let (played, holding) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, stop) = (played.clone(), holding.clone());
+        let slow = Arc::new(AtomicBool::new(false));
+        let (count, stop, real) = (played.clone(), holding.clone(), slow.clone());
         std::thread::spawn(move || {
             let mut writer = File::options().write(true).open(&fifo).unwrap();
             // With this reader the FIFO outlives those that come and go.
@@ -52,20 +54,24 @@ impl Feeder {
                         }
                         (begin, base) = (Instant::now(), count.load(Ordering::Relaxed));
                     }
+                    if real.load(Ordering::Relaxed) {
+                        // Never quite still, which would be a device that is lost.
+                        std::thread::sleep(Duration::from_millis(20));
+                        (begin, base) = (Instant::now(), count.load(Ordering::Relaxed));
+                    }
                     writer.write_all(block).unwrap();
                     let now = count.fetch_add(BLOCK as u64, Ordering::Relaxed) + BLOCK as u64;
                     let due = Duration::from_secs_f64((now - base) as f64 / RATE as f64 / speed);
                     std::thread::sleep(due.saturating_sub(begin.elapsed()));
                 }
             }
-            // Behind the end comes silence, at the same pace, so that the last segment ends; then nothing.
-            for _ in 0..50 * 10 {
-                writer.write_all(&[0; BLOCK * 4]).unwrap();
-                std::thread::sleep(Duration::from_secs_f64(0.02 / speed));
+            // Behind the end comes a quiet hum at real speed, so that the last segment ends and no device is lost.
+            let hum: Vec<u8> = (0..BLOCK).flat_map(|k| ((k % 96) as f32 * 1e-6).to_le_bytes()).collect();
+            while writer.write_all(&hum).is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
             }
-            std::thread::sleep(Duration::from_secs(3_600));
         });
-        Feeder { alsa, played, holding, round: whole as u64 }
+        Feeder { alsa, played, holding, slow, round: whole as u64 }
     }
 
     /// What `ALSA_CONFIG_PATH` must name.
@@ -84,10 +90,17 @@ impl Feeder {
         }
     }
 
-    /// Delivers nothing for this long.
-    pub fn hold(&self, pause: Duration) {
+    /// Plays at real speed while it is true: the listener has fallen behind.
+    pub fn slow_down(&self) -> Arc<AtomicBool> {
+        self.slow.clone()
+    }
+
+    /// Delivers nothing for this long; returns how long it was.
+    pub fn hold(&self, pause: Duration) -> Duration {
+        let begun = Instant::now();
         self.holding.store(true, Ordering::Relaxed);
         std::thread::sleep(pause);
         self.holding.store(false, Ordering::Relaxed);
+        begun.elapsed()
     }
 }

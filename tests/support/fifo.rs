@@ -53,7 +53,8 @@ impl Card {
         std::fs::write(self.configuration(), text).unwrap();
     }
 
-    fn fifo(&self) -> PathBuf {
+    /// Where it is filled.
+    pub fn fifo(&self) -> PathBuf {
         self.folder.path().join("fifo")
     }
 
