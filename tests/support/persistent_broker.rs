@@ -82,11 +82,6 @@ impl Broker {
     pub fn events(&self) -> BTreeMap<String, Value> {
         self.events.lock().unwrap().clone()
     }
-
-    /// How many events of this type there are.
-    pub fn count(&self, kind: &str) -> usize {
-        self.events.lock().unwrap().values().filter(|event| event["type"] == kind).count()
-    }
 }
 
 fn run(configuration: &Path, port: u16) -> Child {
