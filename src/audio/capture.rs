@@ -19,6 +19,10 @@ use std::time::Duration;
 /// Frames that are averaged at a time, on the stack.
 const BLOCK: usize = 256;
 
+/// Most seconds of sound that one read takes out of the ring. Consent is looked at in between, and a microphone
+/// must be closed within a second of its withdrawal, also by a listener that was late.
+const AT_ONCE: f64 = 0.25;
+
 const UNREADABLE: &str = "it offers no format that undertone can read";
 
 /// How a device is opened; 20 ms at a time if it can.
@@ -175,7 +179,8 @@ fn start(
     buffer_size: BufferSize,
     ring_seconds: f64,
 ) -> Result<(Capture, cpal::Stream), Error> {
-    let (producer, samples) = ring((f64::from(format.rate) * ring_seconds) as usize);
+    let samples = |seconds: f64| (f64::from(format.rate) * seconds) as usize;
+    let (producer, samples) = ring(samples(ring_seconds), samples(AT_ONCE));
     let faults = Arc::new(Faults::default());
     let config = StreamConfig { channels: format.channels, sample_rate: format.rate, buffer_size };
     let data = on_data(format, producer, faults.clone());

@@ -43,6 +43,8 @@ pub struct Consumer {
     samples: HeapCons<f32>,
     marks: HeapCons<Mark>,
     counters: Arc<Counters>,
+    /// Longest run.
+    most: usize,
     taken: u64,
     /// Lost samples that were told.
     told: u64,
@@ -59,8 +61,9 @@ pub enum Run {
     Empty,
 }
 
-/// A ring that holds `capacity` samples (at least 2).
-pub fn ring(capacity: usize) -> (Producer, Consumer) {
+/// A ring that holds `capacity` samples (at least 2), of which at most `most` (at least 1) are read at once.
+/// Between two reads the listener looks at consent: however much has gathered, it must not be heard in one go.
+pub fn ring(capacity: usize, most: usize) -> (Producer, Consumer) {
     let (samples_in, samples_out) = HeapRb::new(capacity.max(2)).split();
     let (marks_in, marks_out) = HeapRb::new(MARKS).split();
     let counters = Arc::new(Counters::default());
@@ -72,7 +75,8 @@ pub fn ring(capacity: usize) -> (Producer, Consumer) {
         pending: 0,
         full: false,
     };
-    (producer, Consumer { samples: samples_out, marks: marks_out, counters, taken: 0, told: 0 })
+    let (samples, marks) = (samples_out, marks_out);
+    (producer, Consumer { samples, marks, counters, most: most.max(1), taken: 0, told: 0 })
 }
 
 impl Producer {
@@ -119,11 +123,11 @@ impl Producer {
 }
 
 impl Consumer {
-    /// Takes the next run: appends all samples up to the next gap, or tells the gap. What is taken is
-    /// overwritten in the ring.
+    /// Takes the next run: appends samples up to the next gap or to the longest run, or tells the gap. What
+    /// is taken is overwritten in the ring.
     pub fn read(&mut self, out: &mut Vec<f32>) -> Run {
         // The order matters: a mark in front of any sample counted here is already visible.
-        let mut count = self.samples.occupied_len();
+        let mut count = self.samples.occupied_len().min(self.most);
         if let Some(mark) = self.marks.try_peek() {
             let before = mark.at - self.taken;
             if before == 0 {
@@ -141,7 +145,7 @@ impl Consumer {
         let split = first.len().min(count);
         for taken in [&mut first[..split], &mut second[..count - split]] {
             out.extend_from_slice(taken);
-            taken.fill(0.0);
+            taken.zeroize();
         }
         self.samples.skip(count);
         self.taken += count as u64;
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_fits_comes_back() {
-        let (mut producer, mut consumer) = ring(8);
+        let (mut producer, mut consumer) = ring(8, usize::MAX);
         let mut out = Vec::new();
         assert_eq!(consumer.read(&mut out), Run::Empty);
         for round in 0..5 {
@@ -203,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_gap_lies_behind_what_was_written_before_it() {
-        let (mut producer, mut consumer) = ring(4);
+        let (mut producer, mut consumer) = ring(4, usize::MAX);
         producer.write(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         producer.write(&[7.0]);
         let mut out = Vec::new();
@@ -220,10 +224,29 @@ mod tests {
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 8.0]);
     }
 
-    /// tests/consent_memory.rs looks for what is left behind in a whole process.
+    #[test]
+    fn a_backlog_comes_in_pieces() {
+        let (mut producer, mut consumer) = ring(10, 4);
+        producer.write(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        producer.lose(2);
+        producer.write(&[8.0]);
+        let mut runs = Vec::new();
+        loop {
+            let mut out = Vec::new();
+            match consumer.read(&mut out) {
+                Run::Empty => break,
+                Run::Samples => runs.push(out.len()),
+                Run::Gap(2) => runs.push(0),
+                Run::Gap(lost) => panic!("{lost}"),
+            }
+        }
+        assert_eq!(runs, [4, 3, 0, 1]);
+    }
+
+    /// tests/consent_daemon.rs looks for what is left behind in a whole process.
     #[test]
     fn a_ring_whose_listener_has_gone_takes_nothing() {
-        let (mut producer, consumer) = ring(8);
+        let (mut producer, consumer) = ring(8, usize::MAX);
         producer.write(&[1.0, 2.0]);
         drop(consumer);
         producer.write(&[3.0]);
@@ -232,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_the_device_lost_is_a_gap() {
-        let (mut producer, mut consumer) = ring(8);
+        let (mut producer, mut consumer) = ring(8, usize::MAX);
         producer.write(&[1.0]);
         producer.lose(10);
         producer.write(&[2.0]);
@@ -246,7 +269,7 @@ mod tests {
 
     #[test]
     fn more_gaps_than_marks_merge() {
-        let (mut producer, mut consumer) = ring(1_000);
+        let (mut producer, mut consumer) = ring(1_000, usize::MAX);
         let mut at = 0;
         for _ in 0..50 {
             producer.lose(3);
@@ -281,14 +304,14 @@ mod tests {
     fn two_threads_agree_on_the_clock() {
         for seed in 0..8 {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
-            let (mut producer, mut consumer) = ring(random.random_range(2..3_000));
+            let (mut producer, mut consumer) = ring(random.random_range(2..3_000), random.random_range(100..3_000));
             let total = 400_000u64;
             let writer = std::thread::spawn(move || {
                 let mut random = ChaCha8Rng::seed_from_u64(seed + 100);
                 let (mut at, mut block) = (0, Vec::new());
                 while at < total {
                     block.clear();
-                    block.extend((at..at + random.random_range(1..2_000)).map(value));
+                    block.extend((at..at + random.random_range(100..3_000)).map(value));
                     if random.random_bool(0.05) {
                         producer.lose(block.len() as u64);
                     } else {

@@ -86,6 +86,11 @@ impl Pulse {
         self.pactl(&["unload-module", &card.0]);
     }
 
+    /// Whether anybody records, by what the server says.
+    pub fn recorded(&self) -> bool {
+        !self.pactl(&["list", "short", "source-outputs"]).trim().is_empty()
+    }
+
     fn pactl(&self, arguments: &[&str]) -> String {
         let output = self.client("pactl").args(arguments).stdout(Stdio::piped()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,0 +1,69 @@
+//! Consent withdrawn: the microphone is closed within a second. A real PulseAudio says whether it is; the
+//! only test of its file, so that no other one keeps the machine busy meanwhile.
+
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+#[path = "support/pulse.rs"]
+#[allow(dead_code)]
+mod pulse;
+#[path = "support/room.rs"]
+mod room;
+#[path = "support/sensor.rs"]
+mod sensor;
+
+use mosquitto::Mosquitto;
+use pulse::Pulse;
+use sensor::{PATIENCE, Sensor};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The promise.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+
+fn consent(sensor: &Sensor, words: &[&str]) {
+    let config = sensor.folder().join("undertone.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+    command.arg("consent").args(words).arg("--config").arg(config).env("STATE_DIRECTORY", sensor.folder());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn until_recorded(pulse: &Pulse, recorded: bool, limit: Duration, log: impl Fn() -> String) {
+    let begun = Instant::now();
+    while pulse.recorded() != recorded {
+        assert!(begun.elapsed() < limit, "recorded: {} after {limit:?}: {}", !recorded, log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn withdrawn_means_closed_within_a_second() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    pulse.plug("card", 48_000);
+    let wav = folder.path().join("room.wav");
+    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    // Somebody speaks, so that there is something to compute.
+    let _playing = pulse.play(&wav);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
+    sensor.health("healthy").await;
+    assert!(pulse.recorded());
+
+    consent(&sensor, &["revoke", "listening"]);
+    until_recorded(&pulse, false, CLOSED_WITHIN, || sensor.log());
+
+    // Not before it has caught up with what waits: all that a listener who stood still has not heard.
+    consent(&sensor, &["grant", "listening"]);
+    until_recorded(&pulse, true, PATIENCE, || sensor.log());
+    sensor.event("speech_started").await;
+    sensor.signal("-STOP");
+    std::thread::sleep(Duration::from_secs(4));
+    consent(&sensor, &["revoke", "listening"]);
+    sensor.signal("-CONT");
+    until_recorded(&pulse, false, CLOSED_WITHIN, || sensor.log());
+
+    // And so it stays.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!pulse.recorded());
+    sensor.stop();
+}
