@@ -5,6 +5,7 @@
 
 use crate::audio::SAMPLE_RATE;
 use crate::config::Config;
+use crate::config::asr::{Asr, Kind};
 use crate::consent::Standing;
 use crate::events::Consent;
 use crate::features::{FRAMES, HOP};
@@ -105,14 +106,22 @@ fn told(page: &mut Page, config: &Config) {
          read there sees it, the home hub first of all. {way}",
         mqtt.prefix, config.node
     ));
+    if !config.metrics.listen.is_empty() {
+        page.item(format!(
+            "Figures about the program's work, among them how many sentences were heard with which guessed emotion, but \
+             neither when nor by whom: to whatever runs on this machine and asks http://{}/metrics. Who collects them \
+             often can tell the hour.",
+            config.metrics.listen
+        ));
+    }
     let Some(recogniser) = recogniser(config) else {
         page.item("Sound: to nobody. No recogniser is set up.");
         return;
     };
     page.item(format!(
-        "Sound of single sentences, {:.1} to {:.0} seconds each, only while transcription is granted: to {recogniser}. What it does \
-         with them is up to whoever set it up.",
-        config.asr.min_seconds, config.asr.max_seconds,
+        "Sound of single sentences, {:.1} to {:.0} seconds each, only while transcription is granted: to {recogniser}. {} What it \
+         does with them is up to whoever set it up.",
+        config.asr.min_seconds, config.asr.max_seconds, way_of(&config.asr)
     ));
     page.item(if config.asr.publish_transcript {
         format!(
@@ -147,44 +156,63 @@ fn stop(page: &mut Page, config: &Config) {
     page.item("Or ask whoever lives here. Nobody needs to give a reason.");
 }
 
-/// Regulation (EU) 2024/1689, articles 3(4), 3(39), 5(1)(f), 50(3), 113 and annex III 1(c).
+/// Regulation (EU) 2024/1689, articles 2(10), 3(4), 3(39), 5(1)(f), 50(3) and (5), 113 and annex III 1(c);
+/// the date of the last by Regulation (EU) 2026/1744.
 fn law(page: &mut Page) {
     page.title("What the law of the European Union says about this (no legal advice)");
     page.say(
-        "To infer emotions from a voice is \"emotion recognition\" in the EU AI Act, Regulation (EU) 2024/1689, article 3(39).",
+        "To infer emotions from a voice, which is biometric data, is \"emotion recognition\" in the EU AI Act, Regulation \
+         (EU) 2024/1689, article 3(39).",
     );
     page.item(
-        "FORBIDDEN at work and in schools and other places of education (article 5(1)(f), since 2 February 2025), except for \
-         medical or safety reasons. That includes a home in which somebody is employed or taught, while they are. Do not \
-         use it there.",
+        "FORBIDDEN at workplaces and in schools and other education institutions (article 5(1)(f), since 2 February 2025), \
+         except for medical or safety reasons, which this program is not made for. A home in which somebody works for \
+         others, is employed or is taught may be such a place meanwhile. Do not use it there.",
     );
     page.item(
-        "Whoever uses such a system on other people must tell them that it works, clearly and no later than when they first \
-         come within its reach (article 50(3) and (5), since 2 August 2026), and must keep the data protection law (GDPR). \
+        "Elsewhere, whoever uses such a system on other people must tell them that it works, clearly and at the latest when \
+         they are first exposed to it (article 50(3) and (5), since 2 August 2026), and must keep the GDPR. \
          This page is meant to help with that: show it, or put it on the wall.",
     );
     page.item(
-        "Purely personal use, with nothing professional in it, is left out of these duties (article 3(4)). Guests, tenants, \
+        "A person's purely personal, non-professional use is left out of these duties (articles 2(10) and 3(4)). Guests, tenants, \
          patients, carers and staff have rights all the same, and in many countries it is a crime to listen in on a \
          conversation in secret. So: tell everybody, and ask.",
     );
     page.item(
-        "Emotion recognition counts as high-risk (annex III, 1(c)); the duties that come with it apply from 2 December 2027 to \
-         those who offer or use it professionally. This program was not assessed for that and is not meant for it.",
+        "Emotion recognition that is not forbidden is high-risk (article 6(2) and annex III, 1(c)); the duties that come with \
+         it apply from 2 December 2027 (as amended by Regulation (EU) 2026/1744) to those who offer or use it professionally. This program was not assessed for that and is not meant for it.",
     );
 }
 
 /// Who is given sound, if anybody is.
 fn recogniser(config: &Config) -> Option<String> {
-    // By key, not by type: a kind of recogniser that this page has no words for must not be left out.
-    let asr = serde_json::to_value(&config.asr).unwrap_or_default();
-    let text = |pointer: &str| asr.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
-    match text("/hook") {
-        "none" => None,
-        "" | "command" => Some(text("/command/0"))
-            .filter(|program| !program.is_empty())
-            .map(|program| format!("the program {program} on this machine")),
-        kind => Some(format!("the {kind} recogniser at {}", text(&format!("/{kind}/url")))),
+    let asr = &config.asr;
+    Some(match asr.kind()? {
+        Kind::Command => {
+            format!("the program {} on this machine", asr.command.first().map_or("", String::as_str))
+        }
+        Kind::Wyoming => format!("the wyoming recogniser at {}", asr.wyoming.url),
+        Kind::Http => format!("the http recogniser at {}", asr.http.url),
+    })
+}
+
+/// Who else can hear what the recogniser is sent.
+fn way_of(asr: &Asr) -> &'static str {
+    let url = match asr.kind() {
+        Some(Kind::Wyoming) => asr.wyoming.url.as_str(),
+        Some(Kind::Http) => asr.http.url.as_str(),
+        _ => "",
+    };
+    let place =
+        |scheme| url.strip_prefix(scheme).map(|rest: &str| rest.split('/').next().unwrap_or_default());
+    let near = place("tcp://").or_else(|| place("http://")).is_some_and(on_this_machine);
+    if url.is_empty() || url.starts_with("unix:") || near {
+        "It does not leave this machine on the way there."
+    } else if url.starts_with("https://") {
+        "On the way it is encrypted."
+    } else {
+        "On the way it is NOT encrypted: whoever is in the same network can listen in."
     }
 }
 

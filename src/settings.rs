@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Name of the file in the state folder.
 pub const FILE: &str = "settings.json";
@@ -105,7 +105,8 @@ pub enum SettingsError {
 #[derive(Debug, Default)]
 pub struct Live {
     values: [AtomicU32; Setting::ALL.len()],
-    forget: AtomicBool,
+    /// Wishes to forget.
+    forget: AtomicU64,
 }
 
 impl Live {
@@ -114,14 +115,14 @@ impl Live {
         f32::from_bits(self.values[setting as usize].load(Ordering::Relaxed))
     }
 
-    /// Asks the listener to forget what it has heard.
-    pub fn ask_to_forget(&self) {
-        self.forget.store(true, Ordering::Release);
+    /// Asks the listener to forget what it has heard; the number of this wish.
+    pub fn ask_to_forget(&self) -> u64 {
+        self.forget.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// True once for each wish to forget (or several in a row).
-    pub fn forget_asked(&self) -> bool {
-        self.forget.load(Ordering::Relaxed) && self.forget.swap(false, Ordering::Acquire)
+    /// The number of the newest wish to forget; 0 if there was none.
+    pub fn forget_asked(&self) -> u64 {
+        self.forget.load(Ordering::Acquire)
     }
 
     fn put(&self, setting: Setting, value: f64) {

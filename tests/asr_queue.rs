@@ -178,6 +178,39 @@ async fn consent_withdrawn_half_way_kills_the_program_and_drops_what_waits() {
 }
 
 #[tokio::test]
+async fn a_recall_kills_the_program_and_drops_what_waits_and_nothing_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let mut rig = rig(&config(&["hang.sh", file.to_str().unwrap()], 30.0));
+    for _ in 0..2 {
+        assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+    }
+    let pids = begun(&file, 1).await;
+    rig.asr.recall();
+    let mut samples = Vec::new();
+    for _ in 0..2 {
+        let woken = rig.woken().await;
+        assert_eq!(
+            (woken.outcome, woken.error.as_deref()),
+            (AsrOutcome::Stopped, Some("it was to be forgotten"))
+        );
+        samples.push(woken.samples);
+    }
+    samples.sort_unstable();
+    assert_eq!(samples, [0, 8_000]);
+    for pid in pids {
+        assert!(is_gone(pid).await, "{pid} lives");
+    }
+    // What is said afterwards is another matter.
+    assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+    begun(&file, 2).await;
+    assert_eq!(read_pids(&file).len(), 4, "a clip that waited reached the program");
+    rig.shutdown.cancel();
+    assert_eq!(rig.woken().await.error.as_deref(), Some("undertone is shutting down"));
+    assert_eq!(rig.end().await, Counts { stopped: 3, ..Counts::default() });
+}
+
+#[tokio::test]
 async fn shutting_down_kills_the_program_and_tells_what_was_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");

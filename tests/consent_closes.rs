@@ -5,7 +5,6 @@
 #[allow(dead_code)]
 mod mosquitto;
 #[path = "support/pulse.rs"]
-#[allow(dead_code)]
 mod pulse;
 #[path = "support/room.rs"]
 mod room;

@@ -4,6 +4,8 @@
 #[path = "support/fifo.rs"]
 #[allow(dead_code)]
 mod fifo;
+#[path = "support/household.rs"]
+mod household;
 #[path = "support/mosquitto.rs"]
 #[allow(dead_code)]
 mod mosquitto;
@@ -11,109 +13,17 @@ mod mosquitto;
 mod room;
 
 use fifo::{BARE, Card};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, state};
 use mosquitto::{Mosquitto, Seen, Witness};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use serde_json::Value;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::process::Command;
+use std::time::Duration;
 use undertone::audio::resample::Resampler;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The promise is one second; the rest is for a machine that is busy with other tests.
-const CLOSED_WITHIN: Duration = Duration::from_secs(3);
-
-struct Daemon {
-    child: Child,
-    folder: TempDir,
-}
-
-impl Daemon {
-    fn start(card: &Card, broker: &Mosquitto, rest: &str) -> Daemon {
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!("[mqtt]\nbroker = \"{}\"\n{rest}\n", broker.url());
-        fs::write(folder.path().join("undertone.toml"), text).unwrap();
-        let mut daemon = Daemon { child: Command::new("true").spawn().unwrap(), folder };
-        daemon.restart(card);
-        daemon
-    }
-
-    /// As after a power cut.
-    fn restart(&mut self, card: &Card) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let log = File::create(self.folder.path().join("log")).unwrap();
-        let mut command = self.command();
-        command.args(["run", "--config"]).arg(self.config()).env("ALSA_CONFIG_PATH", card.configuration());
-        self.child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    }
-
-    fn config(&self) -> std::path::PathBuf {
-        self.folder.path().join("undertone.toml")
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
-        command
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("STATE_DIRECTORY", self.folder.path().join("state"));
-        command
-    }
-
-    fn consent(&self, words: &[&str]) {
-        let output =
-            self.command().arg("consent").args(words).arg("--config").arg(self.config()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap()
-    }
-
-    /// Whether the daemon has the card's FIFO open.
-    fn microphone(&self) -> bool {
-        let folder = format!("/proc/{}/fd", self.child.id());
-        let open =
-            fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-        open.into_iter().any(|path| path.ends_with("fifo"))
-    }
-
-    fn until(&self, what: &str, limit: Duration, done: impl Fn(&Daemon) -> bool) -> Duration {
-        let begun = Instant::now();
-        while !done(self) {
-            assert!(begun.elapsed() < limit, "not {what} within {limit:?}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        begun.elapsed()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn state(seen: &Seen) -> Option<Value> {
-    seen.topic.ends_with("/state").then(|| serde_json::from_str(&seen.payload).unwrap())
-}
-
-/// Whether the newest state of these says so.
-fn listens(seen: &[Seen]) -> Option<bool> {
-    seen.iter().rev().find_map(state).map(|state| state["listening"] == true)
-}
-
-fn silent_card() -> Card {
-    let card = Card::new(BARE);
-    card.play(48_000, 600.0, |_| vec![0; 4]);
-    card
-}
 
 #[tokio::test]
 async fn the_microphone_is_open_only_while_listening_is_granted() {
@@ -319,9 +229,10 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         "No speech recogniser is set up",
         "does not leave this machine on the way",
         "For about 365 days",
-        "FORBIDDEN at work and in schools",
+        "FORBIDDEN at workplaces and in schools",
         "article 50(3)",
         "They can only take consent away",
+        "articles 2(10) and 3(4)",
     ] {
         assert!(plain.contains(part), "no `{part}` in {plain}");
     }
@@ -341,6 +252,29 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         "00:00-12:00, 12:00-00:00",
     ] {
         assert!(other.contains(part), "no `{part}` in {other}");
+    }
+    assert!(!plain.contains("/metrics"), "{plain}");
+    let recogniser = |text: &str| page(&format!("[metrics]\nlisten = \"127.0.0.1:9469\"\n[asr]\n{text}"));
+    for (asr, part) in [
+        (
+            "hook = \"wyoming\"\nwyoming.url = \"tcp://hub.lan:10300\"",
+            "the wyoming recogniser at tcp://hub.lan:10300. On the way it is NOT encrypted",
+        ),
+        (
+            "hook = \"wyoming\"\nwyoming.url = \"tcp://127.0.0.1:10300\"",
+            "tcp://127.0.0.1:10300. It does not leave this machine",
+        ),
+        (
+            "hook = \"http\"\nhttp.url = \"https://hub.lan/v1\"",
+            "the http recogniser at https://hub.lan/v1. On the way it is encrypted",
+        ),
+        ("hook = \"none\"\ncommand = [\"/opt/words\"]", "Sound: to nobody"),
+    ] {
+        let text = recogniser(asr);
+        assert!(
+            text.contains(part) && text.contains("http://127.0.0.1:9469/metrics"),
+            "no `{part}` in {text}"
+        );
     }
     let secret = page("[mqtt]\nbroker = \"mqtts://hub.lan\"\nuser = \"someone\"\n");
     assert!(secret.contains("it is encrypted") && !secret.contains("someone"), "{secret}");

@@ -2,10 +2,11 @@
 //!
 //! In: samples from the cascade. Out: the same samples, once, to the hook. A clip counts what was taken
 //! out of it, so that what a recogniser was given is known to the sample. It is not `Clone`: dropping it
-//! ends the audio.
+//! ends the audio, and overwrites what nobody took.
 
 use super::AsrError;
 use crate::audio::SAMPLE_RATE;
+use crate::audio::sound::{Sound, append};
 use jiff::Timestamp;
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 const LONGEST: Duration = Duration::from_secs(300);
 
 enum Part {
-    Samples(Vec<f32>),
+    Samples(Sound),
     End,
 }
 
@@ -45,7 +46,7 @@ pub struct Growing {
 
 impl Clip {
     /// A finished segment: mono samples in [-1, 1] at 16 kHz.
-    pub fn whole(id: Uuid, start: Timestamp, samples: Vec<f32>) -> Clip {
+    pub fn whole(id: Uuid, start: Timestamp, samples: impl Into<Sound>) -> Clip {
         let (clip, growing) = Clip::growing(id, start);
         growing.push(samples);
         growing.finish();
@@ -64,7 +65,7 @@ impl Clip {
     ///
     /// # Errors
     /// When the segment is broken off ([`AsrError::NoSpeech`]).
-    pub async fn next(&mut self) -> Result<Option<Vec<f32>>, AsrError> {
+    pub async fn next(&mut self) -> Result<Option<Sound>, AsrError> {
         if self.complete {
             return Ok(None);
         }
@@ -85,12 +86,12 @@ impl Clip {
     ///
     /// # Errors
     /// As [`Clip::next`].
-    pub async fn rest(&mut self) -> Result<Vec<f32>, AsrError> {
-        let mut all = Vec::new();
+    pub async fn rest(&mut self) -> Result<Sound, AsrError> {
+        let mut all = Sound::default();
         while let Some(samples) = self.next().await? {
             match all.is_empty() {
                 true => all = samples,
-                false => all.extend(samples),
+                false => append(&mut all, &samples),
             }
         }
         Ok(all)
@@ -135,7 +136,8 @@ impl fmt::Debug for Clip {
 
 impl Growing {
     /// Adds samples. They go nowhere if the hand-over has ended.
-    pub fn push(&self, samples: Vec<f32>) {
+    pub fn push(&self, samples: impl Into<Sound>) {
+        let samples = samples.into();
         if !samples.is_empty() {
             let _ = self.parts.send(Part::Samples(samples));
         }
@@ -166,7 +168,7 @@ mod tests {
         growing.push(vec![0.2; 3]);
         growing.push(vec![0.3; 2]);
         growing.finish();
-        assert_eq!(clip.rest().await.unwrap(), [0.2, 0.2, 0.2, 0.3, 0.3]);
+        assert_eq!(clip.rest().await.unwrap()[..], [0.2, 0.2, 0.2, 0.3, 0.3]);
         assert_eq!(clip.next().await.unwrap(), None);
         assert_eq!(clip.taken(), 16_005);
     }

@@ -132,7 +132,7 @@ impl Command {
 
     /// Writes everything and closes; a reader that has heard enough is no error.
     async fn feed(&self, mut stdin: ChildStdin, clip: &mut Clip) -> Result<(), AsrError> {
-        let mut write = async |bytes: Vec<u8>| match stdin.write_all(&bytes).await {
+        let mut write = async |bytes: pcm::Bytes| match stdin.write_all(&bytes).await {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
             Err(e) => Err(self.broken(&e)),

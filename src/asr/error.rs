@@ -134,6 +134,9 @@ pub enum AsrError {
     /// Transcription consent was withdrawn after the segment was accepted.
     #[error("transcription consent was withdrawn")]
     Withdrawn,
+    /// Somebody asked to forget what was heard.
+    #[error("it was to be forgotten")]
+    Recalled,
     /// The daemon stops.
     #[error("undertone is shutting down")]
     ShuttingDown,
@@ -175,6 +178,7 @@ impl AsrError {
                 | AsrError::Displaced
                 | AsrError::Resting
                 | AsrError::Withdrawn
+                | AsrError::Recalled
                 | AsrError::ShuttingDown
         )
     }

@@ -23,6 +23,8 @@ use uuid::Uuid;
 pub const KEY_VARIABLE: &str = "UNDERTONE_ASR_KEY";
 /// Most bytes of an answer; some servers add timings to the words.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// More than a part of the form has besides its name, its content and the boundary.
+const PART: usize = 128;
 /// The key of the configuration that names the server.
 const KEY: &str = "asr.http.url";
 
@@ -119,7 +121,7 @@ impl Http {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        request.body(Full::new(body.into()))
+        request.body(Full::new(Bytes::from_owner(body)))
     }
 
     /// The words in an answer.
@@ -195,7 +197,10 @@ async fn open<S>(stream: S) -> hyper::Result<Line>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // `writev`: else the recording is copied into a buffer of the connection, which nobody overwrites.
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    builder.writev(true);
+    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
     // How it ends shows in what the sender returns.
     let driver = tokio::spawn(async { drop(driver.await) });
     Ok(Line { sender, _driver: AbortOnDropHandle::new(driver) })
@@ -245,9 +250,12 @@ fn connector(config: &config::asr::Http) -> Result<TlsConnector, AsrError> {
 }
 
 /// A form with its fields and the recording, which comes last.
-fn multipart(boundary: &str, fields: &[(&'static str, String)], wav: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(wav.len() + 1024);
-    let part = |body: &mut Vec<u8>, disposition: &str, content: &[u8]| {
+fn multipart(boundary: &str, fields: &[(&'static str, String)], wav: &[u8]) -> pcm::Bytes {
+    // A recording that outgrows its memory leaves a copy behind.
+    let text: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let parts = (fields.len() + 2) * (boundary.len() + PART);
+    let mut body = pcm::Bytes::new(Vec::with_capacity(wav.len() + text + parts));
+    let part = |body: &mut pcm::Bytes, disposition: &str, content: &[u8]| {
         body.extend(format!("--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n").bytes());
         body.extend_from_slice(content);
         body.extend_from_slice(b"\r\n");

@@ -1,8 +1,10 @@
 //! Samples as recognisers take them: 16 bit, little-endian, mono, 16 kHz; with a WAV header or without.
+//! The bytes are overwritten when they have served.
 
 use super::AsrError;
 use crate::audio::SAMPLE_RATE;
 use std::io::Cursor;
+use zeroize::Zeroizing;
 
 /// Bytes of a sample.
 pub const WIDTH: usize = 2;
@@ -12,27 +14,36 @@ fn sample(value: f32) -> i16 {
     (value.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16
 }
 
+/// Encoded sound, which leaves nothing behind when it is dropped.
+pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// Length of the header that goes before 16-bit samples.
+const WAV_HEADER: usize = 44;
+
 /// Raw samples, without a header.
-pub fn raw(samples: &[f32]) -> Vec<u8> {
-    samples.iter().flat_map(|value| sample(*value).to_le_bytes()).collect()
+pub fn raw(samples: &[f32]) -> Bytes {
+    // All at once: memory that grows leaves copies behind.
+    let mut bytes = Bytes::new(Vec::with_capacity(WIDTH * samples.len()));
+    samples.iter().for_each(|value| bytes.extend_from_slice(&sample(*value).to_le_bytes()));
+    bytes
 }
 
 /// A WAV file.
 ///
 /// # Errors
 /// When it would be longer than WAV can say.
-pub fn wav(samples: &[f32]) -> Result<Vec<u8>, AsrError> {
+pub fn wav(samples: &[f32]) -> Result<Bytes, AsrError> {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: SAMPLE_RATE,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
-    let mut bytes = Cursor::new(Vec::with_capacity(44 + WIDTH * samples.len()));
-    let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
+    let mut bytes = Bytes::new(Vec::with_capacity(WAV_HEADER + WIDTH * samples.len()));
+    let mut writer = hound::WavWriter::new(Cursor::new(&mut *bytes), spec)?;
     for value in samples {
         writer.write_sample(sample(*value))?;
     }
     writer.finalize()?;
-    Ok(bytes.into_inner())
+    Ok(bytes)
 }

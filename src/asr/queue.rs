@@ -2,7 +2,7 @@
 //!
 //! In: clips, and consent as it stands. Out: [`Told`] events. Transcription consent is checked when a
 //! clip is offered, again just before it is handed over, and watched until the words are sent:
-//! withdrawing it drops every waiting clip and ends the running hand-over.
+//! withdrawing it drops every waiting clip and ends the running hand-over. [`Asr::recall`] does the same once.
 
 use super::breaker::Breaker;
 use super::worker::{Herald, Job, Worker};
@@ -58,6 +58,8 @@ pub(super) struct Waiting {
 /// What the entrance and the worker share.
 pub(super) struct Shared {
     waiting: Mutex<Waiting>,
+    /// How often all clips were called back.
+    pub recalls: watch::Sender<u64>,
     /// Told when a clip was added, or when the last entrance is gone.
     pub added: Notify,
     pub breaker: Breaker,
@@ -111,6 +113,7 @@ impl Asr {
         let name = hook.as_ref().map_or("", |hook| hook.name());
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
+            recalls: watch::Sender::new(0),
             added: Notify::new(),
             breaker: Breaker::new(&config.breaker),
             counters: Counters::default(),
@@ -155,7 +158,7 @@ impl Asr {
             match self.enqueue(clip) {
                 Ok(displaced) => {
                     if let Some(job) = displaced {
-                        self.shared.herald.displaced(&job.clip, &self.shared);
+                        self.shared.herald.dropped(&job.clip, &AsrError::Displaced, &self.shared);
                     }
                     self.shared.added.notify_one();
                     return AsrDecision::Woken;
@@ -184,8 +187,19 @@ impl Asr {
             return Err(AsrDecision::Busy);
         }
         let displaced = if full { waiting.jobs.pop_front() } else { None };
-        waiting.jobs.push_back(Job { clip });
+        // Under the lock, which a recall takes too.
+        waiting.jobs.push_back(Job { clip, recalls: *self.shared.recalls.borrow() });
         Ok(displaced)
+    }
+
+    /// Drops every clip that waits, ends the running hand-over, and tells so; never waits.
+    pub fn recall(&self) {
+        let jobs = {
+            let mut waiting = self.shared.waiting();
+            self.shared.recalls.send_modify(|recalls| *recalls += 1);
+            std::mem::take(&mut waiting.jobs)
+        };
+        jobs.iter().for_each(|job| self.shared.herald.dropped(&job.clip, &AsrError::Recalled, &self.shared));
     }
 
     /// What became of the clips so far.

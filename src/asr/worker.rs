@@ -16,6 +16,8 @@ const TELL_PATIENCE: Duration = Duration::from_secs(2);
 /// A clip that was accepted.
 pub(super) struct Job {
     pub clip: Clip,
+    /// How often all clips had been called back before.
+    pub recalls: u64,
 }
 
 /// Takes clips out of the queue until it is shut down.
@@ -77,7 +79,7 @@ impl Worker {
     async fn serve(&mut self, mut job: Job) {
         let began = Instant::now();
         let answer = match granted(&self.consent) {
-            true => self.hand_over(&mut job.clip).await,
+            true => self.hand_over(&mut job).await,
             false => Err(AsrError::Withdrawn),
         };
         let opened = self.judge(answer.as_ref().err());
@@ -101,10 +103,14 @@ impl Worker {
     }
 
     /// Runs the hook while consent stands and the daemon goes on; dropping it ends it.
-    async fn hand_over(&self, clip: &mut Clip) -> Result<String, AsrError> {
+    async fn hand_over(&self, job: &mut Job) -> Result<String, AsrError> {
+        let (recalls, clip) = (job.recalls, &mut job.clip);
+        let mut recalled = self.shared.recalls.subscribe();
         tokio::select! {
             biased;
             () = withdrawn(self.consent.clone()) => Err(AsrError::Withdrawn),
+            // The sender is alive as long as this worker is.
+            _ = recalled.wait_for(|count| *count != recalls) => Err(AsrError::Recalled),
             () = self.shutdown.cancelled() => Err(AsrError::ShuttingDown),
             answer = self.attempt(clip) => answer,
         }
@@ -257,11 +263,11 @@ impl Herald {
         })
     }
 
-    /// Tells of a clip that gave way to a newer one, without waiting.
-    pub fn displaced(&self, clip: &Clip, shared: &Shared) {
+    /// Tells of a clip that was dropped while it waited, without waiting itself.
+    pub fn dropped(&self, clip: &Clip, why: &AsrError, shared: &Shared) {
         shared.breaker.undecided(Instant::now());
         count(&shared.counters.stopped);
-        if self.events.try_send(self.woken(clip, Instant::now(), Some(&AsrError::Displaced))).is_err() {
+        if self.events.try_send(self.woken(clip, Instant::now(), Some(why))).is_err() {
             count(&shared.counters.untold);
         }
     }

@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use zeroize::Zeroize as _;
 
 /// Frames that are averaged at a time, on the stack.
 const BLOCK: usize = 256;
@@ -272,6 +273,7 @@ fn mix<T: Copy>(
         }
         sink(&mono[..count]);
     }
+    mono.zeroize();
 }
 
 /// 24 bits in four bytes, of which the highest may hold anything.

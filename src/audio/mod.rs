@@ -13,6 +13,7 @@ mod held;
 pub mod microphone;
 pub mod resample;
 pub mod ring;
+pub mod sound;
 
 /// Samples per second of everything behind the sources.
 pub const SAMPLE_RATE: u32 = 16_000;

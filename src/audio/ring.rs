@@ -304,7 +304,8 @@ mod tests {
     fn two_threads_agree_on_the_clock() {
         for seed in 0..8 {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
-            let (mut producer, mut consumer) = ring(random.random_range(2..3_000), random.random_range(100..3_000));
+            let (mut producer, mut consumer) =
+                ring(random.random_range(2..3_000), random.random_range(100..3_000));
             let total = 400_000u64;
             let writer = std::thread::spawn(move || {
                 let mut random = ChaCha8Rng::seed_from_u64(seed + 100);

@@ -1,5 +1,8 @@
 //! The last seconds of audio, in memory only, for the segment that will be cut out of them.
 
+use crate::audio::sound::Sound;
+use zeroize::Zeroize as _;
+
 /// A ring of samples, addressed by their number since the stream began.
 pub struct History {
     ring: Vec<f32>,
@@ -37,15 +40,17 @@ impl History {
     }
 
     /// Samples `start..end`, as far as they are held.
-    pub fn copy(&self, start: u64, end: u64) -> Vec<f32> {
+    pub fn copy(&self, start: u64, end: u64) -> Sound {
         let size = self.ring.len() as u64;
         let (start, end) = (start.max(self.oldest()), end.min(self.next));
-        (start..end).map(|i| self.ring[(i % size) as usize]).collect()
+        let mut sound = Sound::new(Vec::with_capacity(end.saturating_sub(start) as usize));
+        sound.extend((start..end).map(|i| self.ring[(i % size) as usize]));
+        sound
     }
 
     /// Overwrites everything; the next sample has number `next`.
     pub fn clear(&mut self, next: u64) {
-        self.ring.fill(0.0);
+        self.ring.as_mut_slice().zeroize();
         self.next = next;
         self.held = 0;
     }
@@ -63,14 +68,14 @@ mod tests {
             history.push(block);
         }
         assert_eq!(history.oldest(), 27);
-        assert_eq!(history.copy(0, 99), (27..37).map(|i| i as f32).collect::<Vec<_>>());
-        assert_eq!(history.copy(30, 33), [30.0, 31.0, 32.0]);
+        assert_eq!(history.copy(0, 99)[..], (27..37).map(|i| i as f32).collect::<Vec<_>>());
+        assert_eq!(history.copy(30, 33)[..], [30.0, 31.0, 32.0]);
         history.push(&samples); // more than it holds
-        assert_eq!((history.oldest(), history.copy(72, 99)), (64, vec![35.0, 36.0]));
+        assert_eq!((history.oldest(), history.copy(72, 99).to_vec()), (64, vec![35.0, 36.0]));
         history.clear(100);
         assert!(history.copy(0, 200).is_empty());
         history.push(&[1.0]);
-        assert_eq!(history.copy(0, 200), [1.0]);
+        assert_eq!(history.copy(0, 200)[..], [1.0]);
         assert_eq!(history.oldest(), 100);
     }
 }

@@ -1,8 +1,8 @@
 //! What the cascade tells: segments of speech, where they began, background, and what it all cost.
 
+use crate::audio::sound::Sound;
 use crate::events::Label;
 use uuid::Uuid;
-use zeroize::Zeroize as _;
 
 /// What the cascade tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub enum Grown {
         /// Number of the first of the samples. The first time it is the segment's `clip_start`.
         from: u64,
         /// 16 kHz mono.
-        samples: Vec<f32>,
+        samples: Sound,
         /// First sample of speech.
         start: u64,
         /// Sample after the last of speech so far.
@@ -70,7 +70,7 @@ pub struct Segment {
     /// First sample of `clip`: `start` less the pre-roll.
     pub clip_start: u64,
     /// The audio from pre-roll to post-roll, 16 kHz mono.
-    pub clip: Vec<f32>,
+    pub clip: Sound,
     /// Posterior of each [`Label`], in its order.
     pub posterior: [f64; Label::COUNT],
     /// The likeliest emotion (never background).
@@ -85,13 +85,6 @@ pub struct Segment {
     pub modules_total: u64,
     /// Multiply-accumulates for the emotion, stem included.
     pub macs: u64,
-}
-
-/// A clip that nobody took is overwritten before its memory is free.
-impl Drop for Segment {
-    fn drop(&mut self) {
-        self.clip.zeroize();
-    }
 }
 
 /// Counts since the stream began.

@@ -6,7 +6,7 @@
 //! | `consent/transcription/set` | `granted` or `withheld` |
 //! | `consent/guest/set` | `on`, `off`, or how long, such as `3h` or `90m` |
 //!
-//! A retained message on one of them is no command: nobody said it now.
+//! A retained message on one of them is no command, because nobody says it now; it does not come here.
 
 use super::{By, Guest, Record, Said, Scope};
 use crate::config::{ConsentRules, Written};
@@ -34,9 +34,6 @@ pub enum Order {
 /// Why a command is not obeyed: one sentence, which repeats nothing of what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A command that was kept by the broker.
-    #[error("a retained message on a consent topic is no command and was ignored; clear it at the broker")]
-    Retained,
     /// The payload is no command.
     #[error("a command on …/consent/{0}/set was refused: allowed are `granted` and `withheld`")]
     Malformed(Scope),
@@ -79,13 +76,10 @@ impl Order {
     /// Reads a command. `topic` is what follows `<prefix>/<node>/`.
     ///
     /// # Errors
-    /// [`Refusal`]: retained, oversized, malformed, unknown.
-    pub fn from_message(topic: &str, payload: &[u8], retained: bool) -> Result<Order, Refusal> {
+    /// [`Refusal`]: oversized, malformed, unknown.
+    pub fn from_message(topic: &str, payload: &[u8]) -> Result<Order, Refusal> {
         let name = topic.strip_prefix(TOPIC.0).and_then(|rest| rest.strip_suffix(TOPIC.1));
         let name = name.ok_or(Refusal::UnknownScope)?;
-        if retained {
-            return Err(Refusal::Retained);
-        }
         let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= LONGEST).map(str::trim);
         match (Scope::from_name(name), name, text) {
             (Some(scope), _, Some("granted")) => Ok(Order::Say(scope, Consent::Granted)),
@@ -154,7 +148,7 @@ mod tests {
     use super::*;
 
     fn read(topic: &str, payload: &str) -> Result<Order, Refusal> {
-        Order::from_message(topic, payload.as_bytes(), false)
+        Order::from_message(topic, payload.as_bytes())
     }
 
     #[test]
@@ -191,10 +185,8 @@ mod tests {
         {
             assert_eq!(read(topic, "withheld"), Err(Refusal::UnknownScope), "{topic}");
         }
-        let bytes = Order::from_message("consent/listening/set", &[0xff, 0xfe], false);
+        let bytes = Order::from_message("consent/listening/set", &[0xff, 0xfe]);
         assert_eq!(bytes, Err(Refusal::Malformed(Scope::Listening)));
-        let kept = Order::from_message("consent/listening/set", b"withheld", true);
-        assert_eq!(kept, Err(Refusal::Retained));
     }
 
     #[test]

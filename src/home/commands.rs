@@ -1,7 +1,7 @@
 //! What may be asked of the sensor over MQTT: topic and payload in, a [`Command`] or a refusal out.
 //!
-//! A retained command is refused: the broker would give it again at every connection, long after
-//! whoever sent it has changed their mind.
+//! A retained message is no command and is ignored: the broker gives it again at every connection, long
+//! after whoever sent it has changed their mind.
 
 use super::topics::Topics;
 use crate::consent::Order;
@@ -28,21 +28,14 @@ pub enum Command {
 }
 
 /// Reads a message that arrived on one of [`Topics::filters`]. `Ok(None)`: it is no command (the
-/// empty message with which somebody removes a retained one).
+/// empty message with which somebody removes a retained one), or nobody says it now (it is retained).
 ///
 /// # Errors
 /// One sentence: what is refused, and what would be right. It repeats at most a few characters.
 pub fn read(topics: &Topics, topic: &str, payload: &[u8], retained: bool) -> Result<Option<Command>, String> {
     let refuse = |why: String| Err(format!("a command on {} is refused: {why}", shown(topic.as_bytes())));
-    if payload.is_empty() {
+    if payload.is_empty() || retained {
         return Ok(None);
-    }
-    if retained {
-        return refuse(
-            "it is retained, so the broker would repeat it for ever; remove it by publishing an empty \
-             retained message there"
-                .to_owned(),
-        );
     }
     if payload.len() > MAX_COMMAND {
         return refuse(format!("it has {} bytes, and {MAX_COMMAND} are allowed", payload.len()));
@@ -53,7 +46,7 @@ pub fn read(topics: &Topics, topic: &str, payload: &[u8], retained: bool) -> Res
     let wrong = |allowed: &str| refuse(format!("it says {:?}, and allowed are {allowed}", shown(payload)));
     let command = match parts[..] {
         ["consent", ..] => {
-            let order = Order::from_message(below.unwrap_or_default(), payload, retained);
+            let order = Order::from_message(below.unwrap_or_default(), payload);
             return order.map(|order| Some(Command::Consent(order))).map_err(|refusal| refusal.to_string());
         }
         ["settings", name, "set"] => {
@@ -78,7 +71,7 @@ pub fn read(topics: &Topics, topic: &str, payload: &[u8], retained: bool) -> Res
 }
 
 /// The beginning of what somebody sent, fit for a log.
-fn shown(bytes: &[u8]) -> String {
+pub(super) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 80;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MOST)]);
     let mut kept: String =
@@ -117,8 +110,7 @@ mod tests {
             ("command/forget", "PRESS", Command::Forget),
         ] {
             assert_eq!(take(leaf, payload.as_bytes(), false), Ok(Some(command)), "{leaf}");
-            let told = take(leaf, payload.as_bytes(), true).unwrap_err();
-            assert!(told.contains("retained") && told.contains(leaf), "{told}");
+            assert_eq!(take(leaf, payload.as_bytes(), true), Ok(None), "{leaf}");
             assert_eq!(take(leaf, b"", false), Ok(None), "{leaf}");
             let told = take(leaf, &vec![b'x'; MAX_COMMAND + 1], false).unwrap_err();
             assert!(told.contains("257 bytes, and 256 are allowed"), "{told}");

@@ -1,7 +1,7 @@
 //! What arrives at the sensor: commands, Home Assistant's birth, and the announcement of an earlier run.
 //!
 //! In: messages on [`Topics::filters`](super::topics::Topics::filters). Out: commands into a bounded
-//! queue, `problem` events for what is refused, and when to announce again.
+//! queue, `problem` events for what is refused, and when to announce again. What is retained is no command.
 
 use super::access::MAX_PACKET;
 use super::commands;
@@ -31,6 +31,8 @@ const SHORT_LIVED: Duration = Duration::from_secs(60);
 /// Outlives connections.
 pub(super) struct Incoming {
     refusals: Refusals,
+    /// Retained messages that are ignored, for the log.
+    ignored: Refusals,
     subscribed: bool,
     connected: Option<Instant>,
     announced: Option<Instant>,
@@ -44,6 +46,7 @@ impl Incoming {
     pub(super) fn new() -> Incoming {
         Incoming {
             refusals: Refusals::new(Instant::now()),
+            ignored: Refusals::new(Instant::now()),
             subscribed: false,
             connected: None,
             announced: None,
@@ -132,7 +135,12 @@ impl Incoming {
         }
         let read = commands::read(&shared.topics, &message.topic, &message.payload, message.retain);
         let command = match read {
-            Ok(None) => return false,
+            Ok(None) => {
+                if message.retain && !message.payload.is_empty() {
+                    self.ignore(&message.topic);
+                }
+                return false;
+            }
             Ok(Some(command)) => command,
             Err(sentence) => {
                 self.refuse(sentence, shared);
@@ -172,6 +180,17 @@ impl Incoming {
     pub(super) fn announced(&mut self) {
         self.announced = Some(Instant::now());
         self.announce = None;
+    }
+
+    /// A line in the log, and no more: the broker gives it at each connection.
+    fn ignore(&mut self, topic: &str) {
+        let sentence = format!(
+            "a retained message on {} is no command and is ignored; an empty retained message there removes it",
+            commands::shown(topic.as_bytes())
+        );
+        if let Some(sentence) = self.ignored.tell(sentence, Instant::now()) {
+            tracing::info!("MQTT: {sentence}");
+        }
     }
 
     fn refuse(&mut self, sentence: String, shared: &Shared) {

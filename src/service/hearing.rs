@@ -4,12 +4,13 @@
 //! neither the network nor the disk.
 
 use super::clock::{StreamClock, since_boot};
+use super::heard::{Heard, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
 use super::renewal::Renewal;
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
-use crate::cascade::{Cascade, Effort, Grown, Told};
+use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
@@ -26,62 +27,6 @@ use tokio_util::sync::CancellationToken;
 const PROGRESS: Duration = Duration::from_secs(1);
 /// Later events follow the card's deviation in steps of this, so that the times of one moment agree.
 const FOLLOW: Duration = Duration::from_millis(20);
-
-/// Where the sound comes from.
-pub enum Source {
-    /// The configured microphone, opened again whenever it breaks.
-    Microphone,
-    /// A source that ends, once.
-    Once(Box<dyn AudioSource + Send>),
-}
-
-/// How far the stream is.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Progress {
-    /// Sound arrives.
-    pub listening: bool,
-    /// How the microphone is.
-    pub microphone: Health,
-    /// How much faster than it should the sound card delivers, in parts per million.
-    pub clock_ppm: Option<f64>,
-    /// Someone speaks.
-    pub speaking: bool,
-    /// Samples at 16 kHz since the stream began.
-    pub clock: u64,
-    /// Samples at 16 kHz that were lost.
-    pub lost: u64,
-    /// Seconds of sound that wait to be heard.
-    pub pending: f64,
-    /// What was computed.
-    pub effort: Effort,
-}
-
-/// What the thread tells.
-pub enum Heard {
-    /// The first sample was heard at this moment.
-    Begun(Timestamp),
-    /// Later events reckon from here: the card's deviation, or a wall clock that was set.
-    Anchor(Timestamp),
-    /// The cascade has something to tell; the stream was this far, in samples.
-    Told(Told, u64),
-    /// The open segment has more audio; only if it is to be streamed.
-    Grown(Grown),
-    /// How far the stream is.
-    Progress(Progress),
-    /// A new model judges from here on.
-    Model(String),
-    /// Consent was withdrawn: the microphone is closed, and what was heard is overwritten.
-    Closed,
-    /// Something failed, or works again.
-    Problem {
-        /// What.
-        component: Component,
-        /// One sentence.
-        message: String,
-        /// It works again.
-        recovered: bool,
-    },
-}
 
 /// The state of the thread.
 pub struct Hearing {
@@ -102,6 +47,8 @@ pub struct Hearing {
     renewal: Arc<Renewal>,
     lost: u64,
     resample_ns: u64,
+    /// The newest wish to forget that was obeyed.
+    forgotten: u64,
     /// Seconds that wait to be read.
     pending: f64,
     reported: Instant,
@@ -138,6 +85,7 @@ impl Hearing {
             renewal: Arc::default(),
             lost: 0,
             resample_ns: 0,
+            forgotten: 0,
             pending: 0.0,
             reported: Instant::now(),
             unsent: 0,
@@ -267,11 +215,15 @@ impl Hearing {
     fn obey(&mut self, listener: &mut Listener) {
         let onset = f64::from(self.live.get(Setting::ListenThreshold));
         self.cascade.set_thresholds(onset, self.live.get(Setting::GateThreshold));
-        if self.live.forget_asked() {
+        let asked = self.live.forget_asked();
+        if asked != self.forgotten {
             listener.forget();
             if let Err(e) = self.cascade.forget() {
                 self.model_failed(&e.to_string());
             }
+            // Told at once: until then nothing that comes from here counts.
+            self.forgotten = asked;
+            self.progress(self.flows());
         }
     }
 
@@ -365,9 +317,13 @@ impl Hearing {
             Some(Tell::Problem(message)) => (message, false),
             Some(Tell::Recovered(message)) => (message, true),
         };
-        let flows = matches!(self.liveness.health(), Health::Healthy | Health::Suspect);
-        self.progress(flows); // first, so that the state told with the event is the new one
+        self.progress(self.flows()); // first, so that the state told with the event is the new one
         self.send(Heard::Problem { component: Component::Audio, message, recovered });
+    }
+
+    /// As far as is known, sound arrives.
+    fn flows(&self) -> bool {
+        matches!(self.liveness.health(), Health::Healthy | Health::Suspect)
     }
 
     fn model_failed(&mut self, message: &str) {
@@ -390,6 +346,7 @@ impl Hearing {
             lost: self.lost,
             pending: self.pending,
             effort: Effort { resample_ns: self.resample_ns, ..self.cascade.effort() },
+            forgotten: self.forgotten,
         };
         self.send(Heard::Progress(progress));
         progress

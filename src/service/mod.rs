@@ -4,6 +4,7 @@
 //! segments that may be transcribed.
 
 mod clock;
+mod heard;
 mod hearing;
 mod household;
 mod liveness;
@@ -15,7 +16,7 @@ mod report;
 mod requests;
 mod runtime;
 
-pub use hearing::{Heard, Progress, Source};
+pub use heard::{Heard, Progress, Source};
 pub use memory::keep_private;
 pub use notify::Pulse;
 

@@ -4,6 +4,7 @@
 
 use crate::asr::{Asr, Clip, Growing};
 use crate::audio::SAMPLE_RATE;
+use crate::audio::sound::{Sound, append};
 use crate::cascade::{Grown, Segment};
 use crate::config::{self, asr::When};
 use crate::events::AsrDecision;
@@ -31,7 +32,7 @@ struct Open {
 
 enum State {
     /// It does not pass the thresholds yet; its audio so far.
-    Waits(Vec<f32>),
+    Waits(Sound),
     /// It is being handed over.
     Flows(Growing),
     /// This was decided, and nothing more is handed over.
@@ -71,6 +72,12 @@ impl Recogniser {
         self.open = None;
     }
 
+    /// What is open, what waits and what is being handed over is broken off, and forgotten.
+    pub fn recall(&mut self) {
+        self.forget();
+        self.asr.recall();
+    }
+
     /// How long the hand-overs that have not ended may take.
     pub fn patience(&self) -> Duration {
         let one = Duration::from_secs_f64(self.settings.timeout_seconds);
@@ -90,7 +97,7 @@ impl Recogniser {
         };
         if self.open.as_ref().is_none_or(|open| open.id != id) {
             let state = match self.asr.granted() {
-                true => State::Waits(Vec::new()),
+                true => State::Waits(Sound::default()),
                 false => State::Done(AsrDecision::NoConsent),
             };
             self.open = Some(Open { id, clip_start: from, next: from, state });
@@ -109,7 +116,7 @@ impl Recogniser {
         let seconds = seconds(start, end);
         match &mut open.state {
             State::Waits(held) => {
-                held.extend(samples);
+                append(held, &samples);
                 if seconds < self.settings.min_seconds || speech_mean < self.settings.min_speech {
                     return;
                 }

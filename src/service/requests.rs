@@ -46,9 +46,11 @@ impl Service {
         self.publish_settings();
     }
 
-    /// Overwrites the sound that is held, and takes back what is shown of what was heard.
+    /// Overwrites the sound that is held, calls back what a recogniser has or waits for, and takes back what
+    /// is shown of what was heard.
     fn forget(&mut self) {
-        self.settings.live().ask_to_forget();
+        self.forget = self.settings.live().ask_to_forget();
+        self.recogniser.recall();
         self.client.forget();
         self.progress.speaking = false;
         self.emotion = None;

@@ -35,6 +35,8 @@ pub(super) struct Service {
     /// A new model was told to be no good.
     pub(super) model_refused: bool,
     pub(super) progress: Progress,
+    /// The newest wish to forget.
+    pub(super) forget: u64,
     /// Since when nobody speaks, in samples.
     pub(super) background: Option<u64>,
     pub(super) emotion: Option<(Label, f64)>,
@@ -71,6 +73,7 @@ impl Service {
             recogniser: Recogniser::new(&config.asr, asr),
             recorder,
             progress: Progress::default(),
+            forget: 0,
             background: None,
             emotion: None,
             last: (Effort::default(), cpu_seconds(), Instant::now()),
@@ -118,9 +121,10 @@ impl Service {
                 self.publish_state();
             }
             Heard::Closed => self.closed(),
-            // It was on its way when consent was withdrawn.
+            // It was on its way when consent was withdrawn, or when it was to be forgotten.
             Heard::Told(..) | Heard::Grown(_)
-                if self.keeper.standing().listening.consent == Consent::Withheld => {}
+                if self.keeper.standing().listening.consent == Consent::Withheld
+                    || self.progress.forgotten != self.forget => {}
             Heard::Grown(grown) => self.recogniser.grown(grown, &self.teller),
             Heard::Told(mut told, now) => {
                 self.progress.clock = now;

@@ -28,6 +28,7 @@ def take(house, folder):
     pages = {
         "dashboard.png": ("/undertone-sensor/rooms", 1200, 1130),
         "sensors.png": ("/undertone-sensor/sensors", 1200, 1000),
+        "privacy.png": ("/undertone-sensor/privacy", 1200, 1000),
         "device.png": (f"/config/devices/device/{device}", 1200, 1130),
     }
     asyncio.run(Browser(house.core, folder, pages).run())

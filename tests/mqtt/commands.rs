@@ -11,6 +11,15 @@ use undertone::home::{Command, Slot};
 use undertone::settings::Setting;
 
 const SUBSCRIBED: &str = "Sending SUBACK to undertone-kitchen";
+/// What somebody left at the broker.
+const RETAINED: [(&str, &str); 6] = [
+    ("consent/listening/set", "granted"),
+    ("consent/transcription/set", "withheld"),
+    ("consent/guest/set", "3h"),
+    ("settings/listen_threshold/set", "0.9"),
+    ("command/restart", "PRESS"),
+    ("command/forget", "nonsense"),
+];
 const ANNOUNCEMENT: &str = "homeassistant/device/undertone_kitchen/config";
 
 /// A broker whose log tells of subscriptions.
@@ -49,7 +58,9 @@ fn problems(all: &[Seen]) -> Vec<&str> {
 #[tokio::test]
 async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
     let broker = broker();
-    publish(&broker, "undertone/kitchen/consent/listening/set", "granted", true);
+    for (topic, payload) in RETAINED {
+        publish(&broker, &format!("undertone/kitchen/{topic}"), payload, true);
+    }
     let witness = Witness::watch(broker.port);
     let (client, _task) = start(&config(&broker.url()));
     let mut commands = client.commands();
@@ -77,10 +88,9 @@ async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
     );
     assert_eq!(next(&mut commands).await, Command::Forget);
     assert_eq!(next(&mut commands).await, Command::Restart);
-    let all = witness.until("seven refusals", |all| problems(all).len() >= 7).await;
+    let all = witness.until("six refusals", |all| problems(all).len() >= 6).await;
     let told = problems(&all).join("\n");
     for sentence in [
-        "is retained",
         "numbers from 0 to 1",
         "the settings are listen_threshold",
         "`granted` and `withheld`",
@@ -91,6 +101,14 @@ async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
         assert!(told.contains(sentence), "{sentence}: {told}");
     }
     assert!(commands.try_recv().is_err());
+    // What is retained is neither obeyed nor told, at the next connection as at the first.
+    client.flush(Duration::from_secs(5)).await;
+    let (client, _task) = start(&config(&broker.url()));
+    let mut commands = client.commands();
+    broker.until_logged_again(SUBSCRIBED).await;
+    publish(&broker, "undertone/kitchen/command/forget", "PRESS", false);
+    assert_eq!(next(&mut commands).await, Command::Forget);
+    assert_eq!(problems(&[all, witness.so_far()].concat()).len(), 6);
 }
 
 #[tokio::test]

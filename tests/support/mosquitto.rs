@@ -94,8 +94,17 @@ impl Mosquitto {
 
     /// Waits for a line in mosquitto's own log, without blocking the runtime.
     pub async fn until_logged(&self, line: &str) {
+        self.until_logged_times(line, 1).await;
+    }
+
+    /// The same for a line that was there before.
+    pub async fn until_logged_again(&self, line: &str) {
+        self.until_logged_times(line, 2).await;
+    }
+
+    async fn until_logged_times(&self, line: &str, times: usize) {
         let began = Instant::now();
-        while !self.log().contains(line) {
+        while self.log().matches(line).count() < times {
             assert!(began.elapsed() < PATIENCE, "no `{line}` in the log: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

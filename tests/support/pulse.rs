@@ -1,5 +1,6 @@
 //! A private PulseAudio with microphones that do not exist: what is played into a null sink is captured
 //! from its monitor. Cards can be plugged, unplugged and replaced; the server frozen, killed, restarted.
+#![allow(dead_code)] // each test uses a part of it
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -117,7 +117,8 @@ impl Wyoming {
     async fn speak<W: AsyncWrite + Unpin>(&self, mut writer: W, clip: &mut Clip) -> Result<W, AsrError> {
         let format = json!({ "rate": SAMPLE_RATE, "width": pcm::WIDTH, "channels": 1, "timestamp": null });
         let opening =
-            [encode("transcribe", &self.request, &[]), encode("audio-start", &format, &[])].concat();
+            [&encode("transcribe", &self.request, &[])[..], &encode("audio-start", &format, &[])[..]]
+                .concat();
         writer.write_all(&opening).await.map_err(|e| self.broken(e))?;
         while let Some(samples) = clip.next().await? {
             for chunk in samples.chunks(CHUNK) {

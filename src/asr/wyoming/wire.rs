@@ -4,6 +4,7 @@
 //! are merged over `data`, then `payload_length` raw bytes. What a server sends is not trusted: every
 //! length has a limit, payloads are skipped without being kept, and nothing here can panic.
 
+use crate::asr::pcm::Bytes;
 use serde_json::{Map, Value};
 
 /// Longest header line. Servers that write `info` inline need some.
@@ -171,7 +172,7 @@ fn length(fields: &Map<String, Value>, key: &'static str, limit: usize) -> Resul
 }
 
 /// Writes an event in the form that the protocol's own library writes.
-pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Vec<u8> {
+pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Bytes {
     let empty = data.as_object().is_none_or(Map::is_empty);
     let data = if empty { String::new() } else { data.to_string() };
     let mut header = Map::new();
@@ -181,7 +182,10 @@ pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Vec<u8> {
             header.insert(key.into(), length.into());
         }
     }
-    let mut bytes = Value::Object(header).to_string().into_bytes();
+    let header = Value::Object(header).to_string();
+    let length = header.len() + 1 + data.len() + payload.len();
+    let mut bytes = Bytes::new(Vec::with_capacity(length));
+    bytes.extend_from_slice(header.as_bytes());
     bytes.push(b'\n');
     bytes.extend_from_slice(data.as_bytes());
     bytes.extend_from_slice(payload);
@@ -211,10 +215,10 @@ mod tests {
 
     fn stream() -> Vec<u8> {
         [
-            encode("describe", &Value::Null, &[]),
-            encode("audio-chunk", &json!({ "rate": 16000 }), &[b'\n'; 300]),
+            encode("describe", &Value::Null, &[]).to_vec(),
+            encode("audio-chunk", &json!({ "rate": 16000 }), &[b'\n'; 300]).to_vec(),
             b"{\"type\": \"transcript\", \"data\": {\"text\": \"a\", \"language\": \"de\"}, \"data_length\": 14}\n{\"text\": \"\\n\"} ".to_vec(),
-            encode("transcript-chunk", &json!({ "text": "žluťoučký\n" }), &[]),
+            encode("transcript-chunk", &json!({ "text": "žluťoučký\n" }), &[]).to_vec(),
         ]
         .concat()
     }
@@ -232,11 +236,11 @@ mod tests {
 
     #[test]
     fn an_event_is_written_as_the_library_reads_it() {
-        assert_eq!(encode("describe", &Value::Null, &[]), b"{\"type\":\"describe\"}\n");
+        assert_eq!(encode("describe", &Value::Null, &[])[..], *b"{\"type\":\"describe\"}\n");
         let chunk = encode("audio-chunk", &json!({ "rate": 16000 }), &[1, 2]);
         let expected =
             b"{\"data_length\":14,\"payload_length\":2,\"type\":\"audio-chunk\"}\n{\"rate\":16000}\x01\x02";
-        assert_eq!(chunk, expected);
+        assert_eq!(chunk[..], *expected);
     }
 
     #[test]

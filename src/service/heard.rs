@@ -1,0 +1,64 @@
+//! What the listener thread is given, and what it tells.
+
+use crate::audio::AudioSource;
+use crate::cascade::{Effort, Grown, Told};
+use crate::events::{Component, Health};
+use jiff::Timestamp;
+
+/// Where the sound comes from.
+pub enum Source {
+    /// The configured microphone, opened again whenever it breaks.
+    Microphone,
+    /// A source that ends, once.
+    Once(Box<dyn AudioSource + Send>),
+}
+
+/// How far the stream is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Progress {
+    /// Sound arrives.
+    pub listening: bool,
+    /// How the microphone is.
+    pub microphone: Health,
+    /// How much faster than it should the sound card delivers, in parts per million.
+    pub clock_ppm: Option<f64>,
+    /// Someone speaks.
+    pub speaking: bool,
+    /// Samples at 16 kHz since the stream began.
+    pub clock: u64,
+    /// Samples at 16 kHz that were lost.
+    pub lost: u64,
+    /// Seconds of sound that wait to be heard.
+    pub pending: f64,
+    /// What was computed.
+    pub effort: Effort,
+    /// The newest wish to forget that was obeyed.
+    pub forgotten: u64,
+}
+
+/// What the thread tells.
+pub enum Heard {
+    /// The first sample was heard at this moment.
+    Begun(Timestamp),
+    /// Later events reckon from here: the card's deviation, or a wall clock that was set.
+    Anchor(Timestamp),
+    /// The cascade has something to tell; the stream was this far, in samples.
+    Told(Told, u64),
+    /// The open segment has more audio; only if it is to be streamed.
+    Grown(Grown),
+    /// How far the stream is.
+    Progress(Progress),
+    /// A new model judges from here on.
+    Model(String),
+    /// Consent was withdrawn: the microphone is closed, and what was heard is overwritten.
+    Closed,
+    /// Something failed, or works again.
+    Problem {
+        /// What.
+        component: Component,
+        /// One sentence.
+        message: String,
+        /// It works again.
+        recovered: bool,
+    },
+}

@@ -1,0 +1,178 @@
+//! Consent over a real mosquitto: anybody may take it away, nobody gives it who may not, and no message that
+//! was left at the broker counts. And what a recogniser is being given ends in the middle.
+
+#[path = "support/fifo.rs"]
+#[allow(dead_code)]
+mod fifo;
+#[path = "support/household.rs"]
+mod household;
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+#[path = "support/room.rs"]
+mod room;
+
+use fifo::{CONVERTED, Card};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
+use mosquitto::{Mosquitto, Seen, Witness};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+const IGNORED: &str = "is no command and is ignored";
+/// What is not to happen has happened by then.
+const A_WHILE: Duration = Duration::from_millis(700);
+
+fn says(seen: &[Seen], leaf: &str, payload: &str) -> bool {
+    let newest = seen.iter().rev().find(|seen| seen.topic.ends_with(leaf));
+    newest.is_some_and(|seen| seen.payload == payload)
+}
+
+/// Kills the daemon, leaves grants at the broker, starts it again: the microphone must stay closed, and nothing
+/// but the log speaks of it.
+async fn tricked_by_retained(daemon: &mut Daemon, card: &Card, broker: &Mosquitto) {
+    daemon.kill();
+    for (leaf, payload) in [
+        ("consent/listening/set", "granted"),
+        ("consent/transcription/set", "granted"),
+        ("consent/guest/set", "off"),
+    ] {
+        say(broker, leaf, payload, true);
+    }
+    let witness = Witness::watch(broker.port);
+    daemon.restart(card);
+    daemon.until("ignored", PATIENCE, |d| d.log().matches(IGNORED).count() == 3);
+    witness.until("what holds", |seen| says(seen, "consent/listening", "withheld")).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone(), "a retained grant opened the microphone");
+    let seen = witness.so_far();
+    assert!(!says(&seen, "consent/listening", "granted"), "{seen:?}");
+    let told = [problems(&seen, "consent", false), problems(&seen, "command", false)].concat();
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[tokio::test]
+async fn over_mqtt_consent_can_be_taken_away_and_not_given() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let witness = Witness::watch(broker.port);
+    let mut daemon = Daemon::start(&card, &broker, "");
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+
+    say(&broker, "consent/listening/set", "withheld", false);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    witness.until("the withdrawal", |seen| says(seen, "consent/listening", "withheld")).await;
+
+    for (leaf, payload) in [
+        ("consent/listening/set", "granted"),
+        ("consent/transcription/set", "granted"),
+        ("consent/guest/set", "off"),
+    ] {
+        say(&broker, leaf, payload, false);
+    }
+    let refused = |seen: &[Seen]| problems(seen, "consent", false).len() == 3;
+    let seen = witness.until("three refusals", refused).await;
+    assert!(problems(&seen, "consent", false).iter().all(|told| told.contains("remote_grant")), "{seen:?}");
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone(), "a grant over MQTT opened the microphone");
+
+    daemon.restart(&card);
+    daemon.until("withheld after a power cut", PATIENCE, |d| d.log().contains("withdrawn over MQTT on 20"));
+    tricked_by_retained(&mut daemon, &card, &broker).await;
+
+    // Guests go when they are said to be gone at the machine; a lost file is no grant.
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    say(&broker, "consent/guest/set", "on", false);
+    daemon.until("closed for guests", CLOSED_WITHIN, |d| !d.microphone());
+    daemon.consent(&["guest", "off"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    daemon.kill();
+    fs::remove_file(daemon.state().join("consent.json")).unwrap();
+    daemon.restart(&card);
+    daemon.until("told", PATIENCE, |d| d.log().contains("is lost; everything is withheld"));
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone(), "a lost file opened the microphone");
+}
+
+#[tokio::test]
+async fn a_household_that_allows_it_can_grant_over_mqtt_but_not_by_a_retained_message() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, "[consent]\nremote_grant = true");
+    daemon.until("started", PATIENCE, |d| d.log().contains("undertone consent grant listening"));
+    let witness = Witness::watch(broker.port);
+    witness.until("what holds", |seen| says(seen, "consent/listening", "withheld")).await;
+    tricked_by_retained(&mut daemon, &card, &broker).await;
+
+    // Said now, it counts; and a broker that comes back does not say it again.
+    say(&broker, "consent/listening/set", "granted", false);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    say(&broker, "consent/listening/set", "withheld", false);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    daemon.restart(&card);
+    daemon.until("withheld after a power cut", PATIENCE, |d| d.log().contains("withdrawn over MQTT on 20"));
+    daemon.until("ignored", PATIENCE, |d| d.log().matches(IGNORED).count() == 3);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone());
+}
+
+/// Bytes of a file, of which there may be none yet.
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |data| data.len())
+}
+
+/// How a hand-over ended, by its error.
+fn woken(seen: &[Seen], error: &str) -> Option<Value> {
+    let events = seen.iter().filter(|seen| seen.topic.ends_with("/event"));
+    let mut events = events.map(|seen| serde_json::from_str::<Value>(&seen.payload).unwrap());
+    events.find(|event| event["type"] == "asr_woken" && event["error"] == error)
+}
+
+/// Two voices, each of which is being streamed when somebody says stop: once by withdrawing transcription, once
+/// by the button that forgets.
+#[tokio::test]
+async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
+    const FROM: usize = 5 * 16_000;
+    // More than the first voice has, in bytes.
+    let whole = ((room::VOICES[0].1 - room::VOICES[0].0) * 32_000.0) as u64;
+    let (broker, card) = (Mosquitto::start(), Card::new(CONVERTED));
+    let samples = room::at_rate(&room::two_voices()[FROM..], 48_000);
+    card.play(48_000, 20.0, move |k| {
+        let value = (samples.get(k as usize).copied().unwrap_or(0.0).clamp(-1.0, 1.0) * 32767.0) as i16;
+        [value.to_le_bytes(), value.to_le_bytes()].concat()
+    });
+    let witness = Witness::watch(broker.port);
+    let scratch = tempfile::tempdir().unwrap();
+    let (pids, heard) = (scratch.path().join("pids"), scratch.path().join("heard"));
+    let hook = format!("echo $$ >> {}; exec cat >> {}", pids.display(), heard.display());
+    let rest = format!("[asr]\nmode = \"stream\"\ncommand = [\"sh\", \"-c\", {hook:?}]");
+    let daemon = Daemon::start(&card, &broker, &rest);
+    daemon.consent(&["grant", "all"]);
+    let running = |n: usize| {
+        let pids = fs::read_to_string(&pids).unwrap_or_default();
+        pids.lines().nth(n).is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    };
+
+    daemon.until("streaming", PATIENCE, |_| running(0) && size(&heard) > 8_000);
+    say(&broker, "consent/transcription/set", "withheld", false);
+    daemon.until("ended", CLOSED_WITHIN, |_| !running(0));
+    let first = size(&heard);
+    assert!(first < whole, "{first} of {whole} bytes: it did not end in the middle");
+    let error = "transcription consent was withdrawn";
+    let seen = witness.until("how it ended", |seen| woken(seen, error).is_some()).await;
+    let told = woken(&seen, error).unwrap();
+    assert_eq!(told["outcome"], "stopped");
+    assert!(2 * told["samples"].as_u64().unwrap() >= first, "{told}: the recogniser has {first} bytes");
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(size(&heard), first, "something came after the withdrawal");
+    assert!(daemon.microphone(), "listening is another scope");
+
+    daemon.consent(&["grant", "transcription"]);
+    daemon.until("streaming again", PATIENCE, |_| running(1) && size(&heard) > first + 8_000);
+    say(&broker, "command/forget", "PRESS", false);
+    daemon.until("ended", CLOSED_WITHIN, |_| !running(1));
+    let seen = witness.until("how it ended", |seen| woken(seen, "it was to be forgotten").is_some()).await;
+    assert!(says(&seen, "undertone/emotion", "{}"), "{seen:?}");
+    assert!(daemon.microphone());
+}
