@@ -239,7 +239,8 @@ async fn overruns_of_the_card_move_the_clock() {
         ("LD_PRELOAD", shim.display().to_string()),
         ("UNDERTONE_TEST_XRUNS", "1.0 0.45 3.5 0.45 12.2 0.45".into()),
     ];
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), AUDIO, &environment).await;
+    let settings = format!("heartbeat_seconds = 1.0\n{AUDIO}");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &settings, &environment).await;
     for (number, (spoken, _)) in room::VOICES[..2].iter().enumerate() {
         let emotion = sensor.event("emotion").await;
         let start = emotion["start_s"].as_f64().unwrap();

@@ -8,6 +8,7 @@
 //!
 //! Time is counted in samples since the stream began, lost samples included.
 
+mod beginning;
 pub mod energy;
 pub mod history;
 mod judging;
@@ -23,6 +24,7 @@ use crate::features::stream::FrameStream;
 use crate::features::utterance::Utterance;
 use crate::features::{FRAMES, Frame, HOP, INPUT, MELS, WINDOW, normalise};
 use crate::model::{MODULES, Model, ModelError, Verdict};
+use beginning::{early, mirror};
 use energy::NoiseFloor;
 use history::History;
 use segment::Open;
@@ -195,9 +197,12 @@ impl Cascade {
             if sound && self.current.is_none() {
                 self.suspicion.sound();
             }
-            let whole = self.frames.len() == FRAMES && self.epoch_frames.is_multiple_of(GROUP);
-            let stride = self.suspicion.stride(self.current.is_some());
-            if whole && (self.judged == 0 || self.epoch_frames >= self.judged + stride) {
+            let grouped = self.epoch_frames.is_multiple_of(GROUP);
+            let due = match self.judged {
+                0 => early(self.suspicion.regular()),
+                judged => judged + self.suspicion.stride(self.current.is_some()),
+            };
+            if grouped && self.epoch_frames >= due {
                 failure = failure.and(self.window(tell));
             }
         }
@@ -287,7 +292,7 @@ impl Cascade {
         } else {
             let available = self.frames.len();
             let frames = &self.frames;
-            // After a break there is less than a window: mirror what there is.
+            // After a beginning there is less than a window: mirror what there is.
             normalise((0..FRAMES).map(|i| &frames[mirror(i, available)]), &mut self.input);
             let verdict = self.infer()?;
             self.effort.windows += 1;
@@ -380,23 +385,4 @@ impl Cascade {
 
 fn nanoseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Index `i` of an endless row that runs forth and back over `0..available`.
-fn mirror(i: usize, available: usize) -> usize {
-    let turn = 2 * available;
-    let place = i % turn;
-    if place < available { place } else { turn - 1 - place }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mirror;
-
-    #[test]
-    fn a_mirror_runs_forth_and_back() {
-        let seen: Vec<usize> = (0..9).map(|i| mirror(i, 3)).collect();
-        assert_eq!(seen, [0, 1, 2, 2, 1, 0, 0, 1, 2]);
-        assert_eq!((0..4).map(|i| mirror(i, 4)).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    }
 }
