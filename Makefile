@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers soak soak-short lint bench train report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -51,6 +51,10 @@ test-recognisers: $(RECOGNISERS)/ready ## the hooks against a real recogniser be
 	UNDERTONE_TEST_RECORDING=/usr/share/pocketsphinx/test/data/goforward.raw \
 		$(CARGO) test --locked --test asr_recognisers -- --ignored
 
+MINUTES ?= 10
+fuzz: ## MINUTES=10 of libFuzzer at what a Wyoming server may send
+	fuzz/run.sh $(MINUTES)
+
 lint: ## formatting and clippy, as CI demands them
 	@scripts/setup.sh build
 	$(CARGO) fmt --check
@@ -93,10 +97,7 @@ timeline: build ## how well speech is localized: two hours of a made home, from 
 test-peers: $(PEERS)/ready ## other voice detectors (Python): their tests, and their figures on $(DATA)/timeline if it is there
 	$(PEERS)/bin/python -m pytest -q tests/peers
 	@if [ -d $(DATA)/timeline ]; then \
-		for peer in silero webrtc; do \
-			$(PEERS)/bin/python tests/peers/detect.py $$peer $(DATA)/timeline $(DATA)/timeline/$$peer.csv && \
-			$(TARGET)/release/undertone evaluate --timeline $(DATA)/timeline --segments $(DATA)/timeline/$$peer.csv || exit 1; \
-		done; \
+		$(PEERS)/bin/python tests/peers/compare.py $(TARGET)/release/undertone $(DATA)/timeline; \
 	fi
 
 $(PEERS)/ready: tests/peers/requirements.txt tests/peers/without-dependencies.txt

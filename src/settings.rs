@@ -267,9 +267,10 @@ mod tests {
         assert_eq!(live.get(Setting::GateThreshold), 0.5);
         settings.set(Setting::GateThreshold, Some(0.75)).unwrap();
         assert_eq!(live.get(Setting::GateThreshold), 0.75);
-        assert_eq!(live.get(Setting::ListenThreshold), 0.5, "the others stay");
+        assert_eq!(live.get(Setting::ListenThreshold), config.cascade.onset as f32, "the others stay");
         let after = load(&config);
-        assert_eq!((after.get(Setting::GateThreshold), after.get(Setting::ListenThreshold)), (0.75, 0.5));
+        let threshold = config.cascade.onset;
+        assert_eq!((after.get(Setting::GateThreshold), after.get(Setting::ListenThreshold)), (0.75, threshold));
         assert_eq!(after.live().get(Setting::GateThreshold), 0.75);
     }
 

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use undertone::audio::file::read_16k;
 use undertone::corpus::noise::{made, rms};
 use undertone::corpus::timeline::{self, Background, Entry, Kind};
 
@@ -117,6 +118,11 @@ fn the_seed_alone_decides() {
     let other = folder.path().join("other");
     assert_eq!(make(&manifest, &other, &["--seed", "2"]).status, 0);
     assert!(read(&out).0 != read(&other).0);
+    let flac = folder.path().join("flac");
+    assert_eq!(make(&manifest, &flac, &["--flac"]).status, 0);
+    let [wav, flac] =
+        [out.join("timeline-0.wav"), flac.join("timeline-0.flac")].map(|f| read_16k(&f).unwrap());
+    assert!(wav == flac, "FLAC holds other samples");
 }
 
 #[test]

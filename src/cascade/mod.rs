@@ -16,23 +16,23 @@ pub mod segment;
 pub mod segmenter;
 pub mod suspicion;
 pub mod votes;
+mod window;
 
 use crate::audio::SAMPLE_RATE;
 use crate::config::Config;
-use crate::events::Label;
 use crate::features::stream::FrameStream;
 use crate::features::utterance::Utterance;
-use crate::features::{FRAMES, Frame, HOP, INPUT, MELS, WINDOW, normalise};
-use crate::model::{MODULES, Model, ModelError, Verdict};
-use beginning::{early, mirror};
+use crate::features::{FRAMES, Frame, HOP, INPUT, MELS, WINDOW};
+use crate::model::{Model, ModelError};
+use beginning::early;
 use energy::NoiseFloor;
 use history::History;
 use segment::Open;
 pub use segment::{Effort, Grown, Segment, Told};
-use segmenter::{Change, Segmenter};
+use segmenter::Segmenter;
 use std::collections::VecDeque;
 use std::time::Instant;
-use suspicion::{Brought, Suspicion};
+use suspicion::Suspicion;
 use uuid::Uuid;
 use votes::Votes;
 
@@ -279,101 +279,9 @@ impl Cascade {
         judged.and(rest).and(ended)
     }
 
-    /// Judges the window that ends with the newest frame, and commits what it settles.
-    fn window(&mut self, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
-        let fresh = (self.epoch_frames - self.judged).min(self.frames.len());
-        let before = std::mem::replace(&mut self.judged, self.epoch_frames) / GROUP;
-        let newest = self.epoch_frames / GROUP;
-        let covered = self.frames.len() / GROUP;
-        let mut doubt = false;
-        if self.energy_gate && self.current.is_none() && self.floor.quiet(fresh) {
-            self.effort.windows_quiet += 1;
-            self.votes.add_background(newest - covered, newest);
-        } else {
-            let available = self.frames.len();
-            let frames = &self.frames;
-            // After a beginning there is less than a window: mirror what there is.
-            normalise((0..FRAMES).map(|i| &frames[mirror(i, available)]), &mut self.input);
-            let verdict = self.infer()?;
-            self.effort.windows += 1;
-            self.effort.modules_run += verdict.modules_run();
-            self.effort.modules_total += MODULES as u64;
-            self.effort.macs += self.model.macs(&verdict);
-            self.effort.macs_ungated += self.model.macs_ungated();
-            self.votes.add(newest - covered, &verdict.speech[..covered]);
-            let silent = verdict.speech[..covered].iter().all(|logit| *logit < 0.0);
-            // What is suspected to be the beginning of speech must not become the floor.
-            self.floor.judged(silent && self.current.is_none() && !self.suspicion.active());
-            let young = covered.saturating_sub(newest - before);
-            doubt = verdict.speech[young..covered].iter().any(|logit| *logit >= self.offset_logit);
-        }
-        // A frame is settled when the window after it has voted on it too.
-        let settled = before.max(newest.saturating_sub(self.suspicion.regular() / GROUP));
-        let committed = self.commit(settled, tell);
-        self.suspicion.judged(match (&self.current, doubt) {
-            (Some(_), _) => Brought::Speech,
-            (None, true) => Brought::Doubt,
-            (None, false) => Brought::Nothing,
-        });
-        committed
-    }
-
-    fn infer(&mut self) -> Result<Verdict, ModelError> {
-        let begun = Instant::now();
-        let verdict = self.model.infer(&self.input, self.gate_threshold);
-        self.effort.model_ns += nanoseconds(begun);
-        verdict
-    }
-
     /// Goes on with another model, from the next window on. Returns the one before.
     pub fn set_model(&mut self, model: Model) -> Model {
         std::mem::replace(&mut self.model, model)
-    }
-
-    /// Hands settled speech frames, up to number `until`, to the segmenter.
-    fn commit(&mut self, until: usize, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
-        let mut failure = Ok(());
-        while let Some(posterior) = self.votes.settle(until) {
-            let change = self.segmenter.push(posterior);
-            let (none, told) = (change.is_none(), self.change(change, tell));
-            failure = failure.and(told);
-            let (since, until) = (self.told_until.max(self.epoch), self.sample(self.segmenter.frames()));
-            let sure = none && self.segmenter.idle() && until >= since + self.min_silence;
-            if sure && !self.background {
-                self.background = true;
-                tell(Told::Background { since, until });
-            }
-        }
-        failure
-    }
-
-    fn change(&mut self, change: Option<Change>, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
-        match change {
-            None => Ok(()),
-            Some(Change::Started { frame }) => {
-                let (id, start) = (Uuid::now_v7(), self.sample(frame));
-                let pre_roll = if self.segmenter.continues() { 0 } else { self.pre_roll };
-                let clip_start = start.saturating_sub(pre_roll).max(self.told_until.min(start));
-                let clip_start = clip_start.max(self.history.oldest());
-                self.current = Some(Open { id, clip_start, grown: clip_start });
-                self.background = false;
-                tell(Told::Started { id, start });
-                Ok(())
-            }
-            Some(Change::Ended(span)) => {
-                let Some(open) = self.current.take() else { return Ok(()) };
-                self.dropped = Some(open.id);
-                let segment = self.judge(&open, &span)?;
-                if segment.posterior[Label::Background as usize] > self.background_veto {
-                    return Ok(()); // a noise that resembled speech; `background` will be told
-                }
-                self.dropped = None;
-                self.told_until = segment.end;
-                self.effort.segments += 1;
-                tell(Told::Segment(Box::new(segment)));
-                Ok(())
-            }
-        }
     }
 
     /// First sample of a speech frame, counted from the start of the stream.

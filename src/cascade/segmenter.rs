@@ -1,8 +1,50 @@
-//! Speech posteriors in, spans of speech out: hysteresis, shortest speech and pause, longest span.
+//! Speech posteriors in, spans of speech out: evidence for an onset, hysteresis, shortest speech and pause,
+//! longest span.
+//!
+//! Noises of a home flicker: a frame or two of them look like speech. So speech begins only where the mean over
+//! 200 ms says so (of logits, as everywhere: that tells "surely" from "likely"), and its beginning is then laid
+//! back to where the run of frames began.
 
 use super::SPEECH_HOP;
 use crate::audio::SAMPLE_RATE;
 use crate::config;
+use std::collections::VecDeque;
+
+/// Logits count up to this, in both directions.
+const SUREST: f64 = 12.0;
+/// Frames over whose mean an onset is decided (200 ms).
+const EVIDENCE: usize = 5;
+
+/// What the newest frames of a run say together.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    span: usize,
+    recent: VecDeque<f64>,
+}
+
+impl Evidence {
+    /// Over 200 ms, or over the shortest speech (in frames) if that is shorter.
+    pub fn new(min_speech: usize) -> Evidence {
+        let span = min_speech.clamp(1, EVIDENCE);
+        Evidence { span, recent: VecDeque::with_capacity(span) }
+    }
+
+    /// The posterior of the mean logit up to this frame; nothing before the run is long enough.
+    pub fn push(&mut self, posterior: f64) -> Option<f64> {
+        let logit = (posterior / (1.0 - posterior)).ln().clamp(-SUREST, SUREST);
+        if self.recent.len() == self.span {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(logit);
+        let mean = self.recent.iter().sum::<f64>() / self.span as f64;
+        (self.recent.len() == self.span).then(|| 1.0 / (1.0 + (-mean).exp()))
+    }
+
+    /// The run is over.
+    pub fn clear(&mut self) {
+        self.recent.clear();
+    }
+}
 
 /// A finished span, in speech frames.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +100,11 @@ pub struct Segmenter {
     min_speech: usize,
     min_silence: usize,
     longest: usize,
+    evidence: Evidence,
     /// Number of the next frame.
     next: usize,
-    /// First of the unbroken frames above `offset` that lead to now.
-    rise: Option<usize>,
+    /// The unbroken frames above `offset` that lead to now: the first, and the sum of their posteriors.
+    rise: Option<(usize, f64)>,
     open: Option<Open>,
     continues: bool,
 }
@@ -80,13 +123,15 @@ impl Segmenter {
     /// Durations are rounded to whole frames of 40 ms.
     pub fn new(settings: &config::Cascade) -> Segmenter {
         let frames = |seconds: f64| (seconds * f64::from(SAMPLE_RATE) / SPEECH_HOP as f64).round() as usize;
+        let min_speech = frames(settings.min_speech_seconds).max(1);
         Segmenter {
             onset: settings.onset,
             offset: settings.offset,
             configured_offset: settings.offset,
-            min_speech: frames(settings.min_speech_seconds).max(1),
+            min_speech,
             min_silence: frames(settings.min_silence_seconds).max(1),
             longest: frames(settings.max_segment_seconds).max(1),
+            evidence: Evidence::new(min_speech),
             next: 0,
             rise: None,
             open: None,
@@ -126,28 +171,50 @@ impl Segmenter {
         })
     }
 
+    /// Whether a span would begin if the next frames had these speech posteriors.
+    pub fn begins(&self, ahead: impl IntoIterator<Item = f64>) -> bool {
+        let mut evidence = self.evidence.clone();
+        let mut continues = self.continues;
+        self.idle()
+            && ahead.into_iter().any(|posterior| {
+                if posterior < self.offset {
+                    evidence.clear();
+                    continues = false;
+                    return false;
+                }
+                continues || evidence.push(posterior).is_some_and(|mean| mean >= self.onset)
+            })
+    }
+
     /// The next frame's speech posterior.
     pub fn push(&mut self, posterior: f64) -> Option<Change> {
         let frame = self.next;
         self.next += 1;
         let speech = posterior >= self.offset;
-        self.rise = if speech { self.rise.or(Some(frame)) } else { None };
+        if !speech {
+            self.no_rise();
+        }
         let Some(open) = &mut self.open else {
-            if posterior >= self.onset {
-                let start = self.rise.unwrap_or(frame);
-                // The frames since the rise were above the offset: they belong to the span.
-                let speech_frames = frame + 1 - start;
+            if !speech {
+                self.continues = false;
+                return None;
+            }
+            let (start, sum) = self.rise.map_or((frame, posterior), |(start, sum)| (start, sum + posterior));
+            self.rise = Some((start, sum));
+            let begins = self.evidence.push(posterior).is_some_and(|mean| mean >= self.onset);
+            // What goes on after a cut has been believed already.
+            if begins || self.continues {
                 self.open = Some(Open {
                     start,
                     last_speech: frame,
-                    speech_frames,
-                    speech_sum: posterior * speech_frames as f64,
+                    speech_frames: frame + 1 - start,
+                    speech_sum: sum,
                     told: false,
                     continues: std::mem::take(&mut self.continues),
                 });
+                self.no_rise();
                 return self.tell_if_long_enough();
             }
-            self.continues = false;
             return None;
         };
         if speech {
@@ -158,7 +225,6 @@ impl Segmenter {
             return self.end(false);
         }
         if open.told && frame + 1 - open.start >= self.longest {
-            self.rise = None;
             return self.end(true);
         }
         self.tell_if_long_enough()
@@ -166,11 +232,16 @@ impl Segmenter {
 
     /// The stream broke off: ends an open span, and counts frames from 0 again.
     pub fn finish(&mut self) -> Option<Change> {
-        self.rise = None;
+        self.no_rise();
         let change = self.end(false);
         self.next = 0;
         self.continues = false;
         change
+    }
+
+    fn no_rise(&mut self) {
+        self.rise = None;
+        self.evidence.clear();
     }
 
     fn tell_if_long_enough(&mut self) -> Option<Change> {
@@ -229,6 +300,37 @@ mod tests {
         let mut s = segmenter();
         assert!(run(&mut s, &[0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]).is_empty());
         assert!(s.idle());
+    }
+
+    #[test]
+    fn one_frame_that_looks_like_speech_is_no_evidence() {
+        // The mean of three logits counts: at most 0.57 here.
+        let flicker = [0.1, 0.4, 0.85, 0.4, 0.4, 0.85, 0.4, 0.1];
+        assert!(run(&mut segmenter(), &flicker.repeat(20)).is_empty());
+        assert_eq!(run(&mut segmenter(), &[0.1, 0.4, 0.9, 0.6]), [Change::Started { frame: 1 }]);
+    }
+
+    #[test]
+    fn what_begins_is_known_ahead() {
+        let rows: [&[f64]; 4] = [&[0.4, 0.9, 0.4, 0.4], &[0.4, 0.9, 0.6], &[0.9; 2], &[0.1, 0.9, 0.9, 0.9]];
+        for row in rows {
+            let mut s = segmenter();
+            assert_eq!(s.begins(row.iter().copied()), !run(&mut s, row).is_empty(), "{row:?}");
+            let known = (1..row.len()).all(|done| {
+                let mut s = segmenter();
+                let told = run(&mut s, &row[..done]).len();
+                told > 0 || s.begins(row[done..].iter().copied()) != run(&mut s, &row[done..]).is_empty()
+            });
+            assert!(known, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_cut_soft_speech_goes_on() {
+        let mut s = segmenter();
+        run(&mut s, &[0.9; 25]);
+        assert_eq!(run(&mut s, &[0.45; 3]), [Change::Started { frame: 25 }]);
+        assert!(s.continues());
     }
 
     #[test]

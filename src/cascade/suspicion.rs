@@ -56,6 +56,11 @@ impl Suspicion {
         self.regular
     }
 
+    /// Frames from the last window to the next while speech is suspected.
+    pub fn short(&self) -> usize {
+        self.short
+    }
+
     /// Windows come closer than the regular stride now.
     pub fn active(&self) -> bool {
         self.left > 0

@@ -47,10 +47,20 @@ impl Votes {
         }
         let (sum, count) = self.sums.pop_front()?;
         self.first += 1;
-        // No window looked at this frame: then nothing speaks for speech.
-        let logit = if count == 0 { BACKGROUND } else { sum / count as f32 };
-        Some(1.0 / (1.0 + f64::from(-logit).exp()))
+        Some(posterior(sum, count))
     }
+
+    /// The speech posteriors that the next frames would have, up to number `until`, were they settled now.
+    pub fn ahead(&self, until: usize) -> impl Iterator<Item = f64> {
+        let count = until.saturating_sub(self.first);
+        self.sums.iter().take(count).map(|(sum, count)| posterior(*sum, *count))
+    }
+}
+
+fn posterior(sum: f32, count: u32) -> f64 {
+    // No window looked at this frame: then nothing speaks for speech.
+    let logit = if count == 0 { BACKGROUND } else { sum / count as f32 };
+    1.0 / (1.0 + f64::from(-logit).exp())
 }
 
 #[cfg(test)]
@@ -62,6 +72,8 @@ mod tests {
         let mut votes = Votes::new();
         votes.add(0, &[2.0, 2.0, 0.0]);
         votes.add(1, &[-2.0, 4.0]);
+        assert_eq!(votes.ahead(2).map(|p| p > 0.5).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(votes.ahead(99).count(), 3);
         assert!(votes.settle(2).unwrap() > 0.85);
         assert_eq!(votes.settle(2), Some(0.5));
         assert_eq!(votes.settle(2), None);

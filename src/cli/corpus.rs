@@ -1,11 +1,11 @@
 //! `undertone corpus mix|features`: training data; `timeline` lies in a file of its own.
 
 use super::{Failure, progress};
-use crate::audio::SAMPLE_RATE;
 use crate::audio::file::read_16k;
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::mix::{self, Clip, Recipe};
 use crate::corpus::noise::Noise;
+use crate::corpus::recording::Recording;
 use crate::corpus::{CorpusError, export, layout};
 use crate::events::Label;
 use clap::{Args, Subcommand};
@@ -165,7 +165,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
                 let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();
                 let name = format!("{}-{i}-{stem}-{n}.wav", row.corpus);
                 if args.dry {
-                    write_wav(&clip.dry, &dry.join(&name))?;
+                    write(&clip.dry, &dry.join(&name))?;
                 }
                 write_clip(clip, &clips.join(name))
             });
@@ -200,23 +200,14 @@ fn total_seconds(rows: &[Row]) -> f64 {
 }
 
 fn write_clip(clip: Clip, path: &Path) -> Result<Row, CorpusError> {
-    write_wav(&clip.samples, path)?;
+    write(&clip.samples, path)?;
     Ok(Row { path: path.into(), ..clip.row })
 }
 
-fn write_wav(samples: &[f32], path: &Path) -> Result<(), CorpusError> {
-    let wav = |source| CorpusError::Wav { path: path.into(), source };
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: SAMPLE_RATE,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).map_err(wav)?;
-    for x in samples {
-        writer.write_sample((x.clamp(-1.0, 1.0) * 32767.0).round() as i16).map_err(wav)?;
-    }
-    writer.finalize().map_err(wav)
+fn write(samples: &[f32], path: &Path) -> Result<(), CorpusError> {
+    let mut recording = Recording::create(path)?;
+    recording.write(samples)?;
+    recording.finish()
 }
 
 /// Files under a folder, in order of their names.

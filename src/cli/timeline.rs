@@ -28,7 +28,7 @@ pub struct TimelineArgs {
     /// Only these speakers and noise sources
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Where timeline-N.wav and labels.csv go
+    /// Where timeline-N.wav (or .flac) and labels.csv go
     #[arg(long)]
     out: PathBuf,
     /// Length of each recording, in hours
@@ -52,6 +52,9 @@ pub struct TimelineArgs {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// FLAC instead of WAV: the same samples in about half of the space
+    #[arg(long)]
+    flac: bool,
 }
 
 fn hours(text: &str) -> Result<f64, String> {
@@ -90,6 +93,7 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
         reverb: args.reverb,
         overlap: args.overlap,
         seed: args.seed,
+        flac: args.flac,
         ..Recipe::default()
     };
     let bar = progress((recipe.seconds * recipe.recordings as f64) as u64, "recording");

@@ -94,7 +94,7 @@ pub struct Cascade {
     pub stride_seconds: f64,
     /// The same while speech is suspected, and through a segment that is streamed.
     pub suspect_stride_seconds: f64,
-    /// Speech begins when a frame's speech posterior is above this.
+    /// Speech begins when the speech posterior of 200 ms together is above this.
     pub onset: f64,
     /// Speech goes on while a frame's speech posterior is above this.
     pub offset: f64,
@@ -196,7 +196,7 @@ impl Default for Cascade {
             energy_margin_db: 3.0,
             stride_seconds: 0.8,
             suspect_stride_seconds: 0.2,
-            onset: 0.5,
+            onset: 0.98,
             offset: 0.35,
             min_speech_seconds: 0.2,
             min_silence_seconds: 0.6,

@@ -1,7 +1,7 @@
 //! Labelled audio: reading corpora, mixing them with background, writing training features, and
 //! measuring the model. Nothing here runs in the daemon.
 //!
-//! In: manifests and audio. Out: mixed clips ([`mix`]), feature folders for PyTorch ([`export`]), the
+//! In: manifests and audio. Out: mixed clips ([`mix`], [`recording`]), feature folders for PyTorch ([`export`]), the
 //! tables of `undertone evaluate` ([`evaluate`]), and long recordings of a made home with what a
 //! detector found in them ([`timeline`]).
 
@@ -12,6 +12,7 @@ pub mod layout;
 pub mod manifest;
 pub mod mix;
 pub mod noise;
+pub mod recording;
 pub mod room;
 pub mod timeline;
 pub mod voices;
@@ -47,13 +48,13 @@ pub enum CorpusError {
     /// Audio that cannot be read.
     #[error(transparent)]
     Audio(#[from] crate::audio::AudioError),
-    /// A WAV file that cannot be written.
+    /// A recording that cannot be written.
     #[error("cannot write {path}: {source}")]
-    Wav {
+    Recording {
         /// The file.
         path: PathBuf,
         /// The writer's reason.
-        source: hound::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The model failed.
     #[error(transparent)]

@@ -12,11 +12,12 @@ own package has by default: told_s is the audio heard when speech is told.
 import argparse
 import csv
 import time
-import wave
 from collections import deque
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+
+import soundfile
 
 RATE = 16_000
 BLOCK = 512 * 15 * 64  # samples read at once: whole chunks of Silero and whole frames of WebRTC
@@ -127,14 +128,21 @@ def detect(detector: Silero | WebRtc, path: Path) -> tuple[list[tuple[float, flo
     detector.reset()
     segments = []
     cpu = 0.0
-    with wave.open(str(path)) as recording:
-        if (recording.getframerate(), recording.getnchannels(), recording.getsampwidth()) != (RATE, 1, 2):
-            raise SystemExit(f"{path}: only 16-bit mono WAV at {RATE} Hz is read here")
-        while pcm := recording.readframes(BLOCK):
+    with soundfile.SoundFile(path) as recording:
+        if (recording.samplerate, recording.channels, recording.subtype) != (RATE, 1, "PCM_16"):
+            raise SystemExit(f"{path}: only 16-bit mono at {RATE} Hz is read here")
+        while pcm := recording.read(BLOCK, dtype="int16").tobytes():
             begun = time.process_time()
             segments += detector.feed(pcm)
             cpu += time.process_time() - begun
     return segments + list(detector.finish()), cpu
+
+
+def recordings(timeline: Path) -> list[Path]:
+    found = sorted(path for path in timeline.glob("*") if path.suffix in (".wav", ".flac"))
+    if not found:
+        raise SystemExit(f"{timeline} holds no WAV or FLAC file; `undertone corpus timeline` makes some")
+    return found
 
 
 def main() -> None:
@@ -145,13 +153,10 @@ def main() -> None:
     parser.add_argument("--min-silence", type=float, default=0.1, help="Silero: shorter pauses do not end a segment")
     args = parser.parse_args()
     detector = Silero(args.min_silence) if args.detector == "silero" else WebRtc()
-    recordings = sorted(args.timeline.glob("*.wav"))
-    if not recordings:
-        raise SystemExit(f"{args.timeline} holds no WAV file; `undertone corpus timeline` makes some")
     with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["recording", "start_s", "end_s", "told_s", "cpu_s"])
-        for path in recordings:
+        for path in recordings(args.timeline):
             segments, cpu = detect(detector, path)
             for start, end, told in segments:
                 writer.writerow([path.name, f"{start:.3f}", f"{end:.3f}", f"{told:.3f}", ""])

@@ -2,6 +2,7 @@
 
 use super::Test;
 use super::clips::{Clip, Input, Role};
+use crate::cascade::segmenter::Evidence;
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
 use crate::events::Label;
@@ -63,14 +64,13 @@ impl<'a> Judge<'a> {
     /// When it fails.
     pub fn clip<'r>(&mut self, clip: Clip<'r>) -> Result<Judged<'r>, CorpusError> {
         let mut posterior = [0.0; Label::COUNT];
-        let (mut executed, mut macs, mut speech_frames) = (0, 0, 0);
-        let logit = (self.test.onset / (1.0 - self.test.onset)).ln() as f32;
+        let (mut executed, mut macs, mut opens_segment) = (0, 0, false);
         for input in &clip.inputs {
             let verdict = self.model.infer(input, self.threshold)?;
             posterior.iter_mut().zip(verdict.posterior()).for_each(|(sum, p)| *sum += p);
             executed += verdict.modules_run();
             macs += self.model.macs(&verdict);
-            speech_frames += verdict.speech.iter().filter(|l| **l > logit).count();
+            opens_segment |= self.opens_segment(&verdict.speech);
         }
         let best = (0..Label::COUNT).max_by(|&a, &b| posterior[a].total_cmp(&posterior[b])).unwrap_or(0);
         let n = clip.inputs.len().max(1) as f64;
@@ -83,12 +83,19 @@ impl<'a> Judge<'a> {
             told: Label::ALL[best],
             executed: executed as f64 / n / MODULES as f64,
             macs: macs as f64 / n,
-            opens_segment: speech_frames >= self.test.min_speech_frames,
+            opens_segment,
         };
         if clip.role != Role::Window {
             self.keep(clip);
         }
         Ok(judged)
+    }
+
+    /// Whether the cascade would find an onset in frames with these logits.
+    fn opens_segment(&self, logits: &[f32]) -> bool {
+        let mut evidence = Evidence::new(self.test.min_speech_frames);
+        let mut means = logits.iter().filter_map(|l| evidence.push(1.0 / (1.0 + f64::from(-l).exp())));
+        means.any(|mean| mean >= self.test.onset)
     }
 
     fn keep(&mut self, clip: Clip) {

@@ -39,9 +39,9 @@ pub struct Test {
     pub stride: usize,
     /// Seed of the noise.
     pub seed: u64,
-    /// Frames above this speech posterior count as speech.
+    /// Mean speech posterior that begins a segment.
     pub onset: f64,
-    /// That many of them, at least, begin a segment.
+    /// Frames of the shortest segment.
     pub min_speech_frames: usize,
     /// The same network without gates, to time beside.
     pub ungated: Option<PathBuf>,

@@ -14,6 +14,7 @@ use crate::corpus::activity::{Runs, speech_runs, without_breaths};
 use crate::corpus::manifest::Row;
 use crate::corpus::mix;
 use crate::corpus::noise::{Noise, db_to_gain, rms};
+use crate::corpus::recording::Recording;
 use crate::corpus::room::{filtered, room_response};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -49,6 +50,8 @@ pub struct Recipe {
     pub level_db: (f32, f32),
     /// Everything random comes from this.
     pub seed: u64,
+    /// FLAC instead of WAV.
+    pub flac: bool,
 }
 
 impl Default for Recipe {
@@ -64,11 +67,12 @@ impl Default for Recipe {
             stretch_s: (60.0, 120.0),
             level_db: (-60.0, -38.0),
             seed: 1,
+            flac: false,
         }
     }
 }
 
-/// Writes `timeline-N.wav` and `labels.csv` into `folder`; `progress` is told the seconds as they are
+/// Writes `timeline-N.wav` (or `.flac`) and `labels.csv` into `folder`; `progress` is told the seconds as they are
 /// written.
 ///
 /// # Errors
@@ -88,7 +92,7 @@ pub fn make(
     std::fs::create_dir_all(folder).map_err(CorpusError::io("create", folder))?;
     let mut entries = Vec::new();
     for number in 0..recipe.recordings {
-        let path = folder.join(format!("timeline-{number}.wav"));
+        let path = folder.join(format!("timeline-{number}.{}", if recipe.flac { "flac" } else { "wav" }));
         let mut maker = Maker::new(speech, noise, recipe, number)?;
         maker.recording(&path, &progress)?;
         entries.append(&mut maker.entries);
@@ -161,14 +165,7 @@ impl<'a> Maker<'a> {
     }
 
     fn recording(&mut self, path: &Path, progress: &impl Fn(f64)) -> Result<(), CorpusError> {
-        let wav = |source| CorpusError::Wav { path: path.into(), source };
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: SAMPLE_RATE,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let mut writer = hound::WavWriter::create(path, spec).map_err(wav)?;
+        let mut file = Recording::create(path)?;
         let total = (self.recipe.seconds * RATE) as usize;
         let mut tail = Vec::new();
         let mut written = 0;
@@ -187,13 +184,11 @@ impl<'a> Maker<'a> {
             }
             tail = samples.split_off(length.min(samples.len()));
             tail.iter_mut().enumerate().for_each(|(i, x)| *x *= fade(FADE - i));
-            for x in &samples {
-                writer.write_sample((x.clamp(-1.0, 1.0) * 32767.0).round() as i16).map_err(wav)?;
-            }
+            file.write(&samples)?;
             written += length;
             progress(length as f64 / RATE);
         }
-        writer.finalize().map_err(wav)
+        file.finish()
     }
 
     /// `length` samples and [`FADE`] more; what lies in them is added to the entries.
