@@ -270,7 +270,10 @@ mod tests {
         assert_eq!(live.get(Setting::ListenThreshold), config.cascade.onset as f32, "the others stay");
         let after = load(&config);
         let threshold = config.cascade.onset;
-        assert_eq!((after.get(Setting::GateThreshold), after.get(Setting::ListenThreshold)), (0.75, threshold));
+        assert_eq!(
+            (after.get(Setting::GateThreshold), after.get(Setting::ListenThreshold)),
+            (0.75, threshold)
+        );
         assert_eq!(after.live().get(Setting::GateThreshold), 0.75);
     }
 

@@ -172,7 +172,7 @@ def thresholds_act_and_survive(house):
     house.kitchen.start()
     house.becomes("number.listen_threshold", "1.0")
     assert "listen_threshold 1 (changed at run time" in house.kitchen.check(), house.kitchen.check()
-    house.core.service("number.set_value", entity_id=number, value=0.5)
+    house.core.service("number.set_value", entity_id=number, value=0.98)
     house.becomes("number.listen_threshold", "0.98")
     assert house.kitchen.settings() == {}
     house.becomes("binary_sensor.speech", "on", seconds=120)
