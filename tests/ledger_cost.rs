@@ -35,7 +35,7 @@ fn cpu(thread: &Path) -> Option<f64> {
 }
 
 #[test]
-#[ignore = "takes ten minutes; it measures"]
+#[ignore = "takes ten minutes, to measure"]
 fn what_the_record_costs() {
     let minutes: f64 = std::env::var("UNDERTONE_MINUTES").map_or(10.0, |m| m.parse().unwrap());
     let (broker, card) = (Mosquitto::start(), Card::new(CONVERTED));
@@ -88,5 +88,5 @@ fn what_the_record_costs() {
         100.0 * own / all,
         100.0 * own / (minutes * 60.0),
     );
-    assert!(sentences > 0.0 && own < all / 100.0, "{own} s of {all} s");
+    assert!(sentences > 0.0 && own < minutes * 60.0 / 100.0, "{own} s");
 }
