@@ -123,7 +123,7 @@ $(VENV)/full: models/training/requirements.txt models/training/without-dependenc
 deb: ## a Debian package, into dist; ARCH=arm64 or amd64 (cross-built where it must be)
 	@scripts/package.sh $(ARCH)
 
-test-deb: ## the package in a clean Debian: install, run, upgrade, purge (root)
+test-deb: ## the package in a clean Debian: install, run, upgrade, purge (root); SUITE=trixie for Debian 13
 	@scripts/setup.sh package-test
 	@scripts/test-package.sh
 

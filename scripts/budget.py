@@ -4,7 +4,7 @@
     scripts/budget.py UNDERTONE [--seconds N] [--model FILE]     `make budget` runs it on the release build
 
 The real daemon with its own broker hears a room without speech at real speed, from a sound card made of a
-FIFO. First steady noise, which its level alone tells; then noise that comes and goes, which the model has
+FIFO, in the environment that systemd/undertone.service gives it. First steady noise, which its level alone tells; then noise that comes and goes, which the model has
 to look at. Processor time is that of the whole process (CLOCK_PROCESS_CPUTIME_ID, from its figures), so the
 sound system's thread, MQTT, figures and ONNX Runtime are in it. Memory is what /proc says at the end.
 """
@@ -162,6 +162,8 @@ def main() -> None:
         )
         card = Card(folder / "fifo", steady)
         environment = os.environ | {"ALSA_CONFIG_PATH": f"{folder}/asound.conf", "STATE_DIRECTORY": name}
+        unit = Path(__file__).parent.parent / "systemd/undertone.service"
+        environment |= dict(re.findall(r"^Environment=(\w+)=(\S+)$", unit.read_text(), re.M))
         if arguments.model:
             environment["UNDERTONE_MODEL"] = str(arguments.model.resolve())
         begun = time.monotonic()

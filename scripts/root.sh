@@ -14,7 +14,9 @@ clean_root() {
         echo "making a clean Debian ($suite) in $base"
         mkdir -p "$(dirname "$base")"
         rm -rf "$base.part"
-        debootstrap --variant=minbase --include=systemd,dbus,adduser,libasound2,libssl3,ca-certificates \
+        local time64=t64 # what libraries are called since time has 64 bits everywhere
+        [ "$suite" = bookworm ] && time64=
+        debootstrap --variant=minbase --include="systemd,dbus,adduser,libasound2$time64,libssl3$time64,ca-certificates" \
             "$suite" "$base.part" >"$base.log" 2>&1 || fail "debootstrap; see $base.log"
         mv "$base.part" "$base"
     fi

@@ -13,7 +13,7 @@ trap remove_root EXIT
 mount -t proc proc "$ROOT/proc"
 mount --bind /dev "$ROOT/dev"
 files() { find "$ROOT" -xdev \( -path "$ROOT/var/lib/dpkg" -o -path "$ROOT/var/lib/apt" -o -path "$ROOT/var/cache" -o -path "$ROOT/var/log" \
-    -o -path "$ROOT/tmp" -o -path "$ROOT/root" -o -path "$ROOT/proc" -o -path "$ROOT/dev" \) -prune -o -print |
+    -o -path "$ROOT/tmp" -o -path "$ROOT/root" -o -path "$ROOT/proc" -o -path "$ROOT/dev" -o -path "$ROOT/run/adduser" \) -prune -o -print |
     grep -v -e '/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\?$' -e '/etc/.pwd.lock' | sort; }
 install() { inside apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-confold "$1"; }
 files >"$SCRATCH/before"
