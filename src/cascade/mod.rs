@@ -115,7 +115,7 @@ impl Cascade {
             clock: 0,
             floor: NoiseFloor::new(settings.energy_margin_db as f32),
             votes: Votes::new(),
-            segmenter: Segmenter::new(settings),
+            segmenter: Segmenter::new(settings, config.asr.streams()),
             history: History::new(samples(kept) as usize),
             utterance: Utterance::new(),
             input: Box::new([0.0; INPUT]),

@@ -2,7 +2,7 @@
 //! longest span.
 //!
 //! Noises of a home flicker: a frame or two of them look like speech. So speech begins only where the mean over
-//! 200 ms says so (of logits, as everywhere: that tells "surely" from "likely"), and its beginning is then laid
+//! 200 or 320 ms says so (of logits, as everywhere: that tells "surely" from "likely"), and its beginning is then laid
 //! back to where the run of frames began.
 
 use super::SPEECH_HOP;
@@ -12,8 +12,10 @@ use std::collections::VecDeque;
 
 /// Logits count up to this, in both directions.
 const SUREST: f64 = 12.0;
-/// Frames over whose mean an onset is decided (200 ms).
-const EVIDENCE: usize = 5;
+/// Frames over whose mean an onset is decided (320 ms).
+const EVIDENCE: usize = 8;
+/// The same where a recogniser waits for it (200 ms).
+const QUICK_EVIDENCE: usize = 5;
 
 /// What the newest frames of a run say together.
 #[derive(Debug, Clone)]
@@ -23,9 +25,13 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Over 200 ms, or over the shortest speech (in frames) if that is shorter.
-    pub fn new(min_speech: usize) -> Evidence {
-        let span = min_speech.clamp(1, EVIDENCE);
+    /// Over 320 ms, or 200 ms if it must be `quick`, or the shortest speech (in frames) if that is shorter than both.
+    pub fn new(min_speech: usize, quick: bool) -> Evidence {
+        let span = match min_speech {
+            shorter if shorter < QUICK_EVIDENCE => shorter.max(1),
+            _ if quick => QUICK_EVIDENCE,
+            _ => EVIDENCE,
+        };
         Evidence { span, recent: VecDeque::with_capacity(span) }
     }
 
@@ -120,8 +126,8 @@ struct Open {
 }
 
 impl Segmenter {
-    /// Durations are rounded to whole frames of 40 ms.
-    pub fn new(settings: &config::Cascade) -> Segmenter {
+    /// Durations are rounded to whole frames of 40 ms; `quick` if somebody waits for the onset.
+    pub fn new(settings: &config::Cascade, quick: bool) -> Segmenter {
         let frames = |seconds: f64| (seconds * f64::from(SAMPLE_RATE) / SPEECH_HOP as f64).round() as usize;
         let min_speech = frames(settings.min_speech_seconds).max(1);
         Segmenter {
@@ -131,7 +137,7 @@ impl Segmenter {
             min_speech,
             min_silence: frames(settings.min_silence_seconds).max(1),
             longest: frames(settings.max_segment_seconds).max(1),
-            evidence: Evidence::new(min_speech),
+            evidence: Evidence::new(min_speech, quick),
             next: 0,
             rise: None,
             open: None,
@@ -270,14 +276,15 @@ mod tests {
     use super::*;
 
     fn segmenter() -> Segmenter {
-        Segmenter::new(&config::Cascade {
+        let settings = config::Cascade {
             onset: 0.6,
             offset: 0.4,
             min_speech_seconds: 0.12,
             min_silence_seconds: 0.2,
             max_segment_seconds: 1.0,
             ..Default::default()
-        })
+        };
+        Segmenter::new(&settings, false)
     }
 
     fn run(segmenter: &mut Segmenter, posteriors: &[f64]) -> Vec<Change> {
@@ -308,6 +315,17 @@ mod tests {
         let flicker = [0.1, 0.4, 0.85, 0.4, 0.4, 0.85, 0.4, 0.1];
         assert!(run(&mut segmenter(), &flicker.repeat(20)).is_empty());
         assert_eq!(run(&mut segmenter(), &[0.1, 0.4, 0.9, 0.6]), [Change::Started { frame: 1 }]);
+    }
+
+    #[test]
+    fn who_waits_for_an_onset_gets_it_sooner() {
+        let settings =
+            config::Cascade { onset: 0.6, offset: 0.4, min_speech_seconds: 0.2, ..Default::default() };
+        for (quick, frames) in [(true, 5), (false, 8)] {
+            let mut s = Segmenter::new(&settings, quick);
+            assert!(run(&mut s, &vec![0.9; frames - 1]).is_empty(), "{frames}");
+            assert_eq!(run(&mut s, &[0.9]), [Change::Started { frame: 0 }], "{frames}");
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub struct Cascade {
     pub stride_seconds: f64,
     /// The same while speech is suspected, and through a segment that is streamed.
     pub suspect_stride_seconds: f64,
-    /// Speech begins when the speech posterior of 200 ms together is above this.
+    /// Speech begins when the speech posterior of 320 ms (streamed: 200) together is above this.
     pub onset: f64,
     /// Speech goes on while a frame's speech posterior is above this.
     pub offset: f64,

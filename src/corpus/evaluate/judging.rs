@@ -93,7 +93,7 @@ impl<'a> Judge<'a> {
 
     /// Whether the cascade would find an onset in frames with these logits.
     fn opens_segment(&self, logits: &[f32]) -> bool {
-        let mut evidence = Evidence::new(self.test.min_speech_frames);
+        let mut evidence = Evidence::new(self.test.min_speech_frames, false);
         let mut means = logits.iter().filter_map(|l| evidence.push(1.0 / (1.0 + f64::from(-l).exp())));
         means.any(|mean| mean >= self.test.onset)
     }
