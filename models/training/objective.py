@@ -17,7 +17,7 @@ class Objective:
     speech_weight: float = 1.0
     budget: float = 0.45  # share of modules that speech may run for nothing
     gate_cost: float = 4.0  # on what speech runs above its budget
-    background_gate_cost: float = 20.0  # on the mean P(execute) of background
+    background_gate_cost: float = 40.0  # on the mean P(execute) of background
 
     def losses(self, output: Output, labels: Tensor, frames: Tensor, gated: bool) -> dict[str, Tensor]:
         """Labels int64 [B], frames int8 [B, T] -> the terms; `total` is what to minimise.

@@ -254,8 +254,8 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
 
 
 SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
-    "shallow_epochs": (60, "how often about every utterance is seen by every second block"),
-    "deep_epochs": (12, "how often by all blocks, gated"),
+    "shallow_epochs": (56, "how often about every utterance is seen by every second block"),
+    "deep_epochs": (22, "how often by all blocks, gated"),
     "ungated": (False, "no gates in the deep part: the baseline"),
     "batch": (32, "clips in a step"),
     "rate": (1e-3, "peak learning rate of the shallow part"),
