@@ -57,10 +57,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             node = config.node,
-            "undertone {} as {}, telling {}",
+            "undertone {} as {}",
             env!("CARGO_PKG_VERSION"),
-            running.node,
-            running.mqtt.broker
+            running.node
         );
         let (settings, problem) = Settings::load(&running);
         if let Some(problem) = problem {

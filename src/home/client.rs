@@ -109,7 +109,7 @@ impl Client {
     /// Subscribes to the sensor's commands; what is no command is refused with a `problem` event. The
     /// newest call gets them.
     pub fn commands(&self) -> mpsc::Receiver<Command> {
-        let (sender, receiver) = mpsc::channel(commands::QUEUE);
+        let (sender, receiver) = mpsc::channel(commands::QUEUE + commands::WITHDRAWALS);
         self.shared.lock().commands = Some(sender);
         self.shared.wake.notify_one();
         receiver

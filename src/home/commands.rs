@@ -5,12 +5,15 @@
 
 use super::topics::Topics;
 use crate::consent::Order;
+use crate::events::Consent;
 use crate::settings::Setting;
 
 /// Longest payload, in bytes.
 pub const MAX_COMMAND: usize = 256;
 /// Commands that may wait; further ones are refused.
 pub const QUEUE: usize = 32;
+/// Withdrawals that may wait besides, so that nothing else can crowd them out.
+pub const WITHDRAWALS: usize = 64;
 /// What a button of Home Assistant sends.
 pub const PRESS: &str = "PRESS";
 
@@ -25,6 +28,13 @@ pub enum Command {
     Restart,
     /// Forget what was heard.
     Forget,
+}
+
+impl Command {
+    /// Whether it takes a consent away; such a command is never refused because others wait.
+    pub fn withdraws(&self) -> bool {
+        matches!(self, Command::Consent(Order::Say(_, Consent::Withheld) | Order::GuestsCome(_)))
+    }
 }
 
 /// Reads a message that arrived on one of [`Topics::filters`]. `Ok(None)`: it is no command (the

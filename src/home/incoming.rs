@@ -147,8 +147,11 @@ impl Incoming {
                 return false;
             }
         };
-        let sent = shared.lock().commands.as_ref().map(|commands| commands.try_send(command));
-        if let Some(Err(TrySendError::Full(_))) = sent {
+        let full = shared.lock().commands.as_ref().is_some_and(|commands| {
+            let crowded = !command.withdraws() && commands.capacity() <= commands::WITHDRAWALS;
+            crowded || matches!(commands.try_send(command), Err(TrySendError::Full(_)))
+        });
+        if full {
             let waiting = commands::QUEUE;
             self.refuse(format!("a command is refused: {waiting} others wait already"), shared);
         }

@@ -112,6 +112,28 @@ async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
 }
 
 #[tokio::test]
+async fn a_withdrawal_gets_through_however_much_waits() {
+    let broker = broker();
+    let (client, _task) = start(&config(&broker.url()));
+    let mut commands = client.commands();
+    broker.until_logged(SUBSCRIBED).await;
+    let lines = broker.folder.path().join("lines");
+    std::fs::write(&lines, "0.5\n".repeat(200)).unwrap();
+    let flood = format!(
+        "mosquitto_pub -h 127.0.0.1 -p {} -q 1 -t undertone/kitchen/settings/gate_threshold/set -l < {}",
+        broker.port,
+        lines.display()
+    );
+    run("sh", &["-c", &flood]);
+    publish(&broker, "undertone/kitchen/consent/listening/set", "withheld", false);
+    let mut before = 0;
+    while !next(&mut commands).await.withdraws() {
+        before += 1;
+    }
+    assert!(before > 0 && before < 200, "{before} of the flood waited");
+}
+
+#[tokio::test]
 async fn a_flood_of_nonsense_does_not_push_events_out() {
     let broker = broker();
     let (client, _task) = start(&Mqtt { outbox: 40, ..config(&broker.url()) });
