@@ -31,6 +31,7 @@ from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
+RELEASE = "0.4.0"  # of the recipe: what `make train` makes is named so
 LEVELS = (4, 2)  # blocks behind an outer `If`, then behind one inside it
 
 
@@ -257,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("onnx", type=Path)
-    parser.add_argument("--release", default="0.1.0", help="first part of the version (default: %(default)s)")
+    parser.add_argument("--release", default=RELEASE, help="first part of the version (default: %(default)s)")
     arguments = parser.parse_args()
     export(arguments.checkpoint, arguments.onnx, arguments.release)
 
