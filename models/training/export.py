@@ -27,12 +27,13 @@ from onnx import TensorProto, helper
 import checkpoint
 from cost import costs
 from graph import IR_VERSION, OPSET, Graph, lift_weights, store_half
-from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, GatedConformer
+from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
+FRAMES = WINDOWS // STRIDE
 RELEASE = "0.4.0"  # of the recipe: what `make train` makes is named so
-LEVELS = (4, 2)  # blocks behind an outer `If`, then behind one inside it
+LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
@@ -92,14 +93,24 @@ def convolution(g: Graph, x: str, body: Convolution, shape) -> str:
 WRITERS = {FeedForward: feed_forward, Attention: attention, Convolution: convolution}
 
 
-def summary(g: Graph, x: str, over: str) -> tuple[str, str]:
-    """x [T, d] -> mean and spread over time [1, 2d]; the same with the maximum [1, 3d]."""
+def summary(g: Graph, x: str, over: str) -> tuple[str, str, str]:
+    """x [T, d] -> over time the mean, the spread times the root of T, and the maximum, each [1, d]."""
     mean = g.op("MatMul", over, x)
-    centred = g.op("Sub", x, mean)
-    variance = g.op("MatMul", over, g.op("Mul", centred, centred))
-    spread = g.op("Sqrt", g.op("Add", variance, g.constant(1e-5)))
-    most = g.op("ReduceMax", x, g.integers(0), keepdims=1)
-    return g.op("Concat", mean, spread, axis=1), g.op("Concat", mean, spread, most, axis=1)
+    squares = g.op("ReduceSumSquare", g.op("Sub", x, mean), g.integers(0), keepdims=1)
+    spread = g.op("Sqrt", g.op("Add", squares, g.constant(1e-5 * FRAMES)))
+    return mean, spread, g.op("ReduceMax", x, g.integers(0), keepdims=1)
+
+
+def pooled_of(g: Graph, x: str, over: str) -> str:
+    """x [T, d] -> its summary [1, 3d], which gates look at."""
+    return g.op("Concat", *summary(g, x, over), axis=1)
+
+
+def asking(blocks: list) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [3d, 4n] and biases [4n] of these blocks' gates, for a spread that is not divided by the root of T yet."""
+    weight = np.concatenate([array(block.gate.weight) for block in blocks]).T.copy()
+    weight[len(weight) // 3 : 2 * len(weight) // 3] /= FRAMES**0.5
+    return weight, np.concatenate([array(block.gate.bias) for block in blocks])
 
 
 def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, levels: tuple, context: tuple) -> tuple[str, str, str]:
@@ -110,8 +121,7 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
     """
     over, odds, shape = context
     x, pooled = state
-    weight = np.concatenate([array(block.gate.weight) for block in blocks]).T
-    bias = np.concatenate([array(block.gate.bias) for block in blocks])
+    weight, bias = asking(blocks)
     logits = g.op("Gemm", pooled, g.constant(weight), g.constant(bias))
     name = f"b{first}n{len(blocks)}"
     run, idle = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_idle_")
@@ -123,7 +133,7 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
             asked.append(own)
     else:
         for number, block in enumerate(blocks, first):
-            own = run.op("Gemm", now[1], run.constant(array(block.gate.weight).T), run.constant(array(block.gate.bias)))
+            own = run.op("Gemm", now[1], *(run.constant(each) for each in asking([block])))
             now = asked_block(run, now[0], own, block, f"b{number}", context)
             asked.append(own)
     done = (*now, run.op("Concat", *asked, axis=1))
@@ -144,7 +154,7 @@ def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple)
         taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape)], size)
         passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)
         x = g.op("If", condition, then_branch=taken, else_branch=passed)
-    return x, summary(g, x, over)[1]
+    return x, pooled_of(g, x, over)
 
 
 def stem_of(g: Graph, stem, shape) -> str:
@@ -188,7 +198,9 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
     shape, g = model.shape, Graph()
     x = stem_of(g, model.stem, shape)
     over = g.constant(np.full((1, shape.frames), 1.0 / shape.frames))
-    stem, pooled = summary(g, x, over)
+    mean, spread, most = summary(g, x, over)
+    pooled = g.op("Concat", mean, spread, most, axis=1)
+    stem = g.op("Concat", mean, g.op("Mul", spread, g.constant(FRAMES**-0.5)), axis=1)
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
     modules = 4 * shape.blocks
     if gated:
