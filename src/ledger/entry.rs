@@ -46,6 +46,38 @@ pub struct Gap {
     pub hash: Digest,
 }
 
+impl Gap {
+    /// How many lines.
+    pub fn lines(&self) -> u64 {
+        (self.to.saturating_sub(self.n)).saturating_add(1)
+    }
+}
+
+/// What is wrong at the end of a record, and what a power cut does not explain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    /// The head was not there, or was changed: nobody can tell whether lines are missing.
+    Head,
+    /// The line that was confirmed is not the one that is there.
+    Changed,
+    /// There had been a record, and nothing is left of it.
+    Record,
+}
+
+impl Damage {
+    /// What a person reads.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Damage::Head => {
+                "the head was missing or changed, so nobody can tell whether lines in front of this one were removed"
+            }
+            Damage::Changed => "the last line that had been confirmed was not the one that was there",
+            Damage::Record => "there had been a record, and nothing was left of it",
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -168,6 +200,9 @@ pub enum Entry {
         cut_bytes: u64,
         /// Lines that had been on the disk for sure and are not there.
         missing_lines: u64,
+        /// What else was not as it had been left, and what no power cut does.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        damage: Vec<Damage>,
     },
     /// Files were removed because of their age.
     Retired {
@@ -189,10 +224,8 @@ pub enum Entry {
     },
     /// Stands where lines were erased.
     Gap {
-        /// Number of the last of them.
-        to: u64,
-        /// Its hash.
-        hash: Digest,
+        /// SHA-256 of the body of each of them, which says nothing about what it was.
+        bodies: Vec<Digest>,
     },
 }
 
@@ -226,6 +259,12 @@ impl Entry {
             },
             Event::Problem(e) => Entry::Problem { component: e.component, recovered: e.recovered },
         })
+    }
+
+    /// That these gaps were made on somebody's wish.
+    pub fn erased(from: Timestamp, until: Timestamp, gaps: &[Gap]) -> Entry {
+        let lines = gaps.iter().map(Gap::lines).sum();
+        Entry::Erased { from, until, lines, gaps: gaps.to_vec() }
     }
 
     /// What is recorded of what somebody said about consent.

@@ -1,13 +1,13 @@
 //! The wish to be forgotten: lines of a span of time are replaced by a gap that says so.
 //!
-//! The gap carries the hash of the last line that stood there, so the chain holds; the erasure itself is
+//! The gap carries the hash of the body of each line that stood there, so the chain holds; the erasure itself is
 //! recorded first, so that a gap without one is seen for what it is.
 
 use super::LedgerError;
 use super::entry::{Entry, Gap};
 use super::files::Folder;
-use super::line::{self, Digest, Line};
-use super::writer::{Writer, last_of};
+use super::line::{self, Digest, LONGEST, Line};
+use super::writer::Writer;
 use crate::{config, state};
 use jiff::Timestamp;
 use std::fs;
@@ -40,14 +40,16 @@ pub fn erase(
     let (mut gaps, mut lines) = (Vec::new(), 0);
     for (_, path) in folder.list()? {
         for run in runs(&read(&folder, &path)?, inside) {
-            lines += run.to + 1 - run.n;
+            lines += run.lines();
             gaps.push(run);
         }
     }
     if gaps.is_empty() {
         return Ok(0);
     }
-    writer.append_locked(&[(Timestamp::now(), Entry::Erased { from, until, lines, gaps })])?;
+    let now = Timestamp::now();
+    let told: Vec<_> = gaps.chunks(TOLD).map(|own| (now, Entry::erased(from, until, own))).collect();
+    writer.append_locked(&told)?;
     for (_, path) in folder.list()? {
         let texts = read(&folder, &path)?;
         if let Some(bytes) = without(&texts, inside)? {
@@ -64,17 +66,33 @@ fn read(folder: &Folder, path: &PathBuf) -> Result<Vec<Text>, LedgerError> {
     Ok(lines.map(|text| (text.to_vec(), line::read(text))).collect())
 }
 
+/// Lines of one gap, so that it is no longer than a line may be.
+const TOGETHER: usize = LONGEST / 128;
+
+/// Gaps that one line tells of, likewise.
+const TOLD: usize = LONGEST / 256;
+
 /// Neighbouring lines that are erased together. A line that cannot be read is left as it is.
 fn groups(texts: &[Text], inside: impl Fn(&Line) -> bool) -> Vec<&[Text]> {
     let erased = |text: &Text| text.1.as_ref().is_some_and(&inside);
-    texts.chunk_by(|a, b| erased(a) == erased(b)).collect()
+    let runs = texts.chunk_by(|a, b| erased(a) == erased(b) && (!erased(a) || follows(a, b)));
+    runs.flat_map(|run| run.chunks(TOGETHER)).collect()
 }
 
-fn gap(group: &[Text]) -> Option<(Gap, Digest)> {
-    let (first, last) = (group.first()?, group.last()?);
-    let end = last_of(last.1.as_ref()?, &last.0);
-    let first = first.1.as_ref()?;
-    Some((Gap { n: first.n, to: end.n, hash: end.hash }, first.prev))
+/// Whether the chain goes on from one to the other. Where it does not, a gap must not cover it up.
+fn follows(a: &Text, b: &Text) -> bool {
+    a.1.as_ref().zip(b.1.as_ref()).is_some_and(|(a, b)| {
+        let last = a.last();
+        (last.n + 1, last.hash) == (b.n, b.prev)
+    })
+}
+
+/// What stands for these lines, and the link to what is before them.
+fn gap(group: &[Text]) -> Option<(Gap, Digest, Vec<Digest>)> {
+    let lines: Vec<&Line> = group.iter().map(|(_, line)| line.as_ref()).collect::<Option<_>>()?;
+    let (first, end) = (lines.first()?, lines.last()?.last());
+    let bodies = lines.iter().map(|line| line.body).collect();
+    Some((Gap { n: first.n, to: end.n, hash: end.hash }, first.prev, bodies))
 }
 
 fn runs(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Vec<Gap> {
@@ -87,9 +105,9 @@ fn without(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Result<Opti
     let (mut bytes, mut changed) = (Vec::new(), false);
     for group in groups(texts, inside) {
         let erased = group[0].1.as_ref().is_some_and(inside);
-        if let Some((Gap { n, to, hash }, prev)) = gap(group).filter(|_| erased) {
+        if let Some((Gap { n, .. }, prev, bodies)) = gap(group).filter(|_| erased) {
             changed = true;
-            let text = line::write(n, Timestamp::now(), prev, &Entry::Gap { to, hash })
+            let text = line::write(n, Timestamp::now(), prev, &Entry::Gap { bodies })
                 .map_err(|e| LedgerError::Damaged(format!("a gap cannot be written ({e})")))?;
             bytes.extend_from_slice(text.as_bytes());
             bytes.push(b'\n');

@@ -5,7 +5,7 @@
 //! spoils one of them at most.
 
 use super::LedgerError;
-use super::line::Digest;
+use super::line::{DIGITS, Digest};
 use crate::state::belong_to_folder;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 /// The folder's name, below the state folder.
 pub const FOLDER: &str = "ledger";
 const HEAD: &str = "head";
-const DIGITS: usize = 12;
+/// Beside the folder, so that a folder that is gone is noticed.
+const BEGUN: &str = "ledger-begun";
 /// `<n, 20 digits> <hash> <checksum>\n`
 const SLOT: usize = 20 + 1 + 64 + 1 + 8 + 1;
 /// How long another program is waited for.
@@ -117,6 +118,25 @@ impl Folder {
                 Err(e) => return Err(self.failed(&self.path, e.into())),
             }
         }
+    }
+
+    /// Whether there has been a record in this state folder, though its folder may be gone.
+    pub fn has_begun(&self) -> bool {
+        self.path.with_file_name(BEGUN).exists()
+    }
+
+    /// Marks that there is a record.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn mark(&self) -> Result<(), LedgerError> {
+        let mark = self.path.with_file_name(BEGUN);
+        let text = "A record was begun in the folder `ledger` beside this file. If that folder is gone while this\n\
+                    file is there, `undertone ledger verify` and the next line of the record say so.\n";
+        if !mark.exists() {
+            crate::state::replace(&mark, text.as_bytes()).map_err(|e| self.failed(&mark, e))?;
+        }
+        Ok(())
     }
 
     /// The head; none if it is not there, or both slots are spoilt.

@@ -1,10 +1,14 @@
 //! An entry as a line of JSON: `{"n":…,"t":…,"kind":…,…,"salt":…,"prev":…,"sum":…}`.
 //!
-//! `prev` is the SHA-256 of the line before it, without its newline; of line 1, 64 zeros. `salt` is
-//! random, so that nobody can find an erased line by trying what may have stood there. `sum` is the
-//! beginning of the SHA-256 of all that stands before it: it says which of two lines was changed.
+//! `prev` is the hash of the line before it; of line 1, 64 zeros. A line's hash is the SHA-256 of two others
+//! one behind the other, 32 bytes each: the SHA-256 of its body, which is all that stands before `,"prev"`, and
+//! its `prev`. So a gap that keeps the hashes of erased bodies links what is before it to what is behind it,
+//! and nothing of the bodies themselves is needed for that. `salt` is random, so that nobody can find an
+//! erased line by trying what may have stood there. `sum` is the beginning of the SHA-256 of all that stands
+//! before it: it says which of two lines was changed.
 
 use super::entry::Entry;
+use super::files::Head;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +27,14 @@ impl Digest {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
+    }
+
+    /// Of a line with this body, behind a line with that hash.
+    pub fn chained(body: Digest, prev: Digest) -> Digest {
+        let mut hash = Sha256::new();
+        hash.update(body.0);
+        hash.update(prev.0);
+        Digest(hash.finalize().into())
     }
 
     /// Of all that can be read.
@@ -88,8 +100,14 @@ impl From<Digest> for String {
 
 /// No line is longer.
 pub const LONGEST: usize = 64 * 1024;
+/// No line has a higher number: names of files have room for these digits.
+pub const HIGHEST: u64 = 10_u64.pow(DIGITS as u32) - 1;
+/// Digits of a file's name.
+pub(super) const DIGITS: usize = 12;
 /// `,"sum":"12345678"}`
 const SUM: usize = 18;
+/// `,"prev":"…"`
+const PREV: usize = 74;
 
 /// A line, read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -100,9 +118,38 @@ pub struct Line {
     pub t: Timestamp,
     /// The link to the line before.
     pub prev: Digest,
+    /// SHA-256 of what stands before the link.
+    #[serde(skip, default = "nothing")]
+    pub body: Digest,
     /// What happened; none if a later version of undertone wrote it.
     #[serde(skip)]
     pub entry: Option<Entry>,
+}
+
+fn nothing() -> Digest {
+    Digest::ZERO
+}
+
+impl Line {
+    /// Number and hash of each line that it stands for: itself, or if it is a gap, those that were erased.
+    pub fn links(&self) -> Vec<Head> {
+        let bodies = match &self.entry {
+            Some(Entry::Gap { bodies }) => bodies.as_slice(),
+            _ => std::slice::from_ref(&self.body),
+        };
+        let mut last = Head { n: self.n.saturating_sub(1), hash: self.prev };
+        let mut links = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            last = Head { n: last.n.saturating_add(1), hash: Digest::chained(*body, last.hash) };
+            links.push(last);
+        }
+        links
+    }
+
+    /// The last of them, which the line behind it carries on.
+    pub fn last(&self) -> Head {
+        self.links().pop().unwrap_or(Head { n: self.n, hash: self.prev })
+    }
 }
 
 /// Writes a line, without its newline.
@@ -125,9 +172,15 @@ pub fn read(bytes: &[u8]) -> Option<Line> {
     if bytes.len() > LONGEST || tail != format!(",\"sum\":\"{}\"}}", sum(head)).as_bytes() {
         return None;
     }
+    let (body, link) = head.split_at(head.len().checked_sub(PREV)?);
     let mut line: Line = serde_json::from_slice(bytes).ok()?;
     line.entry = serde_json::from_slice(bytes).ok();
-    Some(line)
+    line.body = Digest::of(body);
+    let fits = link == format!(",\"prev\":\"{}\"", line.prev).as_bytes()
+        && !matches!(&line.entry, Some(Entry::Gap { bodies }) if bodies.is_empty())
+        && line.n > 0
+        && line.last().n <= HIGHEST;
+    fits.then_some(line)
 }
 
 fn sum(head: &[u8]) -> String {
@@ -146,7 +199,8 @@ mod tests {
         let (t, prev) = (Timestamp::from_second(1_000_000).unwrap(), Digest::of(b"before"));
         let text = write(7, t, prev, &entry).unwrap();
         let line = read(text.as_bytes()).unwrap();
-        assert_eq!(line, Line { n: 7, t, prev, entry: Some(entry.clone()) });
+        assert_eq!((line.n, line.t, line.prev, &line.entry), (7, t, prev, &Some(entry.clone())));
+        assert_eq!(line.links(), [Head { n: 7, hash: Digest::chained(line.body, prev) }]);
         for place in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[place] ^= 1;
@@ -154,6 +208,40 @@ mod tests {
             assert_eq!(read(&text.as_bytes()[..place]), None);
         }
         assert_ne!(write(7, t, prev, &entry).unwrap(), text, "no two lines are alike");
+    }
+
+    #[test]
+    fn a_gap_stands_for_the_lines_that_were_there() {
+        let (t, mut prev) = (Timestamp::from_second(1_000_000).unwrap(), Digest::of(b"before"));
+        let (mut lines, mut bodies) = (Vec::new(), Vec::new());
+        for n in 5..8 {
+            let line = read(write(n, t, prev, &Entry::Lost { lines: n }).unwrap().as_bytes()).unwrap();
+            prev = line.last().hash;
+            bodies.push(line.body);
+            lines.push(line.last());
+        }
+        let gap = |prev, bodies| write(5, t, prev, &Entry::Gap { bodies }).unwrap();
+        let read_gap = |prev, bodies| read(gap(prev, bodies).as_bytes());
+        assert_eq!(read_gap(Digest::of(b"before"), bodies.clone()).unwrap().links(), lines);
+        assert_ne!(read_gap(Digest::of(b"another"), bodies.clone()).unwrap().last(), lines[2]);
+        assert_eq!(read_gap(prev, Vec::new()), None, "a gap of nothing");
+    }
+
+    #[test]
+    fn numbers_beyond_all_sense_are_none() {
+        let (t, prev) = (Timestamp::from_second(1_000_000).unwrap(), Digest::ZERO);
+        for (n, good) in [(0, false), (1, true), (HIGHEST, true), (HIGHEST + 1, false), (u64::MAX, false)] {
+            let text = write(n, t, prev, &Entry::Stopped {}).unwrap();
+            assert_eq!(read(text.as_bytes()).is_some(), good, "{n}");
+        }
+    }
+
+    #[test]
+    fn nothing_can_stand_between_the_link_and_the_sum() {
+        let text = write(1, Timestamp::from_second(1).unwrap(), Digest::ZERO, &Entry::Stopped {}).unwrap();
+        let more = format!("{},\"more\":1", &text[..text.len() - SUM]);
+        let text = format!("{more},\"sum\":\"{}\"}}", sum(more.as_bytes()));
+        assert_eq!(read(text.as_bytes()), None);
     }
 
     #[test]

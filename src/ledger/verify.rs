@@ -4,10 +4,9 @@
 //! all. A hash of the chain that was noted elsewhere shows that, too ([`Report::holds`]).
 
 use super::LedgerError;
-use super::entry::{Entry, Gap};
+use super::entry::{Damage, Entry, Gap};
 use super::files::{Folder, Head};
 use super::line::{self, Digest, LONGEST};
-use super::writer::last_of;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -74,7 +73,7 @@ pub fn verify(state: &Path, known: Option<Digest>) -> Result<Report, LedgerError
     for (_, path) in &files {
         walk.file(&folder, path)?;
     }
-    Ok(walk.end(folder.path()))
+    Ok(walk.end(&folder))
 }
 
 #[derive(Default)]
@@ -137,7 +136,8 @@ impl Walk {
             self.end = self.end.map(|(n, _)| (n + 1, None));
             return;
         };
-        let last = last_of(&read, bytes);
+        let links = read.links();
+        let last = read.last();
         self.report.lines += 1;
         self.report.first.get_or_insert(read.t);
         self.report.last = Some(read.t);
@@ -166,17 +166,18 @@ impl Walk {
         }
         self.end = Some((last.n, Some(last.hash)));
         self.report.head = Some((last.n, last.hash));
-        if self.head.is_some_and(|head| head.n == last.n) {
-            self.at_head = Some((last.hash, matches!(read.entry, Some(Entry::Stopped {}))));
+        if let Some(link) = links.iter().find(|link| self.head.is_some_and(|head| head.n == link.n)) {
+            self.at_head = Some((link.hash, matches!(read.entry, Some(Entry::Stopped {}))));
         }
-        if self.known == Some(last.hash) || self.known == Some(read.prev) {
+        if self.known == Some(read.prev) || links.iter().any(|link| self.known == Some(link.hash)) {
             self.report.holds = Some(true);
         }
         match read.entry {
-            Some(Entry::Gap { to, hash }) => {
+            Some(Entry::Gap { .. }) => {
+                let gap = Gap { n: read.n, to: last.n, hash: last.hash };
                 self.report.lines -= 1;
-                self.report.erased += to + 1 - read.n.min(to);
-                self.gaps.push((Gap { n: read.n, to, hash }, path.into(), number));
+                self.report.erased += gap.lines();
+                self.gaps.push((gap, path.into(), number));
             }
             Some(Entry::Erased { gaps, from, until, lines }) => {
                 self.confirmed.extend(gaps);
@@ -185,15 +186,21 @@ impl Walk {
                 self.report.notes.push(note);
             }
             Some(Entry::Retired { to, hash }) => self.retired.push(Head { n: to, hash }),
-            Some(Entry::Repaired { cut_bytes, missing_lines }) => {
-                let mut note = format!(
-                    "{}: the end was mended; {cut_bytes} bytes of an unfinished line were cut off",
-                    read.t
-                );
-                if missing_lines > 0 {
-                    note += &format!(", and {missing_lines} lines that had been there for sure were GONE");
+            Some(Entry::Repaired { cut_bytes, missing_lines, damage }) => {
+                if cut_bytes > 0 {
+                    let cut = format!("{cut_bytes} bytes of an unfinished line were cut off");
+                    self.report.notes.push(format!("{}: the end was mended; {cut}", read.t));
                 }
-                self.report.notes.push(note);
+                if missing_lines > 0 {
+                    let what = format!(
+                        "{}: {missing_lines} lines in front of this one had been there for sure, and were GONE",
+                        read.t
+                    );
+                    self.find(path, number, what);
+                }
+                damage
+                    .iter()
+                    .for_each(|damage| self.find(path, number, format!("{}: {}", read.t, damage.sentence())));
             }
             Some(Entry::Lost { lines }) => {
                 self.report.notes.push(format!("{}: {lines} lines could not be written", read.t));
@@ -202,7 +209,7 @@ impl Walk {
         }
     }
 
-    fn end(mut self, folder: &Path) -> Report {
+    fn end(mut self, folder: &Folder) -> Report {
         self.beginning();
         self.gaps_are_confirmed();
         // What stands elsewhere is moved, not missing.
@@ -255,16 +262,22 @@ impl Walk {
         }
     }
 
-    fn the_end(&mut self, folder: &Path) {
-        let file = folder.join("head");
+    fn the_end(&mut self, folder: &Folder) {
+        let file = folder.path().join("head");
         let last = self.end.map_or(0, |(n, _)| n);
         match self.head {
+            None if last == 0 && folder.has_begun() => {
+                self.find(folder.path(), 0, Damage::Record.sentence());
+            }
             None if last == 0 => self.report.notes.push("there is no record yet".into()),
             None => self.find(
                 &file,
                 0,
                 "the head is missing or was changed: nobody can tell whether lines are missing at the end",
             ),
+            Some(head) if last == 0 && head.n == 0 => {
+                self.report.notes.push("there is no record yet".into());
+            }
             Some(head) if last < head.n => {
                 let what = format!(
                     "lines are missing at the end: number {} was on the disk, and the last is number {last}",

@@ -4,9 +4,9 @@
 //! folder's lock for a batch, and looks first whether the head is still its own.
 
 use super::LedgerError;
-use super::entry::Entry;
+use super::entry::{Damage, Entry};
 use super::files::{Folder, Head};
-use super::line::{self, Digest, Line};
+use super::line::{self, Digest, HIGHEST, Line};
 use crate::config;
 use crate::state::belong_to_folder;
 use jiff::{SignedDuration, Timestamp};
@@ -25,6 +25,9 @@ struct End {
     /// The last line.
     last: Head,
 }
+
+/// The head of a record without a line.
+const NOTHING: Head = Head { n: 0, hash: Digest::ZERO };
 
 /// Writes the record of one state folder.
 pub struct Writer {
@@ -141,9 +144,10 @@ impl Writer {
         self.end = None;
         self.head = head;
         let files = self.folder.list()?;
-        let (mut cut_bytes, mut missing_lines) = (0, 0);
+        let mut cut_bytes = 0;
+        let mut damage = Vec::new();
         for (_, path) in files.iter().rev() {
-            let (end, cut) = self.end_of(path)?;
+            let (end, cut) = self.end_of(path, head, &mut damage)?;
             cut_bytes += cut;
             if let Some((end, line)) = end {
                 self.clean = matches!(line.entry, Some(Entry::Stopped {}));
@@ -153,12 +157,23 @@ impl Writer {
             fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
         }
         let last = self.end.as_ref().map_or(0, |end| end.last.n);
-        if let Some(head) = head {
-            missing_lines = head.n.saturating_sub(last);
+        let missing_lines = head.map_or(0, |head| head.n.saturating_sub(last));
+        match head {
+            // Made before the first line, so that its absence is a finding ever after.
+            None if self.end.is_none() && cut_bytes == 0 => {
+                if self.folder.has_begun() {
+                    damage.push(Damage::Record);
+                }
+                self.folder.set_head(NOTHING, true)?;
+                self.head = Some(NOTHING);
+            }
+            None => damage.push(Damage::Head),
+            Some(_) => {}
         }
-        if cut_bytes > 0 || missing_lines > 0 || (self.end.is_some() && head.is_none()) {
+        self.folder.mark()?;
+        if cut_bytes > 0 || missing_lines > 0 || !damage.is_empty() {
             self.clean = false;
-            let repaired = Entry::Repaired { cut_bytes, missing_lines };
+            let repaired = Entry::Repaired { cut_bytes, missing_lines, damage };
             self.write(&[(Timestamp::now(), repaired)])?;
             self.confirm(true)?;
         }
@@ -166,7 +181,12 @@ impl Writer {
     }
 
     /// The last good line of a file, behind which all is cut off; and how much that was.
-    fn end_of(&self, path: &Path) -> Result<(Option<(End, Line)>, u64), LedgerError> {
+    fn end_of(
+        &self,
+        path: &Path,
+        head: Option<Head>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<(Option<(End, Line)>, u64), LedgerError> {
         let failed = |e| self.folder.failed(path, e);
         let mut file = File::options().read(true).append(true).open(path).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -180,9 +200,8 @@ impl Writer {
             bytes.truncate(newline);
             let start = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |place| place + 1);
             if let Some(line) = line::read(&bytes[start..]) {
-                let last = last_of(&line, &bytes[start..]);
                 bytes.push(b'\n');
-                break Some((line, last));
+                break Some(line);
             }
             bytes.truncate(start);
         };
@@ -190,9 +209,11 @@ impl Writer {
         if cut > 0 {
             file.set_len(bytes.len() as u64).and_then(|()| file.sync_all()).map_err(failed)?;
         }
-        let end = good.map(|(line, last)| {
+        let end = good.map(|line| {
             let first = bytes.split(|b| *b == b'\n').next().and_then(line::read);
             let began = first.map_or(line.t, |first| first.t);
+            let last = line.last();
+            damage.extend(head.and_then(|head| damage_at(head, &bytes)));
             let end = End { file, path: path.into(), bytes: bytes.len() as u64, began, last };
             (end, line)
         });
@@ -211,13 +232,22 @@ impl Writer {
         if full {
             self.confirm(true)?; // the file before is never touched again
         }
-        let mut last = self.end.as_ref().map_or(Head { n: 0, hash: Digest::ZERO }, |end| end.last);
+        let mut last = self.end.as_ref().map_or(NOTHING, |end| end.last);
         let first = last.n + 1;
+        if last.n.saturating_add(entries.len() as u64) > HIGHEST {
+            return Err(LedgerError::Damaged(format!(
+                "the record cannot go on behind number {}; move {} away to begin another",
+                last.n,
+                self.folder.path().display()
+            )));
+        }
         let mut text = String::new();
         for (t, entry) in entries {
             let line = line::write(last.n + 1, *t, last.hash, entry)
                 .map_err(|e| LedgerError::Damaged(format!("an entry cannot be written ({e})")))?;
-            last = Head { n: last.n + 1, hash: Digest::of(line.as_bytes()) };
+            last = line::read(line.as_bytes())
+                .ok_or_else(|| LedgerError::Damaged("an entry is too long for a line".into()))?
+                .last();
             text.push_str(&line);
             text.push('\n');
         }
@@ -267,13 +297,13 @@ impl Writer {
         for (_, path) in files {
             let bytes = fs::read(&path).map_err(|e| self.folder.failed(&path, e))?;
             let last = bytes.strip_suffix(b"\n").and_then(|b| b.rsplit(|b| *b == b'\n').next());
-            let Some((t, last)) = last.and_then(|b| line::read(b).map(|line| (line.t, last_of(&line, b))))
-            else {
+            let Some(line) = last.and_then(line::read) else {
                 break; // damaged: `verify` tells, and it stays as evidence
             };
-            if now.duration_since(t) < keep {
+            if now.duration_since(line.t) < keep {
                 break;
             }
+            let last = line.last();
             self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
             self.confirm(true)?;
             fs::remove_file(&path).map_err(|e| self.folder.failed(&path, e))?;
@@ -282,12 +312,15 @@ impl Writer {
     }
 }
 
-/// The end of the chain that a line stands for: a gap stands for the last line that was erased.
-pub(super) fn last_of(line: &Line, bytes: &[u8]) -> Head {
-    match line.entry {
-        Some(Entry::Gap { to, hash }) => Head { n: to, hash },
-        _ => Head { n: line.n, hash: Digest::of(bytes) },
-    }
+/// Whether the line that the head names is in this file, and not as it was confirmed.
+fn damage_at(head: Head, bytes: &[u8]) -> Option<Damage> {
+    let lines = bytes.split(|b| *b == b'\n').filter_map(line::read);
+    let mut links = lines.flat_map(|line| {
+        let mut links = line.links();
+        links.push(Head { n: line.n - 1, hash: line.prev });
+        links
+    });
+    links.any(|link| link.n == head.n && link.hash != head.hash).then_some(Damage::Changed)
 }
 
 fn last_before(first: u64, end: &Option<End>) -> Head {
