@@ -173,6 +173,12 @@ impl Writer {
         self.folder.mark()?;
         if cut_bytes > 0 || missing_lines > 0 || !damage.is_empty() {
             self.clean = false;
+            if missing_lines > 0 || !damage.is_empty() {
+                tracing::warn!(
+                    "the record in {} was not as it had been left; `undertone ledger verify` says how",
+                    self.folder.path().display()
+                );
+            }
             let repaired = Entry::Repaired { cut_bytes, missing_lines, damage };
             self.write(&[(Timestamp::now(), repaired)])?;
             self.confirm(true)?;
