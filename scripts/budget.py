@@ -27,7 +27,7 @@ import urllib.request
 from pathlib import Path
 
 RATE = 48_000
-BLOCK = RATE // 50  # 20 ms, as the daemon reads
+BLOCK = RATE // 10  # 100 ms, as the daemon reads
 STAGE = 'stage_seconds_total{stage="%s"}'
 
 
@@ -63,7 +63,7 @@ class Card:
             at = at if at + BLOCK <= len(self.samples) else 0
             os.write(self.writer, self.samples[at : at + BLOCK].tobytes())
             at += BLOCK
-            due = max(due + 0.02, time.monotonic() - 0.2)
+            due = max(due + BLOCK / RATE, time.monotonic() - 0.4)
             time.sleep(max(0.0, due - time.monotonic()))
 
 
@@ -107,11 +107,16 @@ def parts(pid: int) -> dict[str, float]:
 
 
 def threads(pid: int) -> dict[str, float]:
-    """Seconds on a processor, by name of thread."""
+    """Seconds on a processor, and how often it woke, by name of thread."""
     taken = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         name = (task / "comm").read_text().strip()
-        taken[name] = taken.get(name, 0.0) + int((task / "schedstat").read_text().split()[0]) / 1e9
+        slept = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text(), re.M)
+        for key, more in (
+            (f"thread {name}", int((task / "schedstat").read_text().split()[0]) / 1e9),
+            (f"wakes {name}", int(slept.group(1))),
+        ):
+            taken[key] = taken.get(key, 0.0) + more
     return taken
 
 
@@ -120,7 +125,7 @@ def listen(port: int, pid: int, seconds: float) -> dict[str, float]:
     before, were, begun = figures(port), threads(pid), time.monotonic()
     time.sleep(seconds)
     after, are = figures(port), threads(pid)
-    growth = {f"thread {name}": are[name] - were.get(name, 0.0) for name in are}
+    growth = {key: are[key] - were.get(key, 0.0) for key in are}
     growth |= {k: after[k] - before.get(k, 0.0) for k in after if k.endswith("_total") or "_total{" in k}
     assert growth["heard_seconds_total"] > 0.8 * (time.monotonic() - begun), "it did not hear all of it"
     return growth
@@ -132,7 +137,9 @@ def table(what: str, grown: dict[str, float]) -> str:
     judged, quiet = (grown.get(f'windows_total{{how="{how}"}}', 0.0) for how in ("judged", "quiet"))
     stage = lambda name: f"{name} {per(STAGE % name):.2f}"
     stages = ", ".join(map(stage, ("resample", "features", "model")))
-    by_thread = ", ".join(f"{k.removeprefix('thread ')} {per(k):.2f}" for k in sorted(grown) if k.startswith("thread "))
+    wakes = lambda name: grown[f"wakes {name}"] / heard
+    names = sorted(k.removeprefix("thread ") for k in grown if k.startswith("thread "))
+    by_thread = ", ".join(f"{name} {per(f'thread {name}'):.2f} ({wakes(name):.0f} wakes)" for name in names)
     return (
         f"{what:<34} {per('cpu_seconds_total'):.2f} ms for each second of sound "
         f"({judged / (judged + quiet or 1):.0%} of {judged + quiet:.0f} windows judged)\n"

@@ -117,11 +117,11 @@ fn event(message: &Message, kind: &str) -> Option<Value> {
     (message.topic.ends_with("/event") && json["type"] == kind).then_some(json)
 }
 
-/// A card that plays the first two voices of the room.
-fn speaking_card() -> Card {
+/// A card that plays the first two voices of the room to whoever reads so many milliseconds at a time.
+fn speaking_card(milliseconds: u32) -> Card {
     let card = Card::new(fifo::CONVERTED);
     let samples = room::at_rate(&room::two_voices(), 48_000);
-    card.play(48_000, 21.0, move |k| {
+    card.play_every(milliseconds, 48_000, 21.0, move |k| {
         let value = (samples.get(k as usize).copied().unwrap_or(0.0).clamp(-1.0, 1.0) * 32767.0) as i16;
         [value.to_le_bytes(), value.to_le_bytes()].concat()
     });
@@ -137,7 +137,7 @@ async fn subscribe(broker: &Mosquitto) -> Subscriber {
 async fn words_and_keys_are_in_nothing_that_the_daemon_wrote() {
     let broker = Mosquitto::start();
     let mut subscriber = subscribe(&broker).await;
-    let card = speaking_card();
+    let card = speaking_card(100);
     // The first segment is answered with words, the second refused with a complaint that repeats them.
     let log = Log::<Post>::default();
     let seen = log.clone();
@@ -197,7 +197,7 @@ async fn words_and_keys_are_in_nothing_that_the_daemon_wrote() {
 async fn servers_that_stall_and_flood_do_not_keep_it_from_listening() {
     let broker = Mosquitto::start();
     let mut subscriber = subscribe(&broker).await;
-    let card = speaking_card();
+    let card = speaking_card(20); // it streams
     let serve = |mut stream: TcpStream| async move {
         // Never reads, and sends without end.
         let block = b"{\"type\":\"pong\"}\n".repeat(4096);

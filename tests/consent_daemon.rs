@@ -143,10 +143,11 @@ async fn what_was_heard_is_overwritten_wherever_it_was() {
     daemon.consent(&["revoke", "listening"]);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
     daemon.until("told", PATIENCE, |d| d.log().contains("overwritten"));
-    // Not one moment of what the cascade heard; of the sound card's own buffers at most what they hold.
+    // Not one moment of what the cascade heard; of the sound card's own buffers at most what they hold
+    // (cpal one period of 100 ms, ALSA's file plugin two for reading and two for writing).
     let (heard, captured) = (remembered(pid, &converted), remembered(pid, &raw));
     assert!(heard < 16_000 / 1000, "{heard} samples of 16 kHz are left");
-    assert!(captured < 48_000 / 5, "{captured} samples of the sound card are left");
+    assert!(captured < 48_000 * 6 / 10, "{captured} samples of the sound card are left");
 }
 
 #[tokio::test]

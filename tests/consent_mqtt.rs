@@ -138,7 +138,7 @@ async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
     let whole = ((room::VOICES[0].1 - room::VOICES[0].0) * 32_000.0) as u64;
     let (broker, card) = (Mosquitto::start(), Card::new(CONVERTED));
     let samples = room::at_rate(&room::two_voices()[FROM..], 48_000);
-    card.play(48_000, 20.0, move |k| {
+    card.play_every(20, 48_000, 20.0, move |k| {
         let value = (samples.get(k as usize).copied().unwrap_or(0.0).clamp(-1.0, 1.0) * 32767.0) as i16;
         [value.to_le_bytes(), value.to_le_bytes()].concat()
     });

@@ -71,7 +71,7 @@ fn native(name: &str, rate: u32, channels: u16) {
         return hears_the_sine(microphone);
     }
     let card = Card::new(BARE);
-    card.play(rate, 20.0, move |k| {
+    card.play_every(20, rate, 20.0, move |k| {
         let share = |channel: u16| f64::from(2 * channel + 1) / f64::from(channels) * 0.5;
         (0..channels).flat_map(|channel| ((share(channel) * sine(k, rate)) as f32).to_le_bytes()).collect()
     });
@@ -106,7 +106,7 @@ fn stereo_of_16_bits_arrives_through_alsa() {
         return hears_the_sine(microphone);
     }
     let card = Card::new(CONVERTED);
-    card.play(48_000, 20.0, |k| [s16(0.8 * sine(k, 48_000)), s16(0.2 * sine(k, 48_000))].concat());
+    card.play_every(20, 48_000, 20.0, |k| [s16(0.8 * sine(k, 48_000)), s16(0.2 * sine(k, 48_000))].concat());
     card.run("stereo_of_16_bits_arrives_through_alsa", LIMIT);
 }
 
@@ -166,7 +166,7 @@ fn a_stall_is_told_and_nothing_hangs() {
         return;
     }
     let card = Card::new(BARE);
-    card.play(48_000, 1.5, |k| (sine(k, 48_000) as f32).to_le_bytes().to_vec());
+    card.play_every(20, 48_000, 1.5, |k| (sine(k, 48_000) as f32).to_le_bytes().to_vec());
     card.run("a_stall_is_told_and_nothing_hangs", LIMIT);
 }
 
@@ -204,7 +204,7 @@ fn no_microphone_is_one_sentence() {
 #[test]
 fn a_wrong_name_is_one_sentence() {
     let card = Card::new(BARE);
-    card.play(48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
+    card.play_every(20, 48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
     let file = card.configuration().with_file_name("undertone.toml");
     std::fs::write(&file, "[audio]\ndevice = \"hw:CARD=Nowhere\"\n").unwrap();
     let output = card.wait(devices(&["--config", file.to_str().unwrap()]), LIMIT);
@@ -219,7 +219,7 @@ fn a_wrong_name_is_one_sentence() {
 #[test]
 fn devices_shows_the_level() {
     let card = Card::new(BARE);
-    card.play(48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
+    card.play_every(20, 48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
     let output = card.wait(devices(&["--seconds", "1.2"]), LIMIT);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
@@ -242,7 +242,7 @@ fn a_pattern_finds_a_card_by_its_description() {
     };
     let card =
         Card::new(&format!("{}{}{BARE}", named("desk", "Built-in Audio"), named("shelf", "Kitchen USB Mic")));
-    card.play(48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
+    card.play_every(20, 48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
     let file = card.configuration().with_file_name("undertone.toml");
     let listed = |device: &str, seconds: &str| {
         std::fs::write(&file, format!("[audio]\ndevice = \"{device}\"\n")).unwrap();

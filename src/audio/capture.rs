@@ -1,7 +1,7 @@
 //! The cpal side of the microphone: which device, which format, and the callback.
 //!
 //! In: a device's name. Out: a running stream whose callback averages the channels into the ring,
-//! whatever the sample format.
+//! whatever the sample format, and wakes the thread that reads it.
 
 use super::resample::RATES;
 use super::ring::{Consumer, Producer, ring};
@@ -14,6 +14,7 @@ use cpal::{
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 use zeroize::Zeroize as _;
 
@@ -24,9 +25,16 @@ const BLOCK: usize = 256;
 /// must be closed within a second of its withdrawal, also by a listener that was late.
 const AT_ONCE: f64 = 0.25;
 
+/// For a listener that must not be late: 50 wake-ups a second.
+pub const PROMPT: Duration = Duration::from_millis(20);
+
+/// For one that has time: to wake costs more than what there is to do with 20 ms of sound. As much stays behind in
+/// the sound system's own buffers, which are not ours to overwrite.
+pub const CALM: Duration = Duration::from_millis(100);
+
 const UNREADABLE: &str = "it offers no format that undertone can read";
 
-/// How a device is opened; 20 ms at a time if it can.
+/// How a device is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
     /// Frames per second.
@@ -35,6 +43,7 @@ pub struct Format {
     pub channels: u16,
     /// Samples on the wire.
     pub sample: SampleFormat,
+    /// Frames that it hands over at a time, if it can.
     period: FrameCount,
 }
 
@@ -140,27 +149,34 @@ pub fn offer(device: &Device) -> Result<Offer, String> {
     channels.sort_unstable();
     channels.dedup();
     samples.dedup();
-    Ok(Offer { rates, channels, samples, chosen: choose(&ranges).ok_or(UNREADABLE)? })
+    Ok(Offer { rates, channels, samples, chosen: choose(&ranges, PROMPT).ok_or(UNREADABLE)? })
 }
 
-/// Opens a device and starts it, as `wish` (frames per second, channels) says or as is best. The
-/// stream ends when it is dropped, which may hang.
-pub fn open(
-    device: &Device,
-    ring_seconds: f64,
-    wish: Option<(u32, u16)>,
-) -> Result<(Capture, cpal::Stream), String> {
+/// How a stream is wished for.
+pub struct Wish {
+    /// Seconds of sound that wait in the ring at most.
+    pub ring_seconds: f64,
+    /// Sound that the device gathers before it hands it over, if it can.
+    pub period: Duration,
+    /// Frames per second and channels; else what is best.
+    pub exactly: Option<(u32, u16)>,
+    /// Woken whenever there is something to read.
+    pub reader: Thread,
+}
+
+/// Opens a device and starts it. The stream ends when it is dropped, which may hang.
+pub fn open(device: &Device, wish: &Wish) -> Result<(Capture, cpal::Stream), String> {
     let mut ranges: Vec<_> = device.supported_input_configs().map_err(|e| reason(&e))?.collect();
-    if let Some((rate, channels)) = wish {
+    if let Some((rate, channels)) = wish.exactly {
         ranges.retain(|range| range.channels() == channels && range.contains_rate(rate));
         ranges = ranges.iter().map(|range| at(range, rate)).collect();
     }
-    let format = choose(&ranges).ok_or(UNREADABLE)?;
+    let format = choose(&ranges, wish.period).ok_or(UNREADABLE)?;
     // Without a fixed size some ALSA plugins call back for each single frame.
-    let fixed = start(device, format, BufferSize::Fixed(format.period), ring_seconds);
+    let fixed = start(device, format, BufferSize::Fixed(format.period), wish);
     let (capture, stream) = match fixed {
         Err(e) if e.kind() == ErrorKind::UnsupportedConfig => {
-            start(device, format, BufferSize::Default, ring_seconds)
+            start(device, format, BufferSize::Default, wish)
         }
         other => other,
     }
@@ -178,13 +194,13 @@ fn start(
     device: &Device,
     format: Format,
     buffer_size: BufferSize,
-    ring_seconds: f64,
+    wish: &Wish,
 ) -> Result<(Capture, cpal::Stream), Error> {
     let samples = |seconds: f64| (f64::from(format.rate) * seconds) as usize;
-    let (producer, samples) = ring(samples(ring_seconds), samples(AT_ONCE));
+    let (producer, samples) = ring(samples(wish.ring_seconds), samples(AT_ONCE));
     let faults = Arc::new(Faults::default());
     let config = StreamConfig { channels: format.channels, sample_rate: format.rate, buffer_size };
-    let data = on_data(format, producer, faults.clone());
+    let data = on_data(format, producer, faults.clone(), wish.reader.clone());
     let stream =
         device.build_input_stream_raw(config, format.sample, data, on_error(faults.clone()), None)?;
     stream.play()?;
@@ -196,6 +212,7 @@ fn on_data(
     format: Format,
     mut producer: Producer,
     faults: Arc<Faults>,
+    reader: Thread,
 ) -> impl FnMut(&Data, &InputCallbackInfo) + Send + 'static {
     let channels = usize::from(format.channels);
     let mut end: Option<StreamInstant> = None;
@@ -210,6 +227,7 @@ fn on_data(
         let length = (data.len() / channels) as f64 / f64::from(format.rate);
         end = begin.checked_add(Duration::from_secs_f64(length));
         average(data, channels, |mono| producer.write(mono));
+        reader.unpark(); // an atomic; a system call only if the reader sleeps
     }
 }
 
@@ -289,7 +307,7 @@ fn rank(format: SampleFormat) -> Option<usize> {
 }
 
 /// The best of what a device offers: 16 or 48 kHz, then few channels, then fine samples.
-pub fn choose(ranges: &[SupportedStreamConfigRange]) -> Option<Format> {
+pub fn choose(ranges: &[SupportedStreamConfigRange], period: Duration) -> Option<Format> {
     let usable = ranges.iter().filter_map(|range| {
         let (low, high) = (range.min_sample_rate(), range.max_sample_rate());
         let (low, high) = (low.max(*RATES.start()), high.min(*RATES.end()));
@@ -306,7 +324,7 @@ pub fn choose(ranges: &[SupportedStreamConfigRange]) -> Option<Format> {
         };
         let sample = range.sample_format();
         let key = (preference, rate.abs_diff(48_000), range.channels(), rank(sample)?);
-        let wanted = rate / 50;
+        let wanted = (f64::from(rate) * period.as_secs_f64()) as FrameCount;
         let period = match *range.buffer_size() {
             SupportedBufferSize::Range { min, max } => wanted.clamp(min.min(max), max),
             SupportedBufferSize::Unknown => wanted,
@@ -338,7 +356,7 @@ mod tests {
     }
 
     fn chosen(ranges: &[SupportedStreamConfigRange]) -> Option<String> {
-        choose(ranges).map(|format| format.to_string())
+        choose(ranges, PROMPT).map(|format| format.to_string())
     }
 
     #[test]
@@ -355,7 +373,7 @@ mod tests {
         assert_eq!(chosen(&odd).unwrap(), "96000 Hz, 8 channels, i32");
         assert_eq!(chosen(&[range(1, 8_000, 11_025, I16)]).unwrap(), "11025 Hz, 1 channel, i16");
         assert_eq!(chosen(&[range(2, 2_822_400, 2_822_400, DsdU8), range(1, 1_000, 2_000, I16)]), None);
-        assert_eq!(choose(&card).unwrap().period, 800, "no more than the device can");
+        assert_eq!(choose(&card, CALM).unwrap().period, 800, "no more than the device can");
     }
 
     fn mono<T: Copy>(samples: &[T], channels: usize, level: impl Fn(T) -> f32) -> Vec<f32> {

@@ -1,10 +1,10 @@
 //! The microphone. Out: mono samples at the device's rate, and gaps where samples were lost.
 //!
 //! The sound system's thread writes into the [`ring`](super::ring); [`Microphone::read`] takes from
-//! it. A device can die without a word: it is judged by the samples that come, not by its errors.
+//! it, and sleeps until the callback wakes it. A device can die without a word: it is judged by the samples that come, not by its errors.
 
-use super::capture::{self, Capture};
-pub use super::capture::{Format, Offer};
+use super::capture::{self, Capture, Wish};
+pub use super::capture::{CALM, Format, Offer, PROMPT};
 use super::held::{Held, HoldError, hold};
 use super::ring::Run;
 use super::{AudioError, AudioSource, Read};
@@ -18,10 +18,8 @@ const OPEN: Duration = Duration::from_secs(5);
 /// How long a device may take to tell its formats, when all are listed.
 const LIST: Duration = Duration::from_secs(3);
 
-/// How often the ring is looked at while it is empty; devices deliver every 20 ms.
-const POLL: Duration = Duration::from_millis(20);
-
-/// An open microphone.
+/// An open microphone. The thread that opened it is the one to read it: new sound wakes that thread, another
+/// sleeps for its whole timeout.
 ///
 /// # The contract for opening again
 /// [`open`](Self::open) takes 5 s at most and [`read`](AudioSource::read) little more than its
@@ -41,12 +39,20 @@ pub struct Microphone {
 
 impl Microphone {
     /// Opens `settings.device` and starts to record: at 16 or 48 kHz if it can, with the fewest
-    /// channels it has; all are averaged.
+    /// channels it has; all are averaged. Sound comes every 20 ms ([`PROMPT`]).
     ///
     /// # Errors
     /// [`AudioError::Device`] if the device is absent, busy, not allowed, or does not answer.
     pub fn open(settings: &config::Audio) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, None)
+        Microphone::start(settings, PROMPT, None)
+    }
+
+    /// The same for sound that comes once in a `period`, where the device can.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_every(period: Duration, settings: &config::Audio) -> Result<Microphone, AudioError> {
+        Microphone::start(settings, period, None)
     }
 
     /// The same at a given rate with a given number of channels.
@@ -54,16 +60,21 @@ impl Microphone {
     /// # Errors
     /// As [`open`](Self::open), also if the device does not offer that.
     pub fn open_as(settings: &config::Audio, rate: u32, channels: u16) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, Some((rate, channels)))
+        Microphone::start(settings, PROMPT, Some((rate, channels)))
     }
 
-    fn start(settings: &config::Audio, wish: Option<(u32, u16)>) -> Result<Microphone, AudioError> {
+    fn start(
+        settings: &config::Audio,
+        period: Duration,
+        exactly: Option<(u32, u16)>,
+    ) -> Result<Microphone, AudioError> {
         let (device, ring_seconds) = (settings.device.clone(), settings.ring_seconds);
+        let wish = Wish { ring_seconds, period, exactly, reader: std::thread::current() };
         let open = move || {
             quiet();
             let host = capture::host()?;
             let wanted = Wanted::parse(&device)?;
-            capture::open(&capture::find(&host, &wanted)?, ring_seconds, wish)
+            capture::open(&capture::find(&host, &wanted)?, &wish)
         };
         let (capture, stream) = hold(OPEN, open).map_err(|e: HoldError<String>| AudioError::Device {
             device: settings.device.clone(),
@@ -132,7 +143,7 @@ impl AudioSource for Microphone {
             if left.is_zero() {
                 return Ok(Read::Idle);
             }
-            std::thread::sleep(left.min(POLL));
+            std::thread::park_timeout(left); // may end for no reason
         }
     }
 }

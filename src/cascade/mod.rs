@@ -142,6 +142,11 @@ impl Cascade {
         self.current.is_some()
     }
 
+    /// Whether the audio of an open segment is asked for while it grows.
+    pub fn streams(&self) -> bool {
+        self.streams
+    }
+
     /// The model in use.
     pub fn model(&self) -> &Model {
         &self.model

@@ -66,7 +66,10 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             tracing::warn!("{problem}");
         }
         let controls = Controls { settings, reloads };
-        Ok::<_, Failure>(service::run(&running, Source::Microphone, controls, shutdown).await?)
+        // As a task: whatever wakes the future that is blocked on goes through the kernel, and costs a second
+        // turn of the loop.
+        let service = async move { service::run(&running, Source::Microphone, controls, shutdown).await };
+        Ok::<_, Failure>(tokio::spawn(service).await.map_err(std::io::Error::from)??)
     })?;
     if ended.restart { Err(start_anew()) } else { Ok(()) }
 }

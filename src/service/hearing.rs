@@ -8,7 +8,7 @@ use super::heard::{Heard, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
 use super::renewal::Renewal;
-use crate::audio::microphone::Microphone;
+use crate::audio::microphone::{CALM, Microphone, PROMPT};
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
 use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
@@ -121,7 +121,10 @@ impl Hearing {
                 continue;
             }
             self.pulse.beat(); // a microphone that is away is no listener that hangs
-            let outcome = Microphone::open(&self.settings).and_then(|mut microphone| {
+            // Who waits for words, waits for the first sound of them.
+            let period = if self.cascade.streams() { PROMPT } else { CALM };
+            let period = period.min(Duration::from_secs_f64(self.settings.stall_seconds / 5.0));
+            let outcome = Microphone::open_every(period, &self.settings).and_then(|mut microphone| {
                 self.catch_up();
                 self.listen(&mut microphone)
             });
@@ -154,7 +157,7 @@ impl Hearing {
         self.progress(false);
         while !self.may_listen() && !self.stop.is_cancelled() {
             self.pulse.beat();
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

@@ -4,6 +4,7 @@
 //! segments that may be transcribed.
 
 mod clock;
+mod consent_file;
 mod heard;
 mod hearing;
 mod household;
@@ -43,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait between the listener and the runtime.
 const QUEUE: usize = 256;
+/// How often it is looked whether the clock changed what is allowed. What people say is seen sooner.
+const CLOCK: Duration = Duration::from_secs(1);
 /// How long the broker gets to take the last messages.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// How long the record gets for its last lines.
@@ -152,7 +155,8 @@ pub async fn run(
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
-    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut said = consent_file::watch(config, LOOK_EVERY);
+    let mut look = tokio::time::interval(CLOCK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -175,6 +179,7 @@ pub async fn run(
             }
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => service.look_at_consent(),
+            Some(()) = said.recv() => service.look_at_consent(),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
                 notifier.look(service.progress.listening, withheld);

@@ -63,18 +63,31 @@ impl Card {
         self.folder.path().join("asound.conf")
     }
 
-    /// Plays `frame(k)`, the bytes of frame k, for `seconds` at `rate` on a thread; then stalls.
-    ///
-    /// The plugin fills what it cannot read at once with silence. So this writes 20 ms at a time, as
-    /// undertone reads, and each only when the one before it was read, however busy the machine is.
+    /// Plays `frame(k)`, the bytes of frame k, for `seconds` at `rate` on a thread; then stalls. For whoever
+    /// reads 100 ms at a time, as the daemon does.
+    #[allow(dead_code)] // not every test has a daemon
     pub fn play(&self, rate: u32, seconds: f64, frame: impl Fn(u64) -> Vec<u8> + Send + 'static) {
+        self.play_every(100, rate, seconds, frame);
+    }
+
+    /// The same for whoever reads so many milliseconds at a time.
+    ///
+    /// The plugin fills what it cannot read at once with silence. So this writes as much at a time as is
+    /// read, and each block only when the one before it was read, however busy the machine is.
+    pub fn play_every(
+        &self,
+        milliseconds: u32,
+        rate: u32,
+        seconds: f64,
+        frame: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) {
         let path = self.fifo();
         std::thread::spawn(move || {
             // Blocks until somebody reads.
             let Ok(mut fifo) = File::options().write(true).open(&path) else { return };
             // Readers come and go while devices are listed; with this one the FIFO outlives them.
             let Ok(reader) = File::options().read(true).open(&path) else { return };
-            let (begin, block) = (Instant::now(), u64::from(rate / 50));
+            let (begin, block) = (Instant::now(), u64::from(rate * milliseconds / 1000));
             let mut k = 0;
             while (k as f64) < seconds * f64::from(rate) {
                 let bytes: Vec<u8> = (k..k + block).flat_map(&frame).collect();
