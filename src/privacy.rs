@@ -4,8 +4,9 @@
 //! fixed that the configuration can change: it says what this sensor does, not what one could do.
 
 use crate::audio::SAMPLE_RATE;
-use crate::config::Config;
-use crate::config::asr::{Asr, Kind};
+use crate::config::asr::{Asr, Kind, WyomingAddress};
+use crate::config::endpoint::{Endpoint, is_loopback};
+use crate::config::{Config, EMBEDDED};
 use crate::consent::Standing;
 use crate::events::Consent;
 use crate::features::{FRAMES, HOP};
@@ -13,6 +14,8 @@ use crate::state;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
 
+/// Where nobody else can read along.
+const NEAR: &str = "It does not leave this machine on the way there.";
 /// Width of the page.
 const WIDTH: usize = 96;
 
@@ -89,16 +92,15 @@ fn kept(page: &mut Page, config: &Config) {
 fn told(page: &mut Page, config: &Config) {
     page.title("What is sent, where, and who can see it");
     let mqtt = &config.mqtt;
+    let broker = Endpoint::parse(&mqtt.broker).ok();
     let place = match mqtt.broker.as_str() {
-        "embedded" => format!("a broker inside this program, at {}", mqtt.embedded_listen),
-        url => format!("the message broker {url}"),
+        EMBEDDED => format!("a broker inside this program, at {}", mqtt.embedded_listen),
+        _ => format!("the message broker {}", mqtt.place()),
     };
-    let way = match mqtt.broker.as_str() {
-        "embedded" if loopback(&mqtt.embedded_listen) => "It does not leave this machine on the way there.",
-        url if url.starts_with("mqtts://") => "On the way it is encrypted.",
-        url if url.strip_prefix("mqtt://").is_some_and(on_this_machine) => {
-            "It does not leave this machine on the way there."
-        }
+    let way = match &broker {
+        None if loopback(&mqtt.embedded_listen) => NEAR,
+        Some(broker) if broker.is_near() => NEAR,
+        Some(broker) if broker.tls => "On the way it is encrypted.",
         _ => "On the way it is NOT encrypted: whoever is in the same network can read along.",
     };
     page.item(format!(
@@ -189,39 +191,30 @@ fn law(page: &mut Page) {
 fn recogniser(config: &Config) -> Option<String> {
     let asr = &config.asr;
     Some(match asr.kind()? {
-        Kind::Command => {
-            format!("the program {} on this machine", asr.command.first().map_or("", String::as_str))
-        }
-        Kind::Wyoming => format!("the wyoming recogniser at {}", asr.wyoming.url),
-        Kind::Http => format!("the http recogniser at {}", asr.http.url),
+        Kind::Command => format!("the program {} on this machine", asr.place()),
+        Kind::Wyoming => format!("the wyoming recogniser at {}", asr.place()),
+        Kind::Http => format!("the http recogniser at {}", asr.place()),
     })
 }
 
 /// Who else can hear what the recogniser is sent.
 fn way_of(asr: &Asr) -> &'static str {
-    let url = match asr.kind() {
-        Some(Kind::Wyoming) => asr.wyoming.url.as_str(),
-        Some(Kind::Http) => asr.http.url.as_str(),
-        _ => "",
+    let (near, encrypted) = match asr.kind() {
+        Some(Kind::Wyoming) => match asr.wyoming.address() {
+            Some(WyomingAddress::Tcp(host, _)) => (is_loopback(&host), false),
+            Some(WyomingAddress::Unix(_)) => (true, false),
+            None => (false, false),
+        },
+        Some(Kind::Http) => {
+            asr.http.address().map_or((false, false), |address| (is_loopback(&address.host), address.tls))
+        }
+        Some(Kind::Command) | None => (true, false),
     };
-    let place =
-        |scheme| url.strip_prefix(scheme).map(|rest: &str| rest.split('/').next().unwrap_or_default());
-    let near = place("tcp://").or_else(|| place("http://")).is_some_and(on_this_machine);
-    if url.is_empty() || url.starts_with("unix:") || near {
-        "It does not leave this machine on the way there."
-    } else if url.starts_with("https://") {
-        "On the way it is encrypted."
-    } else {
-        "On the way it is NOT encrypted: whoever is in the same network can listen in."
+    match (near, encrypted) {
+        (true, _) => NEAR,
+        (false, true) => "On the way it is encrypted.",
+        (false, false) => "On the way it is NOT encrypted: whoever is in the same network can listen in.",
     }
-}
-
-/// Whether `host[:port]` is this machine.
-fn on_this_machine(place: &str) -> bool {
-    let host = place.split(':').next().unwrap_or_default();
-    loopback(place)
-        || loopback(&format!("{host}:1"))
-        || ["localhost", "[::1]"].iter().any(|own| place.starts_with(own))
 }
 
 fn loopback(listen: &str) -> bool {

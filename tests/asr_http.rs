@@ -99,9 +99,9 @@ async fn a_path_of_ones_own_and_no_key_and_no_hints() {
     let log = Log::<Post>::default();
     let seen = log.clone();
     let server = Server::tcp("http", move |stream| http(stream, seen.clone(), json("x"))).await;
-    hook(&config(&format!("{}/inference?a=b", server.url))).transcribe(&mut clip(0.1)).await.unwrap();
+    hook(&config(&format!("{}/inference/@a", server.url))).transcribe(&mut clip(0.1)).await.unwrap();
     let post = log.lock().unwrap().pop().unwrap();
-    assert_eq!(post.line, "POST /inference?a=b HTTP/1.1");
+    assert_eq!(post.line, "POST /inference/@a HTTP/1.1");
     assert_eq!(post.header("authorization"), None);
     let names: Vec<String> = post.parts().into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["model", "response_format", "file"]);

@@ -99,7 +99,7 @@ fn every_number_has_limits_and_the_error_names_key_and_value() {
 fn a_negative_count_names_its_line() {
     for key in ["[mqtt]\noutbox", "[asr]\nqueue"] {
         let e = parse(&format!("{key} = -1")).unwrap_err();
-        assert!(e.starts_with("undertone.toml: line 2, `") && e.contains("= -1`"), "{e}");
+        assert!(e.starts_with("undertone.toml: line 2, `") && e.contains("expected usize"), "{e}");
     }
 }
 
@@ -136,7 +136,7 @@ fn words_that_are_not_allowed_are_named_with_what_is() {
         ("asr", "language", "\"de de\"", "pt-BR"),
         ("asr", "vocabulary", "[\"a,b\"]", "without commas"),
         ("asr.wyoming", "url", "\"hub:10300\"", "tcp://host[:port]"),
-        ("asr.http", "url", "\"hub/v1\"", "http://host[:port]"),
+        ("asr.http", "url", "\"hub:80\"", "http://host[:port]"),
     ];
     for (table, key, value, allowed) in cases {
         let e = parse(&file(table, key, value)).unwrap_err();
@@ -150,7 +150,7 @@ fn a_wrong_type_names_line_and_key() {
     for (table, key, _) in keys() {
         let e = parse(&file(&table, &key, "{ a = 1979-05-27 }")).unwrap_err();
         let line = if table.is_empty() { 1 } else { 2 };
-        assert!(e.starts_with(&format!("undertone.toml: line {line}, `{key} = ")), "{e}");
+        assert!(e.starts_with(&format!("undertone.toml: line {line}, `{key}`: ")), "{e}");
         assert!(!e.contains('\n'), "{e}");
     }
     let e = parse("[consent]\nlistening = \"yes\"").unwrap_err();
@@ -200,7 +200,7 @@ fn recogniser_settings_that_do_not_fit_together_are_refused() {
         ("[asr.wake]\nlabels = [\"anger\"]", "asr.wake.when = \"speech\": "),
         ("[asr.wake]\nmin_confidence = 0.5", "asr.wake.when = \"speech\": "),
         ("[asr.wake]\nwhen = \"emotion\"\nlabels = [\"background\"]", "asr.wake.labels = [Background]: "),
-        ("[asr.http]\nurl = \"http://u:hunter2@hub\"", "asr.http.url = \"hub\": "),
+        ("[asr.http]\nurl = \"http://u:hunter2@hub\"", "asr.http.url = \"http://…@hub\": "),
     ];
     for (text, expected) in cases {
         let e = parse(&format!("[asr]\n{text}")).unwrap_err();

@@ -267,7 +267,7 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         ),
         (
             "hook = \"http\"\nhttp.url = \"https://hub.lan/v1\"",
-            "the http recogniser at https://hub.lan/v1. On the way it is encrypted",
+            "the http recogniser at https://hub.lan. On the way it is encrypted",
         ),
         ("hook = \"none\"\ncommand = [\"/opt/words\"]", "Sound: to nobody"),
     ] {

@@ -8,7 +8,7 @@
 //! (`setsid`) can stay, which is how a recogniser may start a server for itself.
 
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
-use crate::config::{self, asr::Mode};
+use crate::config::{self, address, asr::Mode};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -72,8 +72,9 @@ impl Command {
         for secret in WITHHELD_VARIABLES {
             child.env_remove(secret);
         }
-        let mut child =
-            child.spawn().map_err(|source| AsrError::Start { program: self.program.clone(), source })?;
+        let mut child = child
+            .spawn()
+            .map_err(|source| AsrError::Start { program: address::program(&self.program), source })?;
         let group = Group::of(&child);
         let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
         let answer = within(expiry, self.converse(&mut child, clip), || AsrError::TimedOut {
@@ -85,14 +86,14 @@ impl Command {
         // this reaches the group of this program or none.
         drop(group);
         if timeout(REAP_GRACE, child.wait()).await.is_err() {
-            tracing::warn!(program = self.program, "a killed recogniser is still there");
+            tracing::warn!(program = address::program(&self.program), "a killed recogniser is still there");
         }
         answer
     }
 
     /// As errors name it.
     fn named(&self) -> String {
-        format!("`{}`", self.program)
+        format!("`{}`", address::program(&self.program))
     }
 
     fn broken(&self, source: &std::io::Error) -> AsrError {
@@ -164,7 +165,7 @@ impl Command {
             return Ok(String::from_utf8_lossy(printed).trim().to_owned());
         }
         let complaint = Complaint::last_line(complained);
-        Err(AsrError::Exit { program: self.program.clone(), status, complaint })
+        Err(AsrError::Exit { program: address::program(&self.program), status, complaint })
     }
 
     /// The program's file, looked for as the system does when it starts one.
@@ -195,7 +196,7 @@ impl AsrHook for Command {
         let found = self.find().map(|path| path.display().to_string());
         Box::pin(async move {
             found.ok_or_else(|| AsrError::Start {
-                program: self.program.clone(),
+                program: address::program(&self.program),
                 source: ErrorKind::NotFound.into(),
             })
         })

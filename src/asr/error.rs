@@ -1,5 +1,6 @@
 //! Why a hand-over brought no words, in sentences that may be logged.
 
+use crate::config::address;
 use crate::events::AsrOutcome;
 use std::fmt;
 use std::path::PathBuf;
@@ -107,7 +108,7 @@ pub enum AsrError {
         limit: usize,
     },
     /// The key of an HTTP server cannot be read, or is none.
-    #[error("asr.http.key_file {path}: {reason}")]
+    #[error("asr.http.key_file = {}: {reason}", address::file(path))]
     Key {
         /// The file.
         path: PathBuf,
@@ -115,7 +116,7 @@ pub enum AsrError {
         reason: String,
     },
     /// TLS cannot be set up.
-    #[error("asr.http.ca_file {path}: {reason}")]
+    #[error("asr.http.ca_file = {}: {reason}", address::file(path))]
     Authority {
         /// The file.
         path: PathBuf,

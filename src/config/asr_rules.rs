@@ -1,8 +1,8 @@
 //! What `[asr]` may hold.
 
-use super::ConfigError;
 use super::asr::{Asr, Kind, Mode, When};
 use super::validation::within;
+use super::{ConfigError, address};
 use crate::events::Label;
 
 /// Most vocabulary hints, and characters in each.
@@ -86,25 +86,31 @@ fn addresses(asr: &Asr) -> Result<(), ConfigError> {
         || (kind == Some(Kind::Command) && asr.command.is_empty())
     {
         let allowed = "the first entry must name a program; leave the list empty for no recogniser";
-        return refuse("asr.command", &asr.command, allowed);
+        // What stands behind it may be a key.
+        let seen: Vec<&String> = asr.command.iter().take(1).collect();
+        return refuse("asr.command", seen, allowed);
     }
     let wyoming = &asr.wyoming;
     if wyoming.address().is_none() && (kind == Some(Kind::Wyoming) || !wyoming.url.is_empty()) {
-        return refuse(
-            "asr.wyoming.url",
-            &wyoming.url,
-            "allowed are \"tcp://host[:port]\" and \"unix:///path\"",
-        );
+        let allowed = match wyoming.url.contains(['@', '?', '#']) {
+            true => {
+                "allowed are \"tcp://host[:port]\" and \"unix:///path\"; the protocol has no user, password or key"
+            }
+            false => "allowed are \"tcp://host[:port]\" and \"unix:///path\"",
+        };
+        return refuse("asr.wyoming.url", address::shown(&wyoming.url), allowed);
     }
     let http = &asr.http;
     if http.address().is_none() && (kind == Some(Kind::Http) || !http.url.is_empty()) {
-        // A key that somebody wrote into the URL is not repeated.
-        let shown = http.url.rsplit('@').next().unwrap_or_default();
-        return refuse(
-            "asr.http.url",
-            shown,
-            "allowed are \"http://host[:port][/path]\" and \"https://…\", without a user or password",
-        );
+        let allowed = match http.url.contains(['@', '?', '#']) {
+            true => {
+                "a user, password or key does not belong into the address, which logs and the page for visitors show; \
+                 write the key into a file that asr.http.key_file names, or into the environment variable \
+                 UNDERTONE_ASR_KEY; what follows a ? is not allowed"
+            }
+            false => "allowed are \"http://host[:port][/path]\" and \"https://…\"",
+        };
+        return refuse("asr.http.url", address::shown(&http.url), allowed);
     }
     Ok(())
 }

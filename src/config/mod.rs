@@ -6,11 +6,14 @@
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+pub mod address;
 pub mod asr;
+mod asr_address;
 mod asr_rules;
 mod changes;
 mod consent;
 pub mod device;
+pub mod endpoint;
 mod ledger;
 mod validation;
 
@@ -22,6 +25,9 @@ pub use validation::ConfigError;
 
 /// Where the daemon looks when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/undertone/undertone.toml";
+
+/// Stands in `mqtt.broker` for the broker inside of this program.
+pub const EMBEDDED: &str = "embedded";
 
 /// The whole configuration; `config/undertone.toml` documents each key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,7 +218,7 @@ impl Default for Cascade {
 impl Default for Mqtt {
     fn default() -> Self {
         Mqtt {
-            broker: "embedded".into(),
+            broker: EMBEDDED.into(),
             embedded_listen: "127.0.0.1:1883".into(),
             user: String::new(),
             password_file: PathBuf::new(),
@@ -224,6 +230,16 @@ impl Default for Mqtt {
             outbox: 256,
             discovery: true,
             discovery_prefix: "homeassistant".into(),
+        }
+    }
+}
+
+impl Mqtt {
+    /// Where the broker is, as it may be shown; `embedded` for the one inside of this program.
+    pub fn place(&self) -> String {
+        match self.broker.as_str() {
+            EMBEDDED => EMBEDDED.into(),
+            url => endpoint::Endpoint::parse(url).map_or_else(|e| e.value, |endpoint| endpoint.to_string()),
         }
     }
 }

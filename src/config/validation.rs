@@ -1,7 +1,8 @@
 //! What a configuration may hold, and the sentences for what it may not.
 
-use super::Config;
 use super::device::Wanted;
+use super::endpoint::{Endpoint, EndpointError};
+use super::{Config, EMBEDDED, address};
 use std::path::{Path, PathBuf};
 
 /// Why a configuration is refused.
@@ -129,12 +130,10 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     within("ledger.max_file_days", days, 1.0, 3660.0, "allowed are 1 to 3660 days")?;
     within("ledger.keep_days", f64::from(l.keep_days), 1.0, 36600.0, "allowed are 1 to 36600 days")?;
     let broker = &config.mqtt.broker;
-    if broker != "embedded" && !broker.starts_with("mqtt://") && !broker.starts_with("mqtts://") {
-        return Err(ConfigError::Value {
-            key: "mqtt.broker",
-            value: format!("{broker:?}"),
-            allowed: "allowed are \"embedded\", \"mqtt://host[:port]\" and \"mqtts://host[:port]\"",
-        });
+    if broker != EMBEDDED
+        && let Err(EndpointError { value, reason }) = Endpoint::parse(broker)
+    {
+        return Err(ConfigError::Value { key: "mqtt.broker", value: format!("{value:?}"), allowed: reason });
     }
     let (cert, key) = (&config.mqtt.client_cert_file, &config.mqtt.client_key_file);
     if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
@@ -149,14 +148,14 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     if !cert.as_os_str().is_empty() && !broker.starts_with("mqtts://") {
         return Err(ConfigError::Value {
             key: "mqtt.client_cert_file",
-            value: format!("{cert:?}"),
+            value: address::file(cert),
             allowed: "a certificate is shown over TLS only; mqtt.broker must begin with mqtts://",
         });
     }
     if config.mqtt.embedded_listen.parse::<std::net::SocketAddr>().is_err() {
         return Err(ConfigError::Value {
             key: "mqtt.embedded_listen",
-            value: format!("{:?}", config.mqtt.embedded_listen),
+            value: format!("{:?}", address::shown(&config.mqtt.embedded_listen)),
             allowed: "allowed is an address with a port, such as \"127.0.0.1:1883\"",
         });
     }
@@ -165,24 +164,52 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     if !listen.is_empty() && !listen.parse().is_ok_and(loopback) {
         return Err(ConfigError::Value {
             key: "metrics.listen",
-            value: format!("{listen:?}"),
+            value: format!("{:?}", address::shown(listen)),
             allowed: "allowed is an address of this machine itself with a port, such as \"127.0.0.1:9469\", or \"\"",
         });
     }
     Ok(())
 }
 
-/// A TOML error in one line: the place, what is there, what is wrong.
+/// A TOML error in one line: the place, the key, what is wrong. What stands there is not repeated: it may be
+/// a password that somebody forgot to quote.
 pub(super) fn sentence(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().replace('\n', ", ");
-    match error.span() {
-        Some(span) => {
-            let line = text[..span.start.min(text.len())].matches('\n').count();
-            let content = text.lines().nth(line).unwrap_or_default().trim();
-            format!("line {}, `{content}`: {message}", line + 1)
-        }
-        None => message,
+    let message = without_values(&error.message().replace('\n', ", "));
+    let Some(span) = error.span() else { return message };
+    let line = text[..span.start.min(text.len())].matches('\n').count();
+    let content = text.lines().nth(line).unwrap_or_default().trim();
+    let key = content.split(['=', '#']).next().unwrap_or_default().trim();
+    let known = key.trim_matches(['[', ']']).split('.').all(|part| names().iter().any(|name| name == part));
+    match known {
+        true => format!("line {}, `{key}`: {message}", line + 1),
+        false => format!("line {}: {message}", line + 1),
     }
+}
+
+/// `invalid type: string "x", expected f64` without the value; words that are chosen from a list stay.
+fn without_values(message: &str) -> String {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if let Some((begin, rest)) = message.split_once(": ")
+        && begin.starts_with("invalid ")
+        && let Some((found, expected)) = rest.rsplit_once(", expected ")
+    {
+        let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+        return format!("{begin}: {kind}, expected {expected}");
+    }
+    match message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected ")) {
+        Some((found, expected)) if !found.chars().all(word) => {
+            format!("unknown variant, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Every part of the name of every table and key.
+fn names() -> Vec<String> {
+    let known = toml::Table::try_from(Config::default()).unwrap_or_default();
+    let mut names = Vec::new();
+    collect(&known, "", &mut names);
+    names.iter().flat_map(|name| name.split('.')).map(str::to_owned).collect()
 }
 
 /// Compares every key with the defaults, which hold them all.

@@ -1,16 +1,19 @@
 //! What every connection is made from: endpoint, login and TLS, read and verified once.
 
 use super::HomeError;
-use super::endpoint::Endpoint;
 use super::login::Login;
 use crate::config::Mqtt;
+use crate::config::endpoint::{Endpoint, EndpointError};
 use rumqttc::tokio_native_tls::native_tls::{Certificate, Identity, Protocol, TlsConnector};
 use rumqttc::{MqttOptions, TlsConfiguration, Transport};
 use std::path::Path;
 use std::time::Duration;
 
-/// Largest MQTT packet in either direction, in bytes. A state or an event has about 1 KB.
+/// Largest MQTT packet that is sent, in bytes. A state or an event has about 1 KB.
 pub const MAX_PACKET: usize = 256 * 1024;
+/// Largest MQTT packet that is taken, in bytes, and refused if it is none of use; a larger one ends the
+/// connection. No command is longer than 256 bytes, but anybody may leave a long message on its topic.
+pub const MAX_INCOMING: usize = 1024 * 1024;
 /// Two of these without an answer, and a silent broker counts as away.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -31,7 +34,9 @@ impl Access {
     /// # Errors
     /// [`HomeError`] names the key and the mend.
     pub fn from_config(mqtt: &Mqtt) -> Result<Access, HomeError> {
-        let endpoint = Endpoint::parse(&mqtt.broker)?;
+        let refuse =
+            |EndpointError { value, reason }| HomeError::Endpoint { value, reason: reason.to_owned() };
+        let endpoint = Endpoint::parse(&mqtt.broker).map_err(refuse)?;
         let login = Login::from_config(mqtt)?;
         let tls = if endpoint.tls { Some(connector(mqtt)?) } else { None };
         Ok(Access { endpoint, login, tls })
@@ -42,7 +47,7 @@ impl Access {
         let mut options = MqttOptions::new(client_id, &self.endpoint.host, self.endpoint.port);
         options.set_keep_alive(KEEP_ALIVE);
         options.set_clean_session(true);
-        options.set_max_packet_size(MAX_PACKET, MAX_PACKET);
+        options.set_max_packet_size(MAX_INCOMING, MAX_PACKET);
         if let Some(login) = &self.login {
             options.set_credentials(&login.user, login.password());
         }

@@ -1,7 +1,7 @@
 //! User and password. The password is read from a file or the environment and shown nowhere.
 
 use super::HomeError;
-use crate::config::Mqtt;
+use crate::config::{Mqtt, address};
 
 /// Holds the password when `mqtt.password_file` is empty.
 pub const PASSWORD_VARIABLE: &str = "UNDERTONE_MQTT_PASSWORD";
@@ -37,18 +37,19 @@ impl Login {
     pub fn from_config(mqtt: &Mqtt) -> Result<Option<Login>, HomeError> {
         let file = &mqtt.password_file;
         let from_file = !file.as_os_str().is_empty();
+        let shown = address::file(file);
         if mqtt.user.is_empty() {
             return match from_file {
                 false => Ok(None),
                 true => Err(HomeError::Login(format!(
-                    "mqtt.password_file = {file:?} has no user to go with; set mqtt.user, or leave both empty"
+                    "mqtt.password_file = {shown} has no user to go with; set mqtt.user, or leave both empty"
                 ))),
             };
         }
         let password = if from_file {
             let text = std::fs::read_to_string(file).map_err(|e| {
                 HomeError::Login(format!(
-                    "cannot read mqtt.password_file = {file:?}: {e}; \
+                    "cannot read mqtt.password_file = {shown}: {e}; \
                      it must exist and be readable by the user that undertone runs as"
                 ))
             })?;
@@ -56,7 +57,7 @@ impl Login {
                 Some(line) if !line.is_empty() => line.to_owned(),
                 _ => {
                     return Err(HomeError::Login(format!(
-                        "mqtt.password_file = {file:?}: the first line is empty; write the password there"
+                        "mqtt.password_file = {shown}: the first line is empty; write the password there"
                     )));
                 }
             }

@@ -2,12 +2,12 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | [`endpoint`] | `mqtt.broker` as a host, a port, and whether it is TLS |
 //! | [`login`] | user and password, from files and the environment, never in a log |
 //! | [`access`] | endpoint, login and TLS together: what every connection is made from |
 //! | [`topics`] | the names of the topics |
 //! | [`slots`] | retained messages, of which only the newest matters |
 //! | [`commands`] | what may be asked of the sensor, and what is refused |
+//! | [`queue`] | commands that wait |
 //! | [`discovery`] | how Home Assistant is told what there is |
 //! | [`outbox`] | events that no broker has acknowledged yet |
 //! | [`backoff`] | how long to wait before the next attempt |
@@ -16,6 +16,7 @@
 //! | `shared` | what the handle and the connection's task have in common |
 //! | `session` | one connection, from CONNECT to its end |
 //! | `incoming` | what arrives: commands, and Home Assistant's birth |
+//! | `subscriptions` | what the broker is asked for |
 //! | `refusals` | how often refused commands are told |
 //! | [`broker`] | a broker inside the process (feature `embedded-broker`) |
 //! | [`subscriber`] | a second MQTT client, which shows what others see |
@@ -33,25 +34,28 @@ pub mod broker_check;
 pub mod client;
 pub mod commands;
 pub mod discovery;
-pub mod endpoint;
 mod incoming;
 pub mod login;
 pub mod outbox;
+pub mod queue;
 pub mod reason;
 mod refusals;
 mod session;
 mod shared;
 pub mod slots;
 pub mod subscriber;
+mod subscriptions;
 pub mod topics;
 
 #[cfg(feature = "embedded-broker")]
 pub use broker::EmbeddedBroker;
 pub use client::{Client, Connection};
 pub use commands::Command;
+pub use queue::Commands;
 pub use slots::Slot;
 pub use subscriber::{Message, Subscriber};
 
+use crate::config::address;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -70,7 +74,7 @@ pub enum HomeError {
     #[error("{0}")]
     Login(String),
     /// The CA file is missing or holds no certificate.
-    #[error("mqtt.ca_file = {path:?}: {reason}")]
+    #[error("mqtt.ca_file = {}: {reason}", address::file(path))]
     CaFile {
         /// The file.
         path: PathBuf,
@@ -78,7 +82,7 @@ pub enum HomeError {
         reason: String,
     },
     /// The certificate that this sensor shows, or its key, cannot be used.
-    #[error("{key} = {path:?}: {reason}")]
+    #[error("{key} = {}: {reason}", address::file(path))]
     ClientCertificate {
         /// The key of the configuration.
         key: &'static str,

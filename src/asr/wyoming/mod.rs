@@ -51,9 +51,10 @@ impl Wyoming {
         if !config.vocabulary.is_empty() {
             request.insert("transcript_terms".into(), config.vocabulary.clone().into());
         }
+        let address = config.wyoming.address();
         Wyoming {
-            address: config.wyoming.address(),
-            peer: config.wyoming.url.clone(),
+            peer: address.as_ref().map(ToString::to_string).unwrap_or_default(),
+            address,
             connect_limit: Duration::from_secs_f64(config.connect_timeout_seconds),
             limit_seconds: config.timeout_seconds,
             request: Value::Object(request),

@@ -1,9 +1,22 @@
 //! `mqtt.broker` as a host, a port, and whether TLS is spoken there.
 
-use super::HomeError;
+use super::address::shown;
 
 const PLAIN_PORT: u16 = 1883;
 const TLS_PORT: u16 = 8883;
+const FORM: &str = "allowed are \"embedded\", \"mqtt://host[:port]\" and \"mqtts://host[:port]\"";
+const SECRET: &str = "user and password do not belong into the address, which logs and the page for visitors show; write \
+     the user into mqtt.user, and the password into a file that mqtt.password_file names, or into the environment \
+     variable UNDERTONE_MQTT_PASSWORD";
+
+/// Why an address is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointError {
+    /// What may be shown of it.
+    pub value: String,
+    /// What is wrong, and what would mend it.
+    pub reason: &'static str,
+}
 
 /// Where a broker listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,23 +33,16 @@ impl Endpoint {
     /// Reads `mqtt://host[:port]` or `mqtts://host[:port]`.
     ///
     /// # Errors
-    /// [`HomeError::Endpoint`], which never repeats a password that was written into the URL.
-    pub fn parse(url: &str) -> Result<Endpoint, HomeError> {
-        let refuse = |value: &str, reason: &str| {
-            Err(HomeError::Endpoint { value: value.to_owned(), reason: reason.to_owned() })
-        };
-        let form = "write \"mqtt://host[:port]\" or \"mqtts://host[:port]\"";
+    /// [`EndpointError`] repeats no password that was written into the URL.
+    pub fn parse(url: &str) -> Result<Endpoint, EndpointError> {
+        let refuse = |reason| Err(EndpointError { value: shown(url), reason });
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme @ ("mqtt" | "mqtts"), rest)) => (scheme, rest),
-            _ => return refuse(url.rsplit('@').next().unwrap_or_default(), form),
+            _ if url.contains('@') => return refuse(SECRET),
+            _ => return refuse(FORM),
         };
-        if let Some((_, behind)) = rest.rsplit_once('@') {
-            return refuse(
-                &format!("{scheme}://…@{behind}"),
-                "user and password do not belong into the URL, where logs would show them; \
-                 write the user into mqtt.user and the password into a file that mqtt.password_file \
-                 names (or into the environment variable UNDERTONE_MQTT_PASSWORD)",
-            );
+        if rest.contains(['@', '?', '#']) {
+            return refuse(SECRET);
         }
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let tls = scheme == "mqtts";
@@ -44,10 +50,10 @@ impl Endpoint {
             Some(inner) => match inner.split_once(']') {
                 Some((host, "")) if is_v6(host) => (host, None),
                 Some((host, tail)) if is_v6(host) && tail.starts_with(':') => (host, Some(&tail[1..])),
-                _ => return refuse(url, "an IPv6 address is written like \"mqtt://[fd00::1]:1883\""),
+                _ => return refuse("an IPv6 address is written like \"mqtt://[fd00::1]:1883\""),
             },
             None if authority.matches(':').count() > 1 => {
-                return refuse(url, "an IPv6 address needs brackets, like \"mqtt://[fd00::1]:1883\"");
+                return refuse("an IPv6 address needs brackets, like \"mqtt://[fd00::1]:1883\"");
             }
             None => match authority.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -55,19 +61,31 @@ impl Endpoint {
             },
         };
         if host.is_empty() {
-            return refuse(url, &format!("the host is missing; {form}"));
+            return refuse("the host is missing; write \"mqtt://host[:port]\" or \"mqtts://host[:port]\"");
         }
-        if host.contains(|c: char| c.is_whitespace() || "/?#".contains(c)) {
-            return refuse(url, &format!("nothing but a port may follow the host; {form}"));
+        let named = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if !host.contains(':') && !host.chars().all(named) {
+            return refuse("nothing but a port may follow the host, which is a name or an IP address");
         }
         let port = match port.map(str::parse::<u16>) {
             None if tls => TLS_PORT,
             None => PLAIN_PORT,
             Some(Ok(port)) if port != 0 => port,
-            Some(_) => return refuse(url, "the port must be a number from 1 to 65535"),
+            Some(_) => return refuse("the port must be a number from 1 to 65535"),
         };
         Ok(Endpoint { host: host.to_owned(), port, tls })
     }
+
+    /// Whether it is this machine itself, so that nothing leaves it on the way there.
+    pub fn is_near(&self) -> bool {
+        is_loopback(&self.host)
+    }
+}
+
+/// Whether this host, an IPv6 address without brackets, is this machine itself.
+pub fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_v6(host: &str) -> bool {
@@ -90,7 +108,10 @@ mod tests {
     use super::*;
 
     fn shown(url: &str) -> String {
-        Endpoint::parse(url).map(|e| e.to_string()).unwrap_or_else(|e| e.to_string())
+        match Endpoint::parse(url) {
+            Ok(endpoint) => endpoint.to_string(),
+            Err(e) => format!("{}: {}", e.value, e.reason),
+        }
     }
 
     #[test]
@@ -113,6 +134,7 @@ mod tests {
             ("mqtt://broker:99999", "1 to 65535"),
             ("mqtt://broker:", "1 to 65535"),
             ("mqtt://broker/path", "nothing but a port"),
+            ("mqtt://bro ker", "nothing but a port"),
             ("mqtt://::1", "needs brackets"),
             ("mqtt://[::1", "is written like"),
             ("mqtt://[broker]", "is written like"),
@@ -124,11 +146,33 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_repeated() {
-        for url in ["mqtt://ann:s3cret@broker", "mqtts://s3cret@broker:8883", "tcp://ann:s3cret@broker"] {
-            let sentence = shown(url);
-            assert!(!sentence.contains("s3cret") && !sentence.contains("ann"), "{sentence}");
+        for url in [
+            "mqtt://ann:s3cret@broker",
+            "mqtts://s3cret@broker:8883",
+            "tcp://ann:s3cret@broker",
+            "s3cret@broker",
+            "mqtt://ann:s3@cret@broker",
+            "mqtt://broker?password=s3cret",
+            "mqtt://broker/#s3cret",
+        ] {
+            let told = shown(url);
+            assert!(told.contains("mqtt.password_file") && !told.contains("s3"), "{told}");
+            assert!(!told.contains("ann"), "{told}");
         }
-        let sentence = shown("mqtt://ann:s3@cret@broker");
-        assert!(sentence.contains("mqtt.password_file") && !sentence.contains("s3"), "{sentence}");
+        assert!(!shown("mqtt://ann:s3cret").contains("s3"), "{}", shown("mqtt://ann:s3cret"));
+    }
+
+    #[test]
+    fn only_this_machine_is_near() {
+        for (url, near) in [
+            ("mqtt://localhost", true),
+            ("mqtt://127.0.0.2:7", true),
+            ("mqtt://[::1]", true),
+            ("mqtt://localhost.example.org", false),
+            ("mqtt://10.0.0.2", false),
+            ("mqtt://127.example.org", false),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().is_near(), near, "{url}");
+        }
     }
 }
