@@ -62,8 +62,11 @@ pub fn start(format: Option<Format>) {
             base.with(journal).try_init()
         }
         Some(Format::Json) => {
-            let json =
-                tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+            let json = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .log_internal_errors(false) // on a standard error that nobody reads, that would be a panic
+                .with_writer(std::io::stderr);
             base.with(json).try_init()
         }
         _ => base.with(text(std::io::stderr, std::io::stderr().is_terminal())).try_init(),
@@ -83,6 +86,7 @@ where
     );
     tracing_subscriber::fmt::layer()
         .with_ansi(colour)
+        .log_internal_errors(false)
         .with_writer(writer)
         .fmt_fields(message_only.delimited(""))
 }

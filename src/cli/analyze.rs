@@ -37,8 +37,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
     let mut outcome = Ok(());
     for path in &args.files {
         if let Err(failure) = analyze(path, args, &config) {
-            if args.files.len() > 1 {
-                eprintln!("undertone: {failure}");
+            if args.files.len() > 1 && !failure.nobody_reads() {
+                complain!("undertone: {failure}");
                 outcome = Err(Failure::Told { status: failure.status() });
             } else {
                 return Err(failure);
@@ -130,10 +130,10 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
 /// What a person should know of a recording that was analyzed all the same.
 fn advise(path: &Path, level: Level) {
     if level.sounding == 0 {
-        eprintln!("undertone: {} is digital silence; was the microphone muted?", path.display());
+        complain!("undertone: {} is digital silence; was the microphone muted?", path.display());
     } else if level.clipped * 200 > level.samples {
         let share = 100.0 * level.clipped as f64 / level.samples as f64;
-        eprintln!(
+        complain!(
             "undertone: {} is clipped ({share:.1} % at full scale); record it at a lower level",
             path.display()
         );

@@ -5,7 +5,7 @@ use crate::asr;
 use crate::audio::AudioSource;
 use crate::audio::microphone::Microphone;
 use crate::config::asr::Kind;
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, DEFAULT_PATH, EMBEDDED};
 use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;
 use crate::features::INPUT;
@@ -80,7 +80,8 @@ impl Report {
             };
             let colour = if std::io::stdout().is_terminal() { colour } else { "" };
             let off = if colour.is_empty() { "" } else { "\x1b[0m" };
-            println!("{colour}{mark}{off} {stage:<14} {text}");
+            // The exit status says it to those who do not read.
+            let _ = say!("{colour}{mark}{off} {stage:<14} {text}");
         }
         self.stages.push(Stage { stage: stage.into(), outcome, text });
     }
@@ -103,7 +104,7 @@ impl Report {
     /// Prints the JSON, if that was asked for; `status` is the exit status of a failure.
     fn end(self, status: u8) -> Result<(), Failure> {
         if self.json {
-            println!("{}", serde_json::to_string(&self).map_err(std::io::Error::from)?);
+            let _ = say!("{}", serde_json::to_string(&self).map_err(std::io::Error::from)?);
         }
         if self.ok { Ok(()) } else { Err(Failure::Told { status }) }
     }
@@ -145,11 +146,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         other => other?,
     }
     match config.asr.kind() {
-        Some(Kind::Wyoming) if args.offline => {
-            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.wyoming.url));
-        }
-        Some(Kind::Http) if args.offline => {
-            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.http.url));
+        Some(Kind::Wyoming | Kind::Http) if args.offline => {
+            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()));
         }
         _ => report.tell_unless(args.offline, "recogniser", recogniser(&config)),
     }
@@ -253,7 +251,7 @@ fn microphone(config: &Config, report: &mut Report) {
 
 /// The broker's stages: name, TCP, TLS, login, publish.
 fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(), Failure> {
-    if config.mqtt.broker == "embedded" {
+    if config.mqtt.broker == EMBEDDED {
         if offline {
             report.add("broker", Outcome::Skipped, "embedded, not started".into());
         } else {

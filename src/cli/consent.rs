@@ -132,7 +132,7 @@ impl Where {
         if let Err(e) = store.change(note) {
             let withdrawal = orders.iter().any(|order| !order.gives());
             if withdrawal && store.lose() {
-                eprintln!("undertone: {e}; the consent file was removed instead, so everything is withheld");
+                complain!("undertone: {e}; the consent file was removed instead, so everything is withheld");
                 return Err(Failure::Told { status: 1 });
             }
             return Err(e.into());
@@ -140,7 +140,7 @@ impl Where {
         let entries: Vec<_> = orders.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
         let mut writer = Writer::new(store.folder(), &config.ledger);
         if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
-            eprintln!("undertone: consent is changed, but that is not recorded: {e}");
+            complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
         show(&config, &store, false)
     }
@@ -151,17 +151,17 @@ fn show(config: &Config, store: &Store, json: bool) -> Result<(), Failure> {
     let zone = TimeZone::system();
     let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &zone);
     if json {
-        println!("{}", json!({ "standing": standing, "said": loaded.record, "problem": loaded.problem }));
-        return Ok(());
+        let shown = json!({ "standing": standing, "said": loaded.record, "problem": loaded.problem });
+        return Ok(say!("{shown}")?);
     }
     for scope in Scope::ALL {
-        println!("{scope:<14} {}", standing.of(scope).sentence(&zone));
+        say!("{scope:<14} {}", standing.of(scope).sentence(&zone))?;
     }
     if standing.transcription.consent == Consent::Granted && standing.listening.consent == Consent::Withheld {
-        println!("{:<14} nothing is transcribed while nothing may be heard", "");
+        say!("{:<14} nothing is transcribed while nothing may be heard", "")?;
     }
     if let Some(problem) = loaded.problem {
-        println!("{:<14} {problem}", "");
+        say!("{:<14} {problem}", "")?;
     }
     Ok(())
 }

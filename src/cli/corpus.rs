@@ -100,7 +100,7 @@ pub fn run(command: Corpus) -> Result<(), Failure> {
             let bar = progress(rows.len() as u64, "features");
             export::features(&rows, &args.out, |n| bar.inc(n))?;
             bar.finish_and_clear();
-            println!("{} rows of features in {}", rows.len(), args.out.display());
+            say!("{} rows of features in {}", rows.len(), args.out.display())?;
         }
     }
     Ok(())
@@ -187,7 +187,8 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
     let path = args.out.join("manifest.csv");
     manifest::write(&path, &rows)?;
     let (seconds, n) = (total_seconds(&rows), rows.len());
-    println!(
+    // The work is done, whether or not anybody reads that.
+    let _ = say!(
         "{n} clips ({alone} of background), {:.1} MB of WAV, listed in {}",
         seconds / 1e6,
         path.display()

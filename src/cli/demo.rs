@@ -54,13 +54,13 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         let mut subscriber =
             Subscriber::connect(&config.mqtt, &format!("{}/#", config.mqtt.prefix), Duration::from_secs(5)).await?;
         let source = FileSource::from_bytes("the recording of the demo", ROOM)?;
-        println!(
+        say!(
             "A room of {:.0} s at {} times real time, through an MQTT broker at {}.\nWhat a subscriber to {}/# receives:\n",
             source.seconds().unwrap_or(0.0),
             args.speed,
             config.mqtt.broker,
             config.mqtt.prefix
-        );
+        )?;
         let source = Source::Once(Box::new(Paced::new(source, args.speed)));
         let done = CancellationToken::new();
         let watching = {
@@ -73,7 +73,8 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
                             // A state that reads like the one before tells a person nothing.
                             let line = line(&message);
                             if line != before && SHOWN.iter().any(|end| message.topic.ends_with(end)) {
-                                println!("{line}");
+                                // Whoever stopped reading sees no more of it.
+                                let _ = say!("{line}");
                             }
                             if message.topic.ends_with("/state") {
                                 before = line;
@@ -115,14 +116,14 @@ fn summary(progress: &Progress, cpu: f64, wall: Duration) -> Result<(), Failure>
     let judged = effort.modules_total / crate::model::MODULES as u64;
     let all = judged + effort.windows_quiet;
     let each = ungated_seconds()?;
-    println!("\n{}", super::sentence(&summary));
-    println!(
+    say!("\n{}", super::sentence(&summary))?;
+    say!(
         "Without gates and without the noise floor: {all} windows and segments of {:.1} ms each, {:.2} s of CPU for \
          inference alone. This took {:.1} s.",
         1e3 * each,
         all as f64 * each,
         wall.as_secs_f64()
-    );
+    )?;
     Ok(())
 }
 

@@ -108,7 +108,7 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
                     ShowError::Output(e) => Failure::Output(e),
                 })?;
             if unreadable > 0 {
-                eprintln!(
+                complain!(
                     "undertone: {unreadable} lines cannot be read; `undertone ledger verify` says which"
                 );
                 return Err(Failure::Told { status: 1 });
@@ -122,11 +122,12 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
             match erase::erase(&state, &config.ledger, args.from, args.to)? {
-                0 => println!("nothing was recorded from {} to {}", args.from, args.to),
-                lines => println!(
+                0 => say!("nothing was recorded from {} to {}", args.from, args.to)?,
+                lines => say!(
                     "{lines} lines from {} to {} are erased; gaps that say so, and a line about it, stay in the record",
-                    args.from, args.to
-                ),
+                    args.from,
+                    args.to
+                )?,
             }
             Ok(())
         }
@@ -144,35 +145,45 @@ impl Where {
 fn prove(args: &Verify) -> Result<(), Failure> {
     let (_, state) = args.place.find()?;
     let report = verify::verify(&state, args.head)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report).unwrap_or_default());
-    } else {
-        for finding in &report.findings {
-            let file = finding.file.display();
-            match finding.line {
-                0 => println!("{file}: {}", finding.what),
-                line => println!("{file}, line {line}: {}", finding.what),
-            }
-        }
-        if report.holds == Some(false) {
-            println!(
-                "the hash that was noted is not in the chain: lines are missing, or the record was written anew"
-            );
-        }
-        report.notes.iter().for_each(|note| println!("note: {note}"));
-        let span = report.first.zip(report.last).map_or(String::new(), |(a, b)| format!(" from {a} to {b}"));
-        println!(
-            "{}: {} lines in {} files{span}{}",
-            if report.is_whole() { "whole" } else { "NOT AS IT WAS WRITTEN" },
-            report.lines,
-            report.files,
-            if report.erased > 0 { format!(", {} erased", report.erased) } else { String::new() },
-        );
-        if let Some((n, hash)) = report.head {
-            println!("note this elsewhere to prove later that nothing up to number {n} was touched: {hash}");
-        }
+    // The verdict is the exit status, whether or not anybody reads the sentences.
+    match told(&report, args.json) {
+        Err(e) if !super::broken_pipe(&e) => return Err(e.into()),
+        _ => {}
     }
     if report.is_whole() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+}
+
+fn told(report: &verify::Report, json: bool) -> std::io::Result<()> {
+    if json {
+        return say!("{}", serde_json::to_string(report)?);
+    }
+    for finding in &report.findings {
+        let file = finding.file.display();
+        match finding.line {
+            0 => say!("{file}: {}", finding.what)?,
+            line => say!("{file}, line {line}: {}", finding.what)?,
+        }
+    }
+    if report.holds == Some(false) {
+        say!(
+            "the hash that was noted is not in the chain: lines are missing, or the record was written anew"
+        )?;
+    }
+    report.notes.iter().try_for_each(|note| say!("note: {note}"))?;
+    let span = report.first.zip(report.last).map_or(String::new(), |(a, b)| format!(" from {a} to {b}"));
+    say!(
+        "{}: {} lines in {} files{span}{}",
+        if report.is_whole() { "whole" } else { "NOT AS IT WAS WRITTEN" },
+        report.lines,
+        report.files,
+        if report.erased > 0 { format!(", {} erased", report.erased) } else { String::new() },
+    )?;
+    match report.head {
+        Some((n, hash)) => {
+            say!("note this elsewhere to prove later that nothing up to number {n} was touched: {hash}")
+        }
+        None => Ok(()),
+    }
 }
 
 fn label(text: &str) -> Result<String, String> {

@@ -3,6 +3,22 @@
 //! Errors become one sentence on standard error here, and nowhere else. Exit status: 0 done, 1 the
 //! work failed, 2 the command line or the configuration is wrong.
 
+/// A line on standard output. An error, not a panic, if whoever reads has gone (`undertone … | head`).
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($words)*)
+    }};
+}
+
+/// A line on standard error, if anybody reads it.
+macro_rules! complain {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod analyze;
 mod check;
 mod consent;
@@ -17,7 +33,7 @@ mod run;
 mod timeline;
 mod version;
 
-use crate::config::Config;
+use crate::config::{Config, EMBEDDED};
 use crate::service::ServiceError;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
@@ -110,15 +126,32 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whoever reads has heard enough (`undertone … | head`): that is no failure.
+    fn nobody_reads(&self) -> bool {
+        matches!(self, Failure::Output(e) if broken_pipe(e))
+    }
+
     fn status(&self) -> u8 {
         match self {
             Failure::Config(_) | Failure::Usage(_) => 2,
             Failure::Home(e) | Failure::Service(ServiceError::Home(e)) if e.is_configuration() => 2,
-            Failure::Service(ServiceError::Asr(_)) => 2,
+            Failure::Service(ServiceError::Asr(_) | ServiceError::Occupied { .. }) => 2,
             Failure::Told { status } => *status,
             _ => 1,
         }
     }
+}
+
+/// Whether the reader of a pipe has gone; some writers wrap that once more.
+fn broken_pipe(e: &std::io::Error) -> bool {
+    let mut inner = e.get_ref().map(|e| e as &(dyn std::error::Error + 'static));
+    while let Some(error) = inner {
+        if error.downcast_ref::<std::io::Error>().is_some_and(broken_pipe) {
+            return true;
+        }
+        inner = error.source();
+    }
+    e.kind() == std::io::ErrorKind::BrokenPipe
 }
 
 /// Parses the command line and runs it.
@@ -142,11 +175,10 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has heard enough (`undertone … | head`).
-        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) if failure.nobody_reads() => ExitCode::SUCCESS,
         Err(failure) => {
             if !matches!(failure, Failure::Told { .. }) {
-                eprintln!("undertone: {failure}");
+                complain!("undertone: {failure}");
             }
             ExitCode::from(failure.status())
         }
@@ -191,7 +223,7 @@ type Broker = ();
 /// Starts the embedded broker if the configuration asks for it, and puts its URL in its place.
 #[cfg(feature = "embedded-broker")]
 fn with_broker(mut config: Config) -> Result<(Config, Broker), Failure> {
-    if config.mqtt.broker != "embedded" {
+    if config.mqtt.broker != EMBEDDED {
         return Ok((config, None));
     }
     let listen = config.mqtt.embedded_listen.parse().map_err(|_| {
@@ -208,7 +240,7 @@ fn with_broker(mut config: Config) -> Result<(Config, Broker), Failure> {
 
 #[cfg(not(feature = "embedded-broker"))]
 fn with_broker(config: Config) -> Result<(Config, Broker), Failure> {
-    if config.mqtt.broker == "embedded" {
+    if config.mqtt.broker == EMBEDDED {
         let reason = "this undertone was built without its own broker; set mqtt.broker to mqtt://host";
         return Err(Failure::Usage(reason.into()));
     }

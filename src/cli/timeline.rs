@@ -101,7 +101,7 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
     let entries = make::make(&speech, &noise, &recipe, &args.out, |seconds| bar.inc(seconds as u64))?;
     bar.finish_and_clear();
     let utterances = entries.iter().filter(|e| e.kind == Kind::Utterance).count();
-    println!(
+    let _ = say!(
         "{} h with {utterances} utterances in {}",
         args.hours * args.recordings as f64,
         args.out.display()
