@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Name of the file in the state folder.
 pub const FILE: &str = "settings.json";
+/// No honest file is longer.
+const LONGEST: u64 = 16 * 1024;
 
 /// A threshold that can be changed while the daemon runs. All of them are shares from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -226,7 +228,7 @@ impl Settings {
 
 /// No file means no changes.
 fn read(path: &Path) -> Result<BTreeMap<Setting, f64>, String> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match state::read(path, LONGEST) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(e) => return Err(e.to_string()),

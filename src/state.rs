@@ -1,10 +1,11 @@
-//! The state folder: where it is, and how a file in it is replaced so that a power cut leaves the old
-//! one or the new one, never half of it.
+//! The state folder: where it is, who has it, and how a file in it is read and replaced. A power cut leaves
+//! the old one or the new one, never half of it; what is no file there (a FIFO, a device) is waited for by
+//! nobody.
 
 use crate::config::Config;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The state folder: systemd's `STATE_DIRECTORY`, else `state_dir`. None: nothing is to be kept.
@@ -16,6 +17,71 @@ pub fn folder(config: &Config) -> Option<PathBuf> {
     let given = std::env::var("STATE_DIRECTORY").ok();
     let first = given.as_deref().and_then(|list| list.split(':').next()).filter(|path| !path.is_empty());
     Some(first.map_or_else(|| config.state_dir.clone(), PathBuf::from))
+}
+
+/// Says which daemon has the state folder: locked while one runs.
+pub const LOCK: &str = "daemon.lock";
+
+/// Opens a file to read it, and nothing that is none: reading from a FIFO would wait for ever.
+///
+/// # Errors
+/// What the system says, or what it is in the place of a file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let refuse =
+        |kind: &str| io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}, and must be a file"));
+    let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(path) {
+        Err(_) if fs::metadata(path).is_ok_and(|data| data.file_type().is_socket()) => {
+            return Err(refuse("a socket"));
+        }
+        opened => opened?,
+    };
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() {
+        true => Ok(file),
+        false if kind.is_dir() => Err(refuse("a folder")),
+        false if kind.is_fifo() => Err(refuse("a FIFO")),
+        false => Err(refuse("a device")),
+    }
+}
+
+/// Reads a text file of the state folder.
+///
+/// # Errors
+/// What the system says, or why it is no such file.
+pub fn read(path: &Path, longest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open(path)?.take(longest + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > longest {
+        let reason = format!("it has more than {longest} bytes");
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
+    Ok(text)
+}
+
+/// A state folder that belongs to this process, as long as this lives.
+#[derive(Debug)]
+pub struct Occupied(#[expect(dead_code, reason = "the lock ends when the file is closed")] File);
+
+/// Takes a state folder for this process. None: another daemon has it. Commands do not ask; they go on
+/// working beside the daemon.
+///
+/// # Errors
+/// What the system says, where no lock can be had.
+pub fn occupy(folder: &Path) -> io::Result<Option<Occupied>> {
+    let path = folder.join(LOCK);
+    if !fs::exists(&path)? {
+        replace(
+            &path,
+            b"A daemon that runs has this file locked, so that no second one uses the same folder.\n",
+        )?;
+    }
+    let file = open(&path)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Occupied(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Replaces a file, or makes it, with its folder. It is on the disk when this returns, readable for all,
@@ -30,7 +96,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     name.push(format!(".new-{}", std::process::id()));
     let new = folder.join(name);
     let written = (|| {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+        // What an earlier life left, or somebody put there: it is not opened, it may be no file.
+        let _ = fs::remove_file(&new);
+        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         belong_to_folder(&file, folder);
@@ -65,6 +133,44 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
         assert!(replace(&path.join("below a file"), b"").is_err());
+        let left = path.with_file_name(format!("file.new-{}", std::process::id()));
+        fifo(&left);
+        replace(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+
+    fn fifo(path: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn what_is_no_file_is_said_and_not_waited_for() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fifo(&at("fifo"));
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("device")).unwrap();
+        for (name, kind) in
+            [("fifo", "a FIFO"), ("socket", "a socket"), (".", "a folder"), ("device", "a device")]
+        {
+            let told = read(&at(name), 100).unwrap_err().to_string();
+            assert_eq!(told, format!("it is {kind}, and must be a file"));
+        }
+        assert_eq!(read(&at("absent"), 100).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::write(at("file"), "x".repeat(101)).unwrap();
+        assert!(read(&at("file"), 100).unwrap_err().to_string().contains("more than 100 bytes"));
+        assert_eq!(read(&at("file"), 101).unwrap().len(), 101);
+    }
+
+    #[test]
+    fn a_folder_is_occupied_once_and_free_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let first = occupy(scratch.path()).unwrap().unwrap();
+        assert!(occupy(scratch.path()).unwrap().is_none());
+        drop(first);
+        assert!(occupy(scratch.path()).unwrap().is_some());
+        fs::remove_file(scratch.path().join(LOCK)).unwrap();
+        fifo(&scratch.path().join(LOCK));
+        assert!(occupy(scratch.path()).is_err());
     }
 }

@@ -130,10 +130,28 @@ fn a_lost_or_damaged_file_withholds_everything() {
             fs::write(home.file(), text.replace(from, to)).unwrap();
             home.assert_holds("withheld lost", "withheld lost");
         }
-        // Only the record is left of an earlier life.
+        // Only one thing is left of an earlier life.
+        for left in [
+            "ledger",
+            "settings.json",
+            "daemon.lock",
+            "consent.kept",
+            "settings.json.new-7",
+            "consent.json.new-7",
+        ] {
+            fs::remove_dir_all(home.state()).unwrap();
+            fs::create_dir_all(home.state().join(left)).unwrap();
+            home.assert_holds("withheld lost", "withheld lost");
+        }
         fs::remove_dir_all(home.state()).unwrap();
-        fs::create_dir_all(home.state().join("ledger")).unwrap();
+        fs::create_dir_all(home.state()).unwrap();
+        std::os::unix::fs::symlink("nowhere", home.file()).unwrap();
         home.assert_holds("withheld lost", "withheld lost");
+        // A folder with nothing of ours in it is a new installation.
+        fs::remove_file(home.file()).unwrap();
+        fs::create_dir_all(home.state().join("lost+found")).unwrap();
+        let new = if written.is_empty() { "withheld not_granted" } else { "granted configuration" };
+        home.assert_holds(new, new);
     }
 }
 

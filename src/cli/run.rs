@@ -1,13 +1,14 @@
 //! `undertone run`: the daemon.
 
 use super::{Failure, runtime, with_broker};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, EMBEDDED};
 use crate::logging::{self, Format};
 use crate::service::{self, Controls, Source};
 use crate::settings::Settings;
 use clap::Args;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ pub struct RunArgs {
 /// Exit status when a restart was asked for and the program cannot start itself anew (EX_TEMPFAIL):
 /// `RestartForceExitStatus=75` lets systemd do it.
 const RESTART: u8 = 75;
+/// How long what still runs beside the daemon may take to end.
+const LAST_THREADS: Duration = Duration::from_millis(100);
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A restart that is asked for over
 /// MQTT replaces the process by a new one of the same number.
@@ -37,7 +40,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
     logging::start(args.log_format);
     service::keep_private();
-    let ended = runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
         let (running, _broker) = with_broker(config.clone())?;
         let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) =
@@ -52,7 +56,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             stop.cancel();
         });
         let (reload, reloads) = mpsc::channel(1);
-        let embedded = (config.mqtt.broker == "embedded").then(|| running.mqtt.broker.clone());
+        let embedded = (config.mqtt.broker == EMBEDDED).then(|| running.mqtt.broker.clone());
         tokio::spawn(hang_up(signal(SignalKind::hangup())?, args.config.clone(), embedded, reload));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -70,7 +74,10 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         // turn of the loop.
         let service = async move { service::run(&running, Source::Microphone, controls, shutdown).await };
         Ok::<_, Failure>(tokio::spawn(service).await.map_err(std::io::Error::from)??)
-    })?;
+    });
+    // A name service that does not answer holds a thread for many seconds; nobody waits for it.
+    runtime.shutdown_timeout(LAST_THREADS);
+    let ended = ended?;
     if ended.restart { Err(start_anew()) } else { Ok(()) }
 }
 
@@ -84,7 +91,7 @@ async fn hang_up(
 ) {
     while signals.recv().await.is_some() {
         let read = Config::find(file.as_deref()).map(|mut config| {
-            if let (Some(url), "embedded") = (&embedded, config.mqtt.broker.as_str()) {
+            if let (Some(url), EMBEDDED) = (&embedded, config.mqtt.broker.as_str()) {
                 config.mqtt.broker.clone_from(url);
             }
             config

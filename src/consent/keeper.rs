@@ -6,13 +6,15 @@ use super::Scope;
 use super::order::{Order, Refusal};
 use super::standing::Standing;
 use super::store::{By, Loaded, Record, Stamp, Store};
+use super::writing::{Orders, Outcome, Writing};
 use crate::config::{Config, ConsentRules};
 use crate::events::Scopes;
 use crate::state;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How often [`Keeper::look`] wants to be called: a withdrawal at the command line must hold within a
 /// second, the time that the microphone needs to close included.
@@ -39,15 +41,21 @@ pub enum Told {
     },
 }
 
-/// Holds consent while the daemon runs.
+/// Holds consent while the daemon runs. Nothing of it waits for the disk, or for another program.
 pub struct Keeper {
     rules: ConsentRules,
     /// None: nothing is kept (the demo).
     store: Option<Store>,
     stamp: Option<Stamp>,
     record: Record,
-    /// Withdrawals that hold but could not be written yet.
-    unwritten: Vec<(Order, Timestamp)>,
+    /// What was said since and is not on its way to the disk yet.
+    unwritten: Orders,
+    writing: Option<Writing>,
+    written: Arc<Notify>,
+    /// The file is missing or of no use, and has to be made anew.
+    unsettled: bool,
+    /// The last attempt to write came to nothing.
+    failed: bool,
     tried: Instant,
     problem: Option<String>,
     standing: Standing,
@@ -58,20 +66,27 @@ impl Keeper {
     /// Consent by this configuration. What could not be read is withheld, and told by the first
     /// [`look`](Self::look).
     pub fn open(config: &Config) -> Keeper {
-        let store = state::folder(config).map(|folder| Store::new(&folder));
-        let (stamp, record, problem) = match &store {
-            Some(store) => read(store),
-            None => (None, Record::default(), None),
+        let mut store = state::folder(config).map(|folder| Store::new(&folder));
+        let (stamp, loaded, failed) = match &mut store {
+            Some(store) => {
+                let (stamp, loaded, failed) = first_read(store);
+                (Some(stamp), loaded, failed)
+            }
+            None => (None, Loaded { record: Record::default(), fresh: true, problem: None }, None),
         };
-        let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());
+        let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &TimeZone::system());
         Keeper {
             rules: config.consent.clone(),
             store,
             stamp,
-            record,
-            unwritten: Vec::new(),
+            record: loaded.record,
+            unwritten: Orders::default(),
+            writing: None,
+            written: Arc::default(),
+            unsettled: failed.is_some(),
+            failed: failed.is_some(),
             tried: Instant::now(),
-            problem,
+            problem: loaded.problem.or(failed),
             standing,
             scopes: watch::Sender::new(standing.allowed()),
         }
@@ -80,6 +95,12 @@ impl Keeper {
     /// What may be done, now and from now on.
     pub fn scopes(&self) -> watch::Receiver<Scopes> {
         self.scopes.subscribe()
+    }
+
+    /// Wakes whoever waits when something that was to be written has an outcome: time to
+    /// [`look`](Self::look).
+    pub fn written(&self) -> Arc<Notify> {
+        Arc::clone(&self.written)
     }
 
     /// What holds, and why.
@@ -98,71 +119,108 @@ impl Keeper {
         self.apply().into_iter().collect()
     }
 
-    /// Looks whether the file or the clock changed anything; call it every [`LOOK_EVERY`].
+    /// Looks whether the file or the clock changed anything, and what became of what was to be written; call
+    /// it [`LOOK_EVERY`] so often if the file changed, and now and then if it did not.
     pub fn look(&mut self) -> Vec<Told> {
         let mut told = Vec::new();
-        if let Some(store) = &self.store
-            && self.stamp != Some(store.stamp())
-        {
-            let (stamp, mut record, problem) = read(store);
-            self.unwritten.iter().for_each(|(order, at)| order.note(&mut record, By::Mqtt, *at));
-            (self.stamp, self.record) = (stamp, record);
-            told.extend(self.set_problem(problem));
+        if let Some(outcome) = self.writing.as_ref().and_then(Writing::ended) {
+            told.extend(self.ended(outcome));
         }
-        if !self.unwritten.is_empty() && self.tried.elapsed() >= TRY_AGAIN {
-            told.extend(self.write());
+        told.extend(self.read());
+        let waits = !self.unwritten.is_empty() || self.unsettled;
+        if waits && self.tried.elapsed() >= TRY_AGAIN {
+            self.write();
         }
         told.extend(self.apply());
         told
     }
 
-    /// Obeys a command that came over MQTT.
+    /// Reads the file if it is another one than before.
+    fn read(&mut self) -> Option<Told> {
+        let store = self.store.as_ref().filter(|_| self.writing.is_none())?;
+        let stamp = store.stamp(); // first: what is written meanwhile is found at the next look
+        if self.stamp == Some(stamp) {
+            return None;
+        }
+        let loaded = store.load();
+        self.unsettled = store.is_unsettled(&loaded);
+        (self.stamp, self.record) = (Some(stamp), loaded.record);
+        self.unwritten.withhold(&mut self.record);
+        if self.unsettled {
+            self.write();
+        }
+        self.set_problem(loaded.problem)
+    }
+
+    /// Obeys a command that came over MQTT. A withdrawal holds when this returns; a grant holds once it is
+    /// written, which a later [`look`](Self::look) tells.
     ///
     /// # Errors
     /// [`Refusal`]; nothing has changed then.
     pub fn obey(&mut self, order: Order) -> Result<Vec<Told>, Refusal> {
         order.allowed(&self.rules, By::Mqtt)?;
         let now = Timestamp::now();
-        let mut told = Vec::new();
-        if !order.gives() {
-            // At once: writing may take as long as a slow card likes.
+        if !order.gives() || self.store.is_none() {
             order.note(&mut self.record, By::Mqtt, now);
-            told.extend(self.apply());
         }
-        self.unwritten.push((order, now));
-        told.extend(self.write());
-        told.extend(self.apply());
-        Ok(told)
+        if self.store.is_some() {
+            self.unwritten.add(order, now);
+            self.write();
+        }
+        Ok(self.apply().into_iter().collect())
     }
 
-    /// Writes what was said; a grant that cannot be written is forgotten.
-    fn write(&mut self) -> Option<Told> {
-        self.tried = Instant::now();
-        let orders = std::mem::take(&mut self.unwritten);
-        let note = |record: &mut Record| {
-            orders.iter().for_each(|(order, at)| order.note(record, By::Mqtt, *at));
-        };
-        let Some(store) = &self.store else {
-            note(&mut self.record);
-            return None;
-        };
-        match store.change(note) {
-            Ok(record) => {
-                (self.stamp, self.record) = (Some(store.stamp()), record);
-                self.set_problem(None)
+    /// Waits until what was said is on the disk, but no longer than this.
+    pub async fn end(&mut self, limit: Duration) -> Vec<Told> {
+        let (begun, mut told) = (Instant::now(), Vec::new());
+        while (self.writing.is_some() || !self.unwritten.is_empty()) && begun.elapsed() < limit {
+            self.write();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            told.extend(self.look());
+            if self.problem.is_some() && self.writing.is_none() {
+                break; // it would fail again
             }
-            Err(e) => {
-                let withdrawals: Vec<_> =
-                    orders.iter().copied().filter(|(order, _)| !order.gives()).collect();
-                let message = if withdrawals.is_empty() {
-                    format!("the grant does not hold: {e}")
-                } else if store.lose() {
+        }
+        told
+    }
+
+    /// Brings what was said on its way to the disk, unless something is on it already.
+    fn write(&mut self) {
+        if let (Some(store), None) = (&self.store, &self.writing) {
+            self.tried = Instant::now();
+            self.writing = Some(Writing::begin(store, std::mem::take(&mut self.unwritten), self.written()));
+        }
+    }
+
+    /// Something was written, or was not; a grant that cannot be written is forgotten.
+    fn ended(&mut self, outcome: Outcome) -> Option<Told> {
+        let orders = self.writing.take().map(|writing| writing.orders).unwrap_or_default();
+        match outcome {
+            Outcome::Written(record, stamp) => {
+                (self.stamp, self.record, self.unsettled) = (Some(stamp), record, false);
+                self.unwritten.withhold(&mut self.record);
+                if !self.unwritten.is_empty() {
+                    self.write();
+                }
+                // That the loss of a file is noted is no end of it: somebody has to say something.
+                let mended = std::mem::take(&mut self.failed) || !orders.is_empty();
+                if mended { self.set_problem(None) } else { None }
+            }
+            Outcome::Failed { error, lost } => {
+                let (nothing, since) = (orders.is_empty(), std::mem::take(&mut self.unwritten));
+                let withdrawals = orders.withdrawals_before(Orders::default());
+                let message = if nothing {
+                    error
+                } else if withdrawals.is_empty() {
+                    format!("the grant does not hold: {error}")
+                } else if lost {
                     // The next look finds it lost.
-                    format!("{e}; until that is mended, everything is withheld")
+                    format!("{error}; until that is mended, everything is withheld")
                 } else {
-                    self.unwritten = withdrawals;
-                    format!("the withdrawal holds until undertone ends, and not after it: {e}")
+                    format!("the withdrawal holds until undertone ends, and not after it: {error}")
                 };
+                self.failed = true;
+                self.unwritten = withdrawals.withdrawals_before(since);
                 self.set_problem(Some(message))
             }
         }
@@ -202,13 +260,16 @@ impl Keeper {
     }
 }
 
-/// What is on the disk. A place where nothing can be kept grants nothing, unless it was kept before.
-fn read(store: &Store) -> (Option<Stamp>, Record, Option<String>) {
-    let (loaded, failed) = match store.settle() {
-        Ok(loaded) => (loaded, None),
-        Err(e) => (store.load(), Some(e.to_string())),
+/// What is on the disk when the daemon starts, and why it cannot be kept there, if so. A place where nothing
+/// can be kept grants nothing, unless it was kept before.
+fn first_read(store: &mut Store) -> (Stamp, Loaded, Option<String>) {
+    let (stamp, (mut loaded, failed)) = match (store.stamp(), store.settle()) {
+        (_, Ok((loaded, stamp))) => (stamp, (loaded, None)),
+        (stamp, Err(e)) => (stamp, (store.load(), Some(e.to_string()))),
     };
-    let Loaded { record, fresh, problem } = loaded;
-    let record = if fresh && failed.is_some() { Record::lost(Timestamp::now()) } else { record };
-    (Some(store.stamp()), record, problem.or(failed))
+    if loaded.fresh && failed.is_some() {
+        loaded.record = Record::lost(Timestamp::now());
+    }
+    store.remember();
+    (stamp, loaded, failed)
 }

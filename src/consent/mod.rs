@@ -12,12 +12,14 @@
 //! | [`store`] | what was said, on the disk |
 //! | [`standing`] | rules + what was said + the clock: what holds, and why |
 //! | [`order`] | commands that come over MQTT, and their refusal |
+//! | `writing` | on the way to the disk, and coalesced |
 //! | [`keeper`] | the daemon's side: looks, obeys, tells |
 
 pub mod keeper;
 pub mod order;
 pub mod standing;
 pub mod store;
+mod writing;
 
 pub use keeper::{Keeper, Told};
 pub use order::{Order, Refusal};

@@ -1,16 +1,16 @@
 //! What people said about consent, on the disk: `consent.json` in the state folder.
 //!
 //! Writers take a lock on the folder, so that the daemon and the command line never undo each other.
-//! A marker beside the file says that there was one: when it is gone, it was lost.
+//! Whatever else an earlier life left in the folder says that there was one: when it is gone, it was lost.
 
 use super::Scope;
 use crate::events::Consent;
-use crate::state;
+use crate::{settings, state};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub const FILE: &str = "consent.json";
 /// Says that there was a file.
 const MARKER: &str = "consent.kept";
+/// How the names of all begin that undertone ever leaves in its folder, unfinished files included.
+const LEFT: [&str; 5] = [FILE, MARKER, settings::FILE, "ledger", state::LOCK];
 /// No honest file is longer.
 const LONGEST: u64 = 16 * 1024;
 /// How long another writer is waited for.
@@ -143,12 +145,14 @@ pub struct Stamp(Option<(u64, u64, i64, i64)>);
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
+    /// This process has seen that something was kept here.
+    known: bool,
 }
 
 impl Store {
     /// Consent in this state folder. Touches nothing.
     pub fn new(folder: &Path) -> Store {
-        Store { folder: folder.into() }
+        Store { folder: folder.into(), known: false }
     }
 
     /// The state folder.
@@ -173,10 +177,8 @@ impl Store {
             fresh: false,
             problem: Some(format!("{problem}; everything is withheld until it is granted anew")),
         };
-        let mut text = String::new();
-        let read = File::open(self.file()).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
-        match read {
-            Ok(_) => match serde_json::from_str::<Record>(&text) {
+        match state::read(&self.file(), LONGEST) {
+            Ok(text) => match serde_json::from_str::<Record>(&text) {
                 Ok(record) if record.version == 1 => Loaded { record, fresh: false, problem: None },
                 _ => unknown(format!("the consent file {} is damaged", self.file().display())),
             },
@@ -191,22 +193,38 @@ impl Store {
         }
     }
 
+    /// From now on it is known that something was kept here, whatever becomes of the folder.
+    pub(super) fn remember(&mut self) {
+        self.known = true;
+    }
+
     /// Anything that only an earlier life of this sensor can have left, or that hides whether it did.
     fn was_used(&self) -> bool {
-        [MARKER, "ledger"].iter().any(|name| !matches!(self.folder.join(name).try_exists(), Ok(false)))
+        let left = |entry: io::Result<fs::DirEntry>| {
+            entry.map_or(true, |entry| {
+                let name = entry.file_name();
+                LEFT.iter().any(|left| name.as_encoded_bytes().starts_with(left.as_bytes()))
+            })
+        };
+        match fs::read_dir(&self.folder) {
+            Ok(entries) => self.known || entries.into_iter().any(left),
+            Err(e) => self.known || e.kind() != ErrorKind::NotFound,
+        }
     }
 
     /// Makes the file if there is none, so that its loss will be noticed from now on.
     ///
     /// # Errors
     /// See [`ConsentError`].
-    pub fn settle(&self) -> Result<Loaded, ConsentError> {
-        let loaded = self.load();
-        let absent = !matches!(self.file().try_exists(), Ok(true));
-        if absent || loaded.problem.is_some() {
-            self.change(|_| {})?;
-        }
-        Ok(loaded)
+    pub fn settle(&self) -> Result<(Loaded, Stamp), ConsentError> {
+        let (stamp, loaded) = (self.stamp(), self.load());
+        let settled = self.is_unsettled(&loaded).then(|| self.change_stamped(|_| {})).transpose()?;
+        Ok((loaded, settled.map_or(stamp, |(_, stamp)| stamp)))
+    }
+
+    /// Whether there is no file, or none of use.
+    pub(super) fn is_unsettled(&self, loaded: &Loaded) -> bool {
+        loaded.problem.is_some() || !matches!(self.file().try_exists(), Ok(true))
     }
 
     /// Reads, changes and writes what was said; on the disk when this returns.
@@ -214,6 +232,14 @@ impl Store {
     /// # Errors
     /// See [`ConsentError`]; what was said before still stands then.
     pub fn change(&self, change: impl FnOnce(&mut Record)) -> Result<Record, ConsentError> {
+        self.change_stamped(change).map(|(record, _)| record)
+    }
+
+    /// The same, with the stamp of what was written: whoever writes next is not mistaken for it.
+    pub(super) fn change_stamped(
+        &self,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(Record, Stamp), ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
         fs::create_dir_all(&self.folder).map_err(failed)?;
         let _lock = self.lock()?;
@@ -229,7 +255,7 @@ impl Store {
         let mut text = serde_json::to_vec_pretty(&record).map_err(|e| failed(e.into()))?;
         text.push(b'\n');
         state::replace(&self.file(), &text).map_err(failed)?;
-        Ok(record)
+        Ok((record, self.stamp()))
     }
 
     /// Forgets every grant, for when a withdrawal cannot be written (a full disk): a file that is lost
@@ -242,7 +268,8 @@ impl Store {
     /// One writer at a time; a lock on the folder itself needs no file that somebody could lack.
     fn lock(&self) -> Result<File, ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
-        let folder = File::open(&self.folder).map_err(failed)?;
+        let flags = rustix::fs::OFlags::DIRECTORY.bits() as i32;
+        let folder = File::options().read(true).custom_flags(flags).open(&self.folder).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive) {

@@ -37,6 +37,7 @@ use notify::Notifier;
 use renewal::Renewal;
 use runtime::Service;
 pub use runtime::cpu_seconds;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -46,8 +47,10 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 256;
 /// How often it is looked whether the clock changed what is allowed. What people say is seen sooner.
 const CLOCK: Duration = Duration::from_secs(1);
-/// How long the broker gets to take the last messages.
-const GOODBYE: Duration = Duration::from_secs(3);
+/// How long the broker gets to take the last messages …
+const GOODBYE: Duration = Duration::from_secs(2);
+/// … and to come back for them, if it is away.
+const LAST_ATTEMPT: Duration = Duration::from_millis(500);
 /// How long the record gets for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long the listener gets to stop.
@@ -73,6 +76,15 @@ pub enum ServiceError {
     /// The recogniser cannot be used whatever it does.
     #[error(transparent)]
     Asr(#[from] AsrError),
+    /// Another daemon has the state folder.
+    #[error(
+        "another undertone is running with the state folder {folder}; stop that one, or give this one a state_dir (and \
+         a node) of its own"
+    )]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A thread cannot be started.
     #[error("the listener thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -103,6 +115,23 @@ pub struct Ended {
     pub restart: bool,
 }
 
+/// Takes the state folder; where no lock can be had, that is no reason not to listen.
+fn occupy(config: &Config) -> Result<Option<state::Occupied>, ServiceError> {
+    let Some(folder) = state::folder(config) else { return Ok(None) };
+    match state::occupy(&folder) {
+        Ok(Some(occupied)) => Ok(Some(occupied)),
+        Ok(None) => Err(ServiceError::Occupied { folder }),
+        Err(e) => {
+            let path = folder.join(state::LOCK);
+            tracing::warn!(
+                "{} cannot be locked ({e}); a second undertone with the same state folder would not be noticed",
+                path.display()
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// Runs until the source ends or `shutdown` is cancelled, or until a restart is asked for over MQTT.
 ///
 /// `config.mqtt.broker` must be a URL. A broker, microphone or recogniser that is away is no error: it
@@ -122,6 +151,7 @@ pub async fn run(
     renewal.uses(cascade.model());
     let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
     let keeper = Keeper::open(config);
+    let _occupied = occupy(config)?;
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -156,6 +186,7 @@ pub async fn run(
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
     let mut said = consent_file::watch(config, LOOK_EVERY);
+    let written = service.keeper.written();
     let mut look = tokio::time::interval(CLOCK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -180,6 +211,7 @@ pub async fn run(
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => service.look_at_consent(),
             Some(()) = said.recv() => service.look_at_consent(),
+            () = written.notified() => service.look_at_consent(),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
                 notifier.look(service.progress.listening, withheld);
@@ -226,9 +258,13 @@ pub async fn run(
     }
     service.progress = Progress { listening: false, speaking: false, ..progress };
     service.publish_state();
+    for told in service.keeper.end(LAST_LINES).await {
+        service.consent_told(told);
+    }
     service.recorder.record(Entry::Stopped {});
     service.recorder.end(LAST_LINES).await;
-    let left = service.client.flush(GOODBYE).await;
+    let connected = *service.client.connection().borrow() == Connection::Connected;
+    let left = service.client.flush(if connected { GOODBYE } else { LAST_ATTEMPT }).await;
     if left > 0 {
         tracing::warn!("{left} events were not taken by the broker before the end");
     }

@@ -1,0 +1,182 @@
+//! Bringing what was said onto the disk, on a thread of its own: a lock that somebody holds, or a card that is
+//! slow, must not keep the daemon from telling that a withdrawal holds.
+//!
+//! In: orders that hold already (withdrawals) or shall hold (grants). Out: an [`Outcome`], which the keeper
+//! fetches when it looks.
+
+use super::order::Order;
+use super::store::{By, Record, Stamp, Store};
+use crate::events::Consent;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use tokio::sync::Notify;
+
+/// Orders that are not on the disk yet, of which only those are kept that still matter: however often somebody
+/// says the same, it is no more to write.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Orders(Vec<(Order, Timestamp)>);
+
+impl Orders {
+    /// Adds an order. A grant replaces no withdrawal, because a grant that cannot be written is forgotten and
+    /// a withdrawal is not.
+    pub(super) fn add(&mut self, order: Order, at: Timestamp) {
+        if let Order::Say(scope, consent) = order {
+            let replaced = |earlier: &Order| match earlier {
+                Order::Say(other, said) => {
+                    other == &scope && (consent == Consent::Withheld || *said == consent)
+                }
+                _ => false,
+            };
+            self.0.retain(|(earlier, _)| !replaced(earlier));
+            return self.0.push((order, at));
+        }
+        let guests = |orders: &[(Order, Timestamp)]| -> Vec<usize> {
+            (0..orders.len()).filter(|at| !matches!(orders[*at].0, Order::Say(..))).collect()
+        };
+        match (guests(&self.0).last().map(|last| self.0[*last]), order) {
+            (Some((Order::GuestsGo, _)), Order::GuestsGo) => return,
+            // They stay until the later of both.
+            (Some((Order::GuestsCome(before), since)), Order::GuestsCome(time)) => {
+                let end = |time: Option<_>, at: Timestamp| {
+                    time.map_or(Timestamp::MAX, |t| at.saturating_add(t).unwrap_or(at))
+                };
+                if end(before, since) >= end(time, at) {
+                    return;
+                }
+                guests(&self.0).last().map(|last| self.0.remove(*last));
+            }
+            _ => {}
+        }
+        self.0.push((order, at));
+        // Came and gone before the last that is known: it changes nothing any more.
+        while let [come, gone, _, _, ..] = guests(&self.0)[..] {
+            self.0.remove(gone);
+            self.0.remove(come);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes note of the withdrawals.
+    pub(super) fn withhold(&self, record: &mut Record) {
+        self.0
+            .iter()
+            .filter(|(order, _)| !order.gives())
+            .for_each(|(order, at)| order.note(record, By::Mqtt, *at));
+    }
+
+    /// Takes note of all.
+    pub(super) fn note(&self, record: &mut Record) {
+        self.0.iter().for_each(|(order, at)| order.note(record, By::Mqtt, *at));
+    }
+
+    /// The withdrawals alone, and before what came since.
+    pub(super) fn withdrawals_before(mut self, since: Orders) -> Orders {
+        self.0.retain(|(order, _)| !order.gives());
+        since.0.into_iter().for_each(|(order, at)| self.add(order, at));
+        self
+    }
+}
+
+/// What became of it.
+pub(super) enum Outcome {
+    /// It is on the disk; this is what the file says.
+    Written(Record, Stamp),
+    /// It is not. Why, and whether the file was removed instead, so that everything is withheld.
+    Failed { error: String, lost: bool },
+}
+
+/// Orders on their way to the disk.
+pub(super) struct Writing {
+    pub(super) orders: Orders,
+    ended: Receiver<Outcome>,
+}
+
+impl Writing {
+    /// Begins. No orders: what was found is written anew, so that the loss of the file will be noticed.
+    pub(super) fn begin(store: &Store, orders: Orders, wake: Arc<Notify>) -> Writing {
+        let (done, ended) = channel();
+        let (store, noted) = (store.clone(), orders.clone());
+        let work = move || {
+            let _ = done.send(write(&store, &noted)); // nobody waits for it when the daemon has ended
+            wake.notify_one();
+        };
+        // Without a thread it is not written now; the keeper finds the line cut and tries again.
+        if let Err(e) = std::thread::Builder::new().name("consent-write".into()).spawn(work) {
+            tracing::warn!("the thread that keeps consent cannot be started: {e}");
+        }
+        Writing { orders, ended }
+    }
+
+    /// What became of it; none: it is not known yet.
+    pub(super) fn ended(&self) -> Option<Outcome> {
+        match self.ended.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                Some(Outcome::Failed { error: "consent cannot be kept at the moment".into(), lost: false })
+            }
+        }
+    }
+}
+
+fn write(store: &Store, orders: &Orders) -> Outcome {
+    match store.change_stamped(|record| orders.note(record)) {
+        Ok((record, stamp)) => Outcome::Written(record, stamp),
+        Err(e) => {
+            let withdraws = orders.0.iter().any(|(order, _)| !order.gives());
+            Outcome::Failed { lost: withdraws && store.lose(), error: e.to_string() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::Scope;
+    use jiff::SignedDuration;
+
+    fn kept(orders: &[Order]) -> Vec<Order> {
+        let mut kept = Orders::default();
+        for (second, order) in orders.iter().enumerate() {
+            kept.add(*order, Timestamp::from_second(second as i64).unwrap());
+        }
+        kept.0.into_iter().map(|(order, _)| order).collect()
+    }
+
+    #[test]
+    fn however_much_is_said_little_has_to_be_written() {
+        let say = |consent| Order::Say(Scope::Listening, consent);
+        let (grant, withdraw) = (say(Consent::Granted), say(Consent::Withheld));
+        let other = Order::Say(Scope::Transcription, Consent::Withheld);
+        assert_eq!(kept(&[withdraw; 1000]), [withdraw]);
+        assert_eq!(kept(&[withdraw, other, withdraw]), [other, withdraw]);
+        assert_eq!(kept(&[withdraw, grant, grant]), [withdraw, grant], "a grant that fails must leave it");
+        assert_eq!(kept(&[withdraw, grant, withdraw]), [withdraw]);
+        let come = |hours| Order::GuestsCome(Some(SignedDuration::from_hours(hours)));
+        assert_eq!(kept(&[come(3), come(1)]), [come(3)]);
+        assert_eq!(kept(&[come(1), come(3), come(3)]), [come(3)]);
+        assert_eq!(kept(&[come(3), Order::GuestsCome(None), come(9)]), [Order::GuestsCome(None)]);
+        assert_eq!(kept(&[come(1), Order::GuestsGo, Order::GuestsGo]), [come(1), Order::GuestsGo]);
+        let many = [come(1), Order::GuestsGo, grant, withdraw].repeat(500);
+        assert!(kept(&many).len() <= 4, "{:?}", kept(&many));
+        assert_eq!(kept(&many).last(), Some(&withdraw));
+    }
+
+    #[test]
+    fn what_fails_leaves_the_withdrawals() {
+        let orders = |list: &[Order]| {
+            let mut orders = Orders::default();
+            list.iter().for_each(|order| orders.add(*order, Timestamp::UNIX_EPOCH));
+            orders
+        };
+        let say = |consent| Order::Say(Scope::Listening, consent);
+        let failed = orders(&[say(Consent::Withheld), say(Consent::Granted)]);
+        let since = orders(&[Order::GuestsCome(None)]);
+        let left = failed.withdrawals_before(since);
+        assert_eq!(left, orders(&[say(Consent::Withheld), Order::GuestsCome(None)]));
+    }
+}

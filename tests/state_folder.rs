@@ -1,0 +1,201 @@
+//! The state folder when it is not what it should be: things that are no files, a second daemon, a folder that
+//! somebody emptied or keeps locked. Consent errs on the side of the people in the room.
+
+#[path = "support/fifo.rs"]
+#[allow(dead_code)]
+mod fifo;
+#[path = "support/household.rs"]
+mod household;
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
+use mosquitto::{Mosquitto, Seen, Witness, run};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A command beside the daemon, given up after a while: what waits for a FIFO waits for ever.
+fn command(daemon: &Daemon, words: &str) -> Output {
+    let mut command = daemon.command();
+    command.args(words.split_whitespace()).arg("--config").arg(daemon.config());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("`{words}` hangs");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn fifo_at(path: &Path) {
+    let _ = fs::remove_file(path);
+    run("mkfifo", &[path.to_str().unwrap()]);
+}
+
+const GRANTED: &str = "[consent]\nlistening = \"granted\"\ntranscription = \"granted\"";
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_holds_nobody_up_and_grants_nothing() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    for name in ["consent.json", "consent.kept", "settings.json", "daemon.lock"] {
+        let mut daemon = Daemon::prepare(&broker, GRANTED);
+        fifo_at(&daemon.state().join(name));
+        for words in ["consent show", "privacy", "check --offline", "ledger verify"] {
+            let shown = text(&command(&daemon, words));
+            assert!(
+                words != "consent show" || shown.contains("is lost") || shown.contains("a FIFO"),
+                "{shown}"
+            );
+            assert!(words != "privacy" || shown.contains("microphone is closed now"), "{name}: {shown}");
+        }
+        daemon.restart(&card);
+        daemon.until("started", PATIENCE, |d| d.log().contains("the microphone stays closed"));
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!daemon.microphone(), "{name} opened the microphone");
+        if name == "settings.json" {
+            assert!(daemon.log().contains("settings.json cannot be used (it is a FIFO"), "{}", daemon.log());
+        }
+        daemon.consent(&["grant", "listening"]);
+        daemon.until("open", PATIENCE, Daemon::microphone);
+        if name != "consent.json" {
+            continue;
+        }
+        // The same while it runs.
+        fifo_at(&daemon.state().join(name));
+        daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+        let told = "it is a FIFO, and must be a file; everything is withheld until it is granted anew";
+        daemon.until("told", PATIENCE, |d| d.log().contains(told));
+        // A folder in its place can be taken away by people only.
+        fs::remove_file(daemon.state().join(name)).unwrap();
+        fs::create_dir(daemon.state().join(name)).unwrap();
+        let refused = command(&daemon, "consent grant listening");
+        assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+        daemon.until("still there", PATIENCE, |d| d.log().contains("it is a folder"));
+        assert!(!daemon.microphone());
+    }
+}
+
+#[test]
+fn a_second_daemon_on_a_state_folder_is_refused_and_commands_go_on() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, "");
+    daemon.until("started", PATIENCE, |d| d.log().contains("the microphone stays closed"));
+    daemon.until("has the folder", PATIENCE, |d| d.state().join("daemon.lock").exists());
+    let second = command(&daemon, "run");
+    assert_eq!(second.status.code(), Some(2), "{}", text(&second));
+    let refused = text(&second);
+    assert!(refused.contains("another undertone is running with the state folder"), "{refused}");
+    assert!(refused.contains("state_dir"), "{refused}");
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    for words in ["consent show", "privacy", "ledger verify", "ledger show"] {
+        let output = command(&daemon, words);
+        assert!(output.status.success(), "{words}: {}", text(&output));
+    }
+    // Who is killed leaves the folder to the next one.
+    daemon.restart(&card);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+}
+
+#[test]
+fn a_written_grant_does_not_come_back_with_what_was_lost() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let daemon = Daemon::start(&card, &broker, GRANTED);
+    daemon.until("open at the first start", PATIENCE, Daemon::microphone);
+    daemon.until("settled", PATIENCE, |d| d.state().join("daemon.lock").exists());
+    say(&broker, "consent/listening/set", "withheld", false);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    daemon.until("written", PATIENCE, |d| {
+        fs::read_to_string(d.state().join("consent.json")).is_ok_and(|text| text.contains("mqtt"))
+    });
+    // All of it goes while it runs.
+    fs::rename(daemon.state(), daemon.folder.path().join("gone")).unwrap();
+    fs::create_dir(daemon.state()).unwrap();
+    daemon.until("told", PATIENCE, |d| d.log().contains("is lost; everything is withheld"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!daemon.microphone(), "an emptied folder opened the microphone");
+    daemon.until("kept", PATIENCE, |d| d.state().join("consent.json").exists());
+    assert!(text(&command(&daemon, "consent show")).contains("listening      withheld"));
+}
+
+#[tokio::test]
+async fn a_folder_that_somebody_keeps_locked_does_not_delay_what_is_told() {
+    // To wait for the lock takes 2 s each time; four times, that would be longer than this.
+    const SOON: Duration = Duration::from_secs(6);
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let daemon = Daemon::start(&card, &broker, GRANTED);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    daemon.until("settled", PATIENCE, |d| d.state().join("ledger/head").exists());
+    let witness = Witness::watch(broker.port);
+    let folder = File::open(daemon.state()).unwrap();
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let begun = Instant::now();
+    for (leaf, payload) in [
+        ("consent/listening/set", "withheld"),
+        ("consent/transcription/set", "withheld"),
+        ("consent/guest/set", "1h"),
+        ("consent/guest/set", "on"),
+    ] {
+        say(&broker, leaf, payload, false);
+    }
+    let on = |seen: &[Seen]| seen.iter().any(|s| s.topic.ends_with("consent/guest") && s.payload == "on");
+    witness.until("the last of it", on).await;
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    let told =
+        |seen: &[Seen]| problems(seen, "consent", false).iter().any(|told| told.contains("another program"));
+    witness.until("why it is not written", told).await;
+    drop(folder);
+    witness.until("the end of it", |seen| !problems(seen, "consent", true).is_empty()).await;
+    assert!(!daemon.microphone());
+    let shown = text(&command(&daemon, "consent show --json"));
+    assert!(shown.contains("\"guest\":{"), "{shown}");
+}
+
+/// SIGTERM, and how long it takes.
+fn stop(daemon: &mut Daemon) -> Duration {
+    let begun = Instant::now();
+    daemon.signal("-TERM");
+    while daemon.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it does not stop: {}", daemon.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    begun.elapsed()
+}
+
+/// It takes 0.5 s and 2.5 s; without a limit of its own for a broker that is away it took 3 s and 4 s and more.
+#[test]
+fn a_daemon_whose_broker_is_gone_stops_soon() {
+    let (mut broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, GRANTED);
+    for (gone, limit) in [("killed", 3.0), ("frozen", 4.0), ("there", 2.0)] {
+        daemon.until("open", PATIENCE, Daemon::microphone);
+        daemon.until("connected", PATIENCE, |d| d.log().contains("MQTT: connected"));
+        match gone {
+            "killed" => {
+                broker.kill();
+                daemon.until("away", PATIENCE, |d| d.log().contains("refuses the connection"));
+            }
+            "frozen" => broker.freeze(),
+            _ => {}
+        }
+        let took = stop(&mut daemon);
+        println!("{gone}: {took:?}");
+        assert!(took.as_secs_f64() < limit, "{gone}: {took:?}");
+        if gone == "frozen" {
+            broker.thaw();
+        }
+        broker.restart();
+        daemon.restart(&card);
+    }
+}
