@@ -2,8 +2,8 @@
 
 use super::HomeError;
 use super::access::Access;
-use super::commands::{self, Command};
 use super::outbox::Kind;
+use super::queue::Commands;
 use super::session;
 use super::shared::Shared;
 use super::slots::Slot;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -108,11 +108,12 @@ impl Client {
 
     /// Subscribes to the sensor's commands; what is no command is refused with a `problem` event. The
     /// newest call gets them.
-    pub fn commands(&self) -> mpsc::Receiver<Command> {
-        let (sender, receiver) = mpsc::channel(commands::QUEUE + commands::WITHDRAWALS);
-        self.shared.lock().commands = Some(sender);
+    pub fn commands(&self) -> Commands {
+        let (queue, commands) = Commands::new();
+        let before = self.shared.lock().commands.replace(queue);
+        before.iter().for_each(|before| before.close());
         self.shared.wake.notify_one();
-        receiver
+        commands
     }
 
     /// The names of this sensor's topics.

@@ -10,10 +10,8 @@ use crate::settings::Setting;
 
 /// Longest payload, in bytes.
 pub const MAX_COMMAND: usize = 256;
-/// Commands that may wait; further ones are refused.
+/// Commands besides withdrawals that may wait; further ones are refused.
 pub const QUEUE: usize = 32;
-/// Withdrawals that may wait besides, so that nothing else can crowd them out.
-pub const WITHDRAWALS: usize = 64;
 /// What a button of Home Assistant sends.
 pub const PRESS: &str = "PRESS";
 
@@ -38,14 +36,21 @@ impl Command {
 }
 
 /// Reads a message that arrived on one of [`Topics::filters`]. `Ok(None)`: it is no command (the
-/// empty message with which somebody removes a retained one), or nobody says it now (it is retained).
+/// empty message with which somebody removes a retained one), or nobody says it now (it is retained, and no
+/// longer than a command).
 ///
 /// # Errors
 /// One sentence: what is refused, and what would be right. It repeats at most a few characters.
 pub fn read(topics: &Topics, topic: &str, payload: &[u8], retained: bool) -> Result<Option<Command>, String> {
     let refuse = |why: String| Err(format!("a command on {} is refused: {why}", shown(topic.as_bytes())));
-    if payload.is_empty() || retained {
+    if payload.is_empty() || (retained && payload.len() <= MAX_COMMAND) {
         return Ok(None);
+    }
+    if retained {
+        let bytes = payload.len();
+        return refuse(format!(
+            "it is retained and has {bytes} bytes; an empty retained message there removes it"
+        ));
     }
     if payload.len() > MAX_COMMAND {
         return refuse(format!("it has {} bytes, and {MAX_COMMAND} are allowed", payload.len()));

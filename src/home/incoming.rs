@@ -3,17 +3,17 @@
 //! In: messages on [`Topics::filters`](super::topics::Topics::filters). Out: commands into a bounded
 //! queue, `problem` events for what is refused, and when to announce again. What is retained is no command.
 
-use super::access::MAX_PACKET;
+use super::access::MAX_INCOMING;
 use super::commands;
 use super::reason;
 use super::refusals::Refusals;
 use super::shared::Shared;
 use super::slots::Slot;
+use super::subscriptions::Subscriptions;
 use super::topics::ONLINE;
 use crate::events::Component;
-use rumqttc::{AsyncClient, ConnectionError, Publish, QoS, SubAck, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::{AsyncClient, ConnectionError, Publish, SubAck, SubscribeReasonCode};
 use std::time::Duration;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 /// After a birth the announcement waits between this …
@@ -23,92 +23,67 @@ const LONGEST: Duration = Duration::from_millis(2500);
 /// From one announcement to the next at least: Home Assistant loses entities if a second one comes while
 /// it works on the first.
 const APART: Duration = Duration::from_secs(5);
-/// So long no commands are taken after messages that were too long have cut two connections …
-const DEAF: Duration = Duration::from_secs(300);
-/// … of which neither lived longer than this.
-const SHORT_LIVED: Duration = Duration::from_secs(60);
 
 /// Outlives connections.
 pub(super) struct Incoming {
     refusals: Refusals,
+    /// The same for messages that are too long, which no flood of other nonsense may hide.
+    too_long: Refusals,
     /// Retained messages that are ignored, for the log.
     ignored: Refusals,
-    subscribed: bool,
-    connected: Option<Instant>,
+    subscriptions: Subscriptions,
     announced: Option<Instant>,
     announce: Option<Instant>,
-    /// Connections in a row that a message of excessive length has cut.
-    cut: u32,
-    deaf_until: Option<Instant>,
 }
 
 impl Incoming {
     pub(super) fn new() -> Incoming {
         Incoming {
             refusals: Refusals::new(Instant::now()),
+            too_long: Refusals::new(Instant::now()),
             ignored: Refusals::new(Instant::now()),
-            subscribed: false,
-            connected: None,
+            subscriptions: Subscriptions::default(),
             announced: None,
             announce: None,
-            cut: 0,
-            deaf_until: None,
         }
     }
 
     /// A new connection: subscriptions are gone, and the announcement is sent in any case.
     pub(super) fn connected(&mut self) {
-        self.subscribed = false;
-        self.connected = Some(Instant::now());
+        self.subscriptions.connected();
         self.announce = None;
     }
 
-    /// The connection is lost. A retained message that is too long would cut each new one, too: after
-    /// the second, commands are not listened to for a while, so that the sensor can go on telling.
+    /// The connection is lost, perhaps because of a message that is too long for it.
     pub(super) fn lost(&mut self, error: &ConnectionError, shared: &Shared) {
-        let lived = self.connected.take().map(|since| since.elapsed()).unwrap_or_default();
         self.announce = None;
-        if lived >= SHORT_LIVED {
-            self.cut = 0;
-        }
         if !reason::oversized(error) {
             return;
         }
-        self.cut += 1;
-        let kib = MAX_PACKET / 1024;
-        let mut sentence = format!("a message of more than {kib} KiB on a command topic was refused");
-        if self.cut >= 2 {
-            self.cut = 0;
-            self.deaf_until = Some(Instant::now() + DEAF);
-            sentence += &format!(
-                "; it comes again at each connection, so no commands are taken for {} minutes: remove it by \
-                 publishing an empty retained message there",
-                DEAF.as_secs() / 60
-            );
-        }
-        self.refuse(sentence, shared);
+        let kib = MAX_INCOMING / 1024;
+        let what = format!(
+            "a message of more than {kib} KiB on a command topic was refused and ended the connection"
+        );
+        let sentence = match self.subscriptions.cut() {
+            None => what,
+            Some((filter, pause)) => format!(
+                "{what}; nothing is taken from {filter} for {} s: remove the message by publishing an empty \
+                 retained one there",
+                pause.as_secs()
+            ),
+        };
+        let told = self.too_long.tell(sentence, Instant::now());
+        tell(told, shared);
     }
 
-    /// Asks for what is wanted, once a connection.
+    /// Asks for what is wanted.
     pub(super) fn subscribe(&mut self, client: &AsyncClient, shared: &Shared) {
-        let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
-        if self.subscribed || deaf {
-            return;
-        }
-        let taken = shared.lock().commands.is_some();
-        let mut filters = if taken { shared.topics.filters() } else { Vec::new() };
-        if !shared.discovery {
-            filters.push(shared.topics.discovery.clone());
-        }
-        if filters.is_empty() {
-            return;
-        }
-        let filters = filters.into_iter().map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce });
-        self.subscribed = client.try_subscribe_many(filters).is_ok();
+        self.subscriptions.ask(client, shared);
     }
 
     /// The broker's answer to a subscription.
     pub(super) fn subscribed(&mut self, ack: &SubAck, shared: &Shared) {
+        self.subscriptions.answered();
         if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
             let base = &shared.topics.base;
             self.refuse(
@@ -142,15 +117,17 @@ impl Incoming {
                 return false;
             }
             Ok(Some(command)) => command,
+            Err(sentence) if message.payload.len() > commands::MAX_COMMAND => {
+                let told = self.too_long.tell(sentence, Instant::now());
+                tell(told, shared);
+                return false;
+            }
             Err(sentence) => {
                 self.refuse(sentence, shared);
                 return false;
             }
         };
-        let full = shared.lock().commands.as_ref().is_some_and(|commands| {
-            let crowded = !command.withdraws() && commands.capacity() <= commands::WITHDRAWALS;
-            crowded || matches!(commands.try_send(command), Err(TrySendError::Full(_)))
-        });
+        let full = shared.lock().commands.as_ref().is_some_and(|commands| !commands.push(command));
         if full {
             let waiting = commands::QUEUE;
             self.refuse(format!("a command is refused: {waiting} others wait already"), shared);
@@ -166,9 +143,9 @@ impl Incoming {
         self.announce.get_or_insert(due);
     }
 
-    /// When the next announcement is due.
-    pub(super) fn announce_at(&self) -> Option<Instant> {
-        self.announce
+    /// When the next announcement or subscription is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        [self.announce, self.subscriptions.due()].into_iter().flatten().min()
     }
 
     /// Sends the announcement again if it is time.
@@ -197,9 +174,15 @@ impl Incoming {
     }
 
     fn refuse(&mut self, sentence: String, shared: &Shared) {
-        if let Some(sentence) = self.refusals.tell(sentence, Instant::now()) {
-            tracing::warn!("MQTT: {sentence}");
-            shared.problem(Component::Command, sentence);
-        }
+        let told = self.refusals.tell(sentence, Instant::now());
+        tell(told, shared);
+    }
+}
+
+/// What may be told of what is refused, if anything may.
+fn tell(sentence: Option<String>, shared: &Shared) {
+    if let Some(sentence) = sentence {
+        tracing::warn!("MQTT: {sentence}");
+        shared.problem(Component::Command, sentence);
     }
 }

@@ -32,7 +32,7 @@ pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -
         _ if oversized(error) => format!(
             "{endpoint} has sent a message of more than {} KiB, which ends the connection; find out who publishes \
              such messages on undertone's command topics",
-            super::access::MAX_PACKET / 1024
+            super::access::MAX_INCOMING / 1024
         ),
         ConnectionError::MqttState(
             StateError::ConnectionAborted

@@ -168,8 +168,8 @@ impl<'a> Link<'a> {
                 let mut poll = pin!(eventloop.poll());
                 loop {
                     let limit = self.goodbye.or(self.shared.lock().closing);
-                    let due = self.incoming.announce_at();
-                    let announce = async {
+                    let due = self.incoming.due();
+                    let timer = async {
                         match due {
                             Some(due) => sleep_until(due).await,
                             None => std::future::pending().await,
@@ -184,7 +184,7 @@ impl<'a> Link<'a> {
                     tokio::select! {
                         polled = &mut poll => break polled,
                         () = self.shared.wake.notified() => {}
-                        () = announce => {}
+                        () = timer => {}
                         () = time_is_up => {
                             if self.goodbye.is_some() || self.connected.is_none() {
                                 return End::Closed;
@@ -266,10 +266,12 @@ impl<'a> Link<'a> {
         self.pump_outbox();
         let inner = self.shared.lock();
         let now = Instant::now();
-        let over = inner.closing.is_some_and(|deadline| inner.all_delivered() || deadline <= now);
+        let delivered = inner.all_delivered();
+        let over = inner.closing.is_some_and(|deadline| delivered || deadline <= now);
         drop(inner);
         if over && self.hand(Sent::Offline, OFFLINE.into()) {
-            self.goodbye = Some(now + GOODBYE);
+            // A broker that answers nothing will not answer this either.
+            self.goodbye = Some(now + if delivered { GOODBYE } else { GOODBYE / 4 });
         }
     }
 

@@ -4,15 +4,15 @@
 //! from any thread without waiting for the network.
 
 use super::client::Connection;
-use super::commands::Command;
 use super::outbox::{Kind, Outbox};
+use super::queue::Queue;
 use super::slots::{Slot, Slots};
 use super::topics::Topics;
 use crate::config::Mqtt;
 use crate::events::{Component, Event, Problem};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// At most one warning about lost messages in this time.
@@ -40,7 +40,7 @@ pub(super) struct Inner {
     /// Retained messages.
     pub(super) slots: Slots,
     /// Where commands go; none: nobody takes them, and nothing is subscribed to.
-    pub(super) commands: Option<mpsc::Sender<Command>>,
+    pub(super) commands: Option<Arc<Queue>>,
     /// Messages lost since the start.
     pub(super) lost: u64,
     /// Those of them that no `problem` event has told yet.

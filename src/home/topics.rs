@@ -84,6 +84,14 @@ impl Topics {
         let below = |leaf: &str| format!("{}/{leaf}", self.base);
         vec![below("consent/+/set"), below("settings/+/set"), below("command/+"), self.birth.clone()]
     }
+
+    /// The same where each has to stand for itself: consent first, and each of its topics alone.
+    pub fn single_filters(&self) -> Vec<String> {
+        let mut filters =
+            ["listening", "transcription", "guest"].map(|scope| self.consent_set(scope)).to_vec();
+        filters.extend(self.filters().split_off(1));
+        filters
+    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 use crate::mosquitto::{Mosquitto, Seen, Witness, run};
 use crate::{PATIENCE, config, connected, event, number, start};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::Receiver;
 use undertone::config::Mqtt;
 use undertone::consent::{Order, Scope};
 use undertone::events::Consent;
-use undertone::home::{Command, Slot};
+use undertone::home::{Command, Commands, Slot};
 use undertone::settings::Setting;
 
 const SUBSCRIBED: &str = "Sending SUBACK to undertone-kitchen";
@@ -44,7 +43,7 @@ fn publish_bytes(broker: &Mosquitto, topic: &str, bytes: usize, retained: bool) 
     run("mosquitto_pub", &arguments);
 }
 
-async fn next(commands: &mut Receiver<Command>) -> Command {
+async fn next(commands: &mut Commands) -> Command {
     tokio::time::timeout(PATIENCE, commands.recv()).await.expect("no command").unwrap()
 }
 
@@ -100,7 +99,7 @@ async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
     ] {
         assert!(told.contains(sentence), "{sentence}: {told}");
     }
-    assert!(commands.try_recv().is_err());
+    assert!(commands.try_recv().is_none());
     // What is retained is neither obeyed nor told, at the next connection as at the first.
     client.flush(Duration::from_secs(5)).await;
     let (client, _task) = start(&config(&broker.url()));
@@ -158,18 +157,82 @@ async fn a_flood_of_nonsense_does_not_push_events_out() {
 }
 
 #[tokio::test]
-async fn messages_too_long_for_the_connection_do_not_silence_the_sensor() {
+async fn withdrawals_are_refused_by_no_flood_of_their_own() {
+    let broker = broker();
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    let mut commands = client.commands();
+    broker.until_logged(SUBSCRIBED).await;
+    let lines = broker.folder.path().join("lines");
+    std::fs::write(&lines, "withheld\n".repeat(500)).unwrap();
+    let flood = format!(
+        "mosquitto_pub -h 127.0.0.1 -p {} -q 1 -t undertone/kitchen/consent/listening/set -l < {}",
+        broker.port,
+        lines.display()
+    );
+    run("sh", &["-c", &flood]);
+    publish(&broker, "undertone/kitchen/consent/guest/set", "on", false);
+    assert_eq!(next(&mut commands).await, Command::Consent(Order::Say(Scope::Listening, Consent::Withheld)));
+    while next(&mut commands).await != Command::Consent(Order::GuestsCome(None)) {}
+    assert!(problems(&witness.so_far()).is_empty());
+}
+
+/// Refused, told even after a flood of other nonsense, and nothing more: the connection stays.
+#[tokio::test]
+async fn a_long_message_costs_a_refusal_and_not_the_connection() {
     let broker = broker();
     publish_bytes(&broker, "undertone/kitchen/command/restart", 400_000, true);
     let witness = Witness::watch(broker.port);
     let (client, _task) = start(&config(&broker.url()));
-    let _commands = client.commands();
-    let deaf =
-        |all: &[Seen]| problems(all).iter().any(|text| text.contains("no commands are taken for 5 minutes"));
-    witness.until("a word about it", deaf).await;
-    connected(&client).await;
-    client.event(&event(5));
-    witness.until("an event", |all| all.iter().any(|seen| number(&seen.payload) == Some(5))).await;
+    let mut commands = client.commands();
+    let retained =
+        |all: &[Seen]| problems(all).iter().any(|text| text.contains("retained and has 400000 bytes"));
+    witness.until("a word about it", retained).await;
+    for _ in 0..30 {
+        publish(&broker, "undertone/kitchen/command/explode", "PRESS", false);
+    }
+    publish_bytes(&broker, "undertone/kitchen/consent/listening/set", 1_000_000, false);
+    publish(&broker, "undertone/kitchen/consent/listening/set", "withheld", false);
+    assert_eq!(next(&mut commands).await, Command::Consent(Order::Say(Scope::Listening, Consent::Withheld)));
+    let told =
+        |all: &[Seen]| problems(all).iter().any(|text| text.contains("1000000 bytes, and 256 are allowed"));
+    let all = witness.until("a word about the second", told).await;
+    let left = |seen: &Seen| seen.topic.ends_with("/availability") && seen.payload == "offline";
+    assert!(!all.iter().any(left), "the connection was lost");
+}
+
+/// Beyond what the connection takes: a topic with such a message is left out, the others are heard.
+#[tokio::test]
+async fn messages_too_long_for_the_connection_do_not_make_the_sensor_deaf() {
+    let withdrawal = |scope| Command::Consent(Order::Say(scope, Consent::Withheld));
+    for (poisoned, alive, payload, command) in [
+        ("command/restart", "consent/listening/set", "withheld", withdrawal(Scope::Listening)),
+        ("consent/listening/set", "consent/transcription/set", "withheld", withdrawal(Scope::Transcription)),
+        ("consent/nobody/set", "consent/listening/set", "withheld", withdrawal(Scope::Listening)),
+    ] {
+        let broker = broker();
+        publish_bytes(&broker, &format!("undertone/kitchen/{poisoned}"), 1_500_000, true);
+        let witness = Witness::watch(broker.port);
+        let (client, _task) = start(&config(&broker.url()));
+        let mut commands = client.commands();
+        let cut = |all: &[Seen]| problems(all).iter().any(|text| text.contains("more than 1024 KiB"));
+        witness.until("a word about it", cut).await;
+        // Said again and again, as people do; what is said between two connections nobody hears.
+        let heard = async {
+            loop {
+                publish(&broker, &format!("undertone/kitchen/{alive}"), payload, false);
+                match tokio::time::timeout(Duration::from_millis(500), commands.recv()).await {
+                    Ok(heard) => break heard,
+                    Err(_) => continue,
+                }
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, heard).await.expect("the sensor is deaf");
+        assert_eq!(heard, Some(command), "{poisoned}");
+        connected(&client).await;
+        client.event(&event(5));
+        witness.until("an event", |all| all.iter().any(|seen| number(&seen.payload) == Some(5))).await;
+    }
 }
 
 fn announcements(all: &[Seen]) -> usize {
