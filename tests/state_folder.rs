@@ -112,7 +112,7 @@ fn a_written_grant_does_not_come_back_with_what_was_lost() {
     let (broker, card) = (Mosquitto::start(), silent_card());
     let daemon = Daemon::start(&card, &broker, GRANTED);
     daemon.until("open at the first start", PATIENCE, Daemon::microphone);
-    daemon.until("settled", PATIENCE, |d| d.state().join("daemon.lock").exists());
+    daemon.until("settled", PATIENCE, |d| d.state().join("consent.json").exists());
     say(&broker, "consent/listening/set", "withheld", false);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
     daemon.until("written", PATIENCE, |d| {
