@@ -120,7 +120,7 @@ impl Keeper {
     }
 
     /// Looks whether the file or the clock changed anything, and what became of what was to be written; call
-    /// it [`LOOK_EVERY`] so often if the file changed, and now and then if it did not.
+    /// it within [`LOOK_EVERY`] when the file has changed, when [`written`](Self::written) wakes, and now and then.
     pub fn look(&mut self) -> Vec<Told> {
         let mut told = Vec::new();
         if let Some(outcome) = self.writing.as_ref().and_then(Writing::ended) {
