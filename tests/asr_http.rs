@@ -136,6 +136,25 @@ async fn refusals_are_told_with_what_the_server_says_but_not_logged() {
 }
 
 #[tokio::test]
+async fn a_server_that_repeats_the_key_is_not_quoted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let key_file = scratch.path().join("key");
+    std::fs::write(&key_file, "hunter2\n").unwrap();
+    let said = "{\"error\":{\"message\":\"Incorrect API key provided: hunter2\"}}";
+    let refusal = response("401 Unauthorized", "application/json", said);
+    let server =
+        Server::tcp("http", move |stream| http(stream, Log::<Post>::default(), refusal.clone())).await;
+    let mut config = config(&server.url);
+    config.http.key_file = key_file;
+    let error = hook(&config).transcribe(&mut clip(0.1)).await.unwrap_err();
+    assert!(
+        error.sentence().contains("401") && !error.sentence().contains("hunter2"),
+        "{}",
+        error.sentence()
+    );
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = Server::tcp("http", |stream| http(stream, Log::default(), json("stolen"))).await;
     let answer = format!(

@@ -1,20 +1,14 @@
 //! The daemon obeys consent: a card made of a FIFO that must be open or closed, a memory that must not
 //! remember, a recogniser that must end.
 
-#[path = "support/fifo.rs"]
-#[allow(dead_code)]
-mod fifo;
 #[path = "support/household.rs"]
 mod household;
-#[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
-mod mosquitto;
 #[path = "support/room.rs"]
 mod room;
 
-use fifo::{BARE, Card};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, state};
-use mosquitto::{Mosquitto, Seen, Witness};
+use household::fifo::{BARE, Card};
+use household::mosquitto::{Mosquitto, Seen, Witness};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, speaking_card, state};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
@@ -152,12 +146,9 @@ async fn what_was_heard_is_overwritten_wherever_it_was() {
 
 #[tokio::test]
 async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
-    let (broker, card) = (Mosquitto::start(), Card::new(fifo::CONVERTED));
     let samples = room::at_rate(&room::two_voices(), 48_000);
-    card.play(48_000, 21.0, move |k| {
-        let value = (samples.get(k as usize).copied().unwrap_or(0.0).clamp(-1.0, 1.0) * 32767.0) as i16;
-        [value.to_le_bytes(), value.to_le_bytes()].concat()
-    });
+    let sample = move |k| samples.get(k).copied().unwrap_or(0.0);
+    let (broker, card) = (Mosquitto::start(), speaking_card(100, 21.0, sample));
     let witness = Witness::watch(broker.port);
     let scratch = tempfile::tempdir().unwrap();
     let pid_file = scratch.path().join("pid");

@@ -1,20 +1,14 @@
 //! Consent over a real mosquitto: anybody may take it away, nobody gives it who may not, and no message that
 //! was left at the broker counts. And what a recogniser is being given ends in the middle.
 
-#[path = "support/fifo.rs"]
-#[allow(dead_code)]
-mod fifo;
 #[path = "support/household.rs"]
 mod household;
-#[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
-mod mosquitto;
 #[path = "support/room.rs"]
 mod room;
 
-use fifo::{CONVERTED, Card};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
-use mosquitto::{Mosquitto, Seen, Witness};
+use household::fifo::Card;
+use household::mosquitto::{Mosquitto, Seen, Witness};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card, speaking_card};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -136,12 +130,9 @@ async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
     const FROM: usize = 5 * 16_000;
     // More than the first voice has, in bytes.
     let whole = ((room::VOICES[0].1 - room::VOICES[0].0) * 32_000.0) as u64;
-    let (broker, card) = (Mosquitto::start(), Card::new(CONVERTED));
     let samples = room::at_rate(&room::two_voices()[FROM..], 48_000);
-    card.play_every(20, 48_000, 20.0, move |k| {
-        let value = (samples.get(k as usize).copied().unwrap_or(0.0).clamp(-1.0, 1.0) * 32767.0) as i16;
-        [value.to_le_bytes(), value.to_le_bytes()].concat()
-    });
+    let sample = move |k| samples.get(k).copied().unwrap_or(0.0);
+    let (broker, card) = (Mosquitto::start(), speaking_card(20, 20.0, sample));
     let witness = Witness::watch(broker.port);
     let scratch = tempfile::tempdir().unwrap();
     let (pids, heard) = (scratch.path().join("pids"), scratch.path().join("heard"));

@@ -3,20 +3,13 @@
 //!
 //! `cargo test --test ledger_cost -- --ignored --nocapture`
 
-#[path = "support/fifo.rs"]
-#[allow(dead_code)]
-mod fifo;
 #[path = "support/household.rs"]
 mod household;
-#[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
-mod mosquitto;
 #[path = "support/room.rs"]
 mod room;
 
-use fifo::{CONVERTED, Card};
-use household::{Daemon, PATIENCE};
-use mosquitto::Mosquitto;
+use household::mosquitto::Mosquitto;
+use household::{Daemon, PATIENCE, speaking_card};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,12 +31,9 @@ fn cpu(thread: &Path) -> Option<f64> {
 #[ignore = "takes ten minutes, to measure"]
 fn what_the_record_costs() {
     let minutes: f64 = std::env::var("UNDERTONE_MINUTES").map_or(10.0, |m| m.parse().unwrap());
-    let (broker, card) = (Mosquitto::start(), Card::new(CONVERTED));
     let samples = room::at_rate(&room::samples(), 48_000);
-    card.play(48_000, minutes * 60.0 + 60.0, move |k| {
-        let value = (samples[k as usize % samples.len()].clamp(-1.0, 1.0) * 32767.0) as i16;
-        [value.to_le_bytes(), value.to_le_bytes()].concat()
-    });
+    let sample = move |k| samples[k % samples.len()];
+    let (broker, card) = (Mosquitto::start(), speaking_card(100, minutes * 60.0 + 60.0, sample));
     let rest = "[asr]\ncommand = [\"sh\", \"-c\", \"cat > /dev/null\"]";
     let daemon = Daemon::start(&card, &broker, rest);
     daemon.consent(&["grant", "all"]);

@@ -4,17 +4,11 @@
 //! Where mount namespaces are allowed, these are a tmpfs and a read-only mount; where they are not, a limit on
 //! the size of files, and a folder without the right to write.
 
-#[path = "support/fifo.rs"]
-#[allow(dead_code)]
-mod fifo;
 #[path = "support/household.rs"]
 mod household;
-#[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
-mod mosquitto;
 
+use household::mosquitto::{Mosquitto, Seen, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card};
-use mosquitto::{Mosquitto, Seen, Witness};
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

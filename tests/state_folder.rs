@@ -1,17 +1,11 @@
 //! The state folder when it is not what it should be: things that are no files, a second daemon, a folder that
 //! somebody emptied or keeps locked. Consent errs on the side of the people in the room.
 
-#[path = "support/fifo.rs"]
-#[allow(dead_code)]
-mod fifo;
 #[path = "support/household.rs"]
 mod household;
-#[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
-mod mosquitto;
 
+use household::mosquitto::{Mosquitto, Seen, Witness, run};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
-use mosquitto::{Mosquitto, Seen, Witness, run};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -198,4 +192,36 @@ fn a_daemon_whose_broker_is_gone_stops_soon() {
         broker.restart();
         daemon.restart(&card);
     }
+}
+
+/// A thread that waits for a name may wait for longer than anybody wants to.
+#[test]
+fn a_name_service_that_does_not_answer_does_not_hold_up_the_end() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::prepare(&broker, "");
+    let shim = daemon.folder.path().join("no_names.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/no_names.c");
+    run("cc", &["-shared", "-fPIC", "-o", shim.to_str().unwrap(), source]);
+    fs::write(daemon.config(), "[mqtt]\nbroker = \"mqtt://hub.example.org\"\n").unwrap();
+    daemon.restart_in(&["env", &format!("LD_PRELOAD={}", shim.display())], &card);
+    daemon.until("started", PATIENCE, |d| d.log().contains("the microphone is closed"));
+    let took = stop(&mut daemon);
+    println!("{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+/// Who asks for the configuration again while it is no file gets no answer, and everything else goes on.
+#[test]
+fn a_configuration_that_is_a_fifo_does_not_hold_up_a_daemon_that_runs() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, GRANTED);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    daemon.until("connected", PATIENCE, |d| d.log().contains("MQTT: connected"));
+    fifo_at(&daemon.config());
+    daemon.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    say(&broker, "consent/listening/set", "withheld", false);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    let took = stop(&mut daemon);
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }

@@ -90,7 +90,12 @@ async fn hang_up(
     reload: mpsc::Sender<Result<Config, ConfigError>>,
 ) {
     while signals.recv().await.is_some() {
-        let read = Config::find(file.as_deref()).map(|mut config| {
+        // On another thread: what is no file, or lies on a disk that sleeps, must not hold the daemon up.
+        let file = file.clone();
+        let Ok(read) = tokio::task::spawn_blocking(move || Config::find(file.as_deref())).await else {
+            return;
+        };
+        let read = read.map(|mut config| {
             if let (Some(url), EMBEDDED) = (&embedded, config.mqtt.broker.as_str()) {
                 config.mqtt.broker.clone_from(url);
             }

@@ -1,8 +1,13 @@
 //! The daemon as a household has it: a card that can be open or closed, `undertone consent`, a broker.
 #![allow(dead_code)] // each test uses a part of it
 
-use crate::fifo::{BARE, Card};
-use crate::mosquitto::{Mosquitto, Seen, run};
+#[path = "fifo.rs"]
+pub mod fifo;
+#[path = "mosquitto.rs"]
+pub mod mosquitto;
+
+use fifo::{BARE, CONVERTED, Card};
+use mosquitto::{Mosquitto, Seen, run};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -152,5 +157,20 @@ pub fn problems(seen: &[Seen], component: &str, recovered: bool) -> Vec<String> 
 pub fn silent_card() -> Card {
     let card = Card::new(BARE);
     card.play(48_000, 600.0, |_| vec![0; 4]);
+    card
+}
+
+/// A card that plays these samples, at 48 kHz, to whoever reads so many milliseconds at a time (the daemon: 100,
+/// or 20 where it streams).
+pub fn speaking_card(
+    milliseconds: u32,
+    seconds: f64,
+    sample: impl Fn(usize) -> f32 + Send + 'static,
+) -> Card {
+    let card = Card::new(CONVERTED);
+    card.play_every(milliseconds, 48_000, seconds, move |k| {
+        let value = (sample(k as usize).clamp(-1.0, 1.0) * 32767.0) as i16;
+        [value.to_le_bytes(), value.to_le_bytes()].concat()
+    });
     card
 }
