@@ -75,7 +75,7 @@ enter journalctl -u undertone -o json --no-pager | grep -q '"UNDERTONE_NODE":"un
 enter journalctl -u undertone -o json --no-pager | grep '"UNDERTONE_NODE"' | grep -q '"PRIORITY":"6"' || fail "no priority"
 pass "the journal has fields and priorities"
 
-enter systemctl reload undertone || fail "reload"
+enter systemctl reload undertone || { enter journalctl -u undertone --no-pager | tail -30 >&2; fail "reload"; }
 sleep 2
 [ "$(show MainPID)" = "$main" ] || fail "a reload ended the daemon"
 pass "a reload keeps the daemon"

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# The container's second stage and the Home Assistant add-on, built and run by a real engine (podman).
+# `make test-container` runs it where podman is installed. The base image is a clean Debian made here, so no
+# registry is asked; what the first stage would make is taken from the package.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/root.sh
+
+package=$(newest_package)
+clean_root
+# Where control groups are of the old kind, crun refuses.
+runtime=()
+[ -f /sys/fs/cgroup/cgroup.controllers ] || ! command -v runc >/dev/null || runtime=(--runtime runc)
+pod() {
+    podman --root "$SCRATCH/store" --runroot "$SCRATCH/run" --tmpdir "$SCRATCH/tmp" --cgroup-manager cgroupfs \
+        "${runtime[@]}" "$@"
+}
+started=
+finish() {
+    [ -z "$started" ] || pod rm -f -t 2 "$started" >/dev/null 2>&1 || true
+    umount -q -l "$SCRATCH/store/overlay" 2>/dev/null || true
+    remove_root
+}
+trap finish EXIT
+log=$SCRATCH/log
+try() { "$@" >"$log" 2>&1 || { tail -30 "$log"; fail "$*"; }; }
+# What this machine may not raise is left as it is.
+limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --ulimit core=0)
+
+tar -C "$ROOT" --exclude=./dev --exclude=./proc -cf - . | pod import - docker.io/library/debian:bookworm-slim >"$log" 2>&1 ||
+    { cat "$log"; fail "import of the base image"; }
+
+mkdir "$SCRATCH/context"
+dpkg-deb -x "$package" "$SCRATCH/context/out"
+rm -rf "$SCRATCH"/context/out/{lib,usr/lib/systemd,usr/share/man}
+awk '/^FROM/ { stage++ } stage == 2' deploy/container/Containerfile |
+    sed 's|^COPY --from=build /out/|COPY out/|' >"$SCRATCH/context/Containerfile"
+try pod build --pull-never --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -t undertone "$SCRATCH/context"
+pass "an engine builds the second stage"
+
+# As compose.yaml starts it.
+hardened=(--read-only --cap-drop=all --security-opt no-new-privileges --tmpfs /tmp:size=16m,mode=1777
+    --pids-limit 64 --memory 224m --network none "${limits[@]}")
+[ "$(pod run --rm "${hardened[@]}" --entrypoint id undertone -u)" = 10001 ] || fail "it runs as root"
+pod run --rm "${hardened[@]}" --entrypoint touch undertone /etc/written 2>/dev/null && fail "the root is writable"
+try pod run --rm "${hardened[@]}" undertone check --offline --config /etc/undertone/undertone.toml
+try pod run --rm "${hardened[@]}" undertone demo --speed 100
+grep -q 'segments of speech' "$log" || fail "the demo hears nothing"
+pass "check and demo run as a user, read-only, without capabilities, in 224 MB"
+printf '[mqtt]\nbroker = "embedded"\n' >"$SCRATCH/undertone.toml"
+chmod 644 "$SCRATCH/undertone.toml"
+started=daemon
+try pod run -d --name daemon "${hardened[@]}" -v "$SCRATCH/undertone.toml:/etc/undertone/undertone.toml:ro" undertone
+for _ in $(seq 100); do
+    pod logs daemon >"$log" 2>&1 || true
+    grep -q 'MQTT: connected' "$log" && break
+    sleep 0.2
+done
+grep -q 'MQTT: connected' "$log" || { cat "$log"; fail "no broker"; }
+try pod exec daemon undertone consent grant listening
+begun=$SECONDS
+try pod stop -t 20 daemon
+[ $((SECONDS - begun)) -lt 10 ] || fail "it had to be killed"
+try pod start daemon
+try pod exec daemon undertone consent show
+grep -q 'listening.*granted' "$log" || { cat "$log"; fail "consent was forgotten"; }
+try pod rm -f -t 2 daemon
+started=
+pass "the daemon runs, stops at once when told to, and keeps consent in its volume"
+
+scripts/addon.sh "$(dpkg --print-architecture)" >"$log"
+folder=dist/addon-$(dpkg --print-architecture)
+try pod build --pull-never --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -t addon "$folder"
+mkdir "$SCRATCH/data"
+python3 - deploy/home-assistant/addon/config.yaml "$SCRATCH/data/options.json" <<'P'
+import json, re, sys
+
+# The options at their defaults, as the supervisor writes them; a broker that nobody answers at.
+block = re.search(r"^options:\n((?:  .*\n)+)", open(sys.argv[1]).read(), re.M).group(1)
+options = {k: json.loads(v) if re.match(r'["\d]|true|false', v) else v for k, v in re.findall(r"^  (\w+): (.*)$", block, re.M)}
+json.dump(options | {"broker": "mqtt://127.0.0.1:1"}, open(sys.argv[2], "w"))
+P
+started=addon
+try pod run -d --name addon --network none --pids-limit 64 "${limits[@]}" -v "$SCRATCH/data:/data" addon
+for _ in $(seq 100); do
+    pod logs addon >"$log" 2>&1 || true
+    grep -q 'INFO.* undertone .* as ' "$log" && break
+    sleep 0.2
+done
+grep -q 'INFO.* undertone .* as ' "$log" || { cat "$log"; fail "the add-on does not start"; }
+pass "an engine builds the add-on, and it starts with its default options"
