@@ -5,7 +5,7 @@ mod program;
 #[path = "support/room.rs"]
 mod room;
 
-use program::{analyze, segments};
+use program::{analyze, finish, segments, undertone};
 use room::{VOICES, at_rate, samples, two_voices, write_wav};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -359,4 +359,32 @@ fn one_bad_file_does_not_spoil_the_others() {
     let run = program::finish(program::undertone().args(["analyze", "absent.wav", "demo/room.ogg"]));
     assert_eq!(run.status, 1);
     assert!(run.sentence().contains("absent.wav") && run.out.contains("10 segments"), "{}", run.out);
+}
+
+#[test]
+fn a_picture_shows_the_segments_and_what_ran() {
+    let (folder, out) = scratch("room.svg");
+    let sound = folder.path().join("room.wav");
+    write_wav(&sound, &two_voices(), 16_000, 1, 16);
+    let run = finish(undertone().args(["analyze", "--json", "--plot"]).arg(&out).arg(&sound));
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let svg = std::fs::read_to_string(&out).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{}", &svg[..80]);
+    let emotions: Vec<Value> = run.json().into_iter().filter(|e| e["type"] == "emotion").collect();
+    assert!(!emotions.is_empty());
+    for emotion in &emotions {
+        let name =
+            format!("{} {:.2}", emotion["label"].as_str().unwrap(), emotion["confidence"].as_f64().unwrap());
+        assert!(svg.contains(&name), "{name} is not written in the picture");
+    }
+    // The colours of segments, of modules that ran and of modules that did not.
+    for colour in ["#FAC850", "#1E5AA0", "#E1E8F0"] {
+        assert!(svg.matches(colour).count() >= emotions.len(), "{colour}");
+    }
+    let two = finish(undertone().args(["analyze", "--plot"]).arg(&out).args([&sound, &sound]));
+    assert_eq!(two.status, 2);
+    assert!(two.sentence().contains("one file"), "{}", two.err);
+    let nowhere = finish(undertone().args(["analyze", "--plot", "/nowhere/at.svg"]).arg(&sound));
+    assert_eq!(nowhere.status, 1);
+    assert!(nowhere.sentence().contains("/nowhere/at.svg"), "{}", nowhere.err);
 }

@@ -28,7 +28,7 @@ use beginning::early;
 use energy::NoiseFloor;
 use history::History;
 use segment::Open;
-pub use segment::{Effort, Grown, Segment, Told};
+pub use segment::{Effort, Grown, Judged, Segment, Told};
 use segmenter::Segmenter;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -79,6 +79,8 @@ pub struct Cascade {
     told_until: u64,
     background: bool,
     effort: Effort,
+    /// Only if it is wished for: it grows.
+    trace: Option<Vec<Judged>>,
 }
 
 impl Cascade {
@@ -124,6 +126,7 @@ impl Cascade {
             told_until: 0,
             background: false,
             effort: Effort::default(),
+            trace: None,
         }
     }
 
@@ -135,6 +138,16 @@ impl Cascade {
     /// What was done so far.
     pub fn effort(&self) -> Effort {
         self.effort
+    }
+
+    /// Keeps every window that is judged from here on, for a recording that ends: see [`trace`](Self::trace).
+    pub fn keep_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The windows that were judged since [`keep_trace`](Self::keep_trace).
+    pub fn trace(&self) -> &[Judged] {
+        self.trace.as_deref().unwrap_or_default()
     }
 
     /// Whether someone speaks now, as far as is known.

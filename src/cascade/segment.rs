@@ -2,6 +2,7 @@
 
 use crate::audio::sound::Sound;
 use crate::events::Label;
+use crate::model::MODULES;
 use uuid::Uuid;
 
 /// What the cascade tells.
@@ -85,6 +86,17 @@ pub struct Segment {
     pub modules_total: u64,
     /// Multiply-accumulates for the emotion, stem included.
     pub macs: u64,
+}
+
+/// A window that the model judged, for whoever wants to look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// First sample that no window before it saw.
+    pub since: u64,
+    /// Sample after its last.
+    pub until: u64,
+    /// Which modules ran, block-major.
+    pub executed: [bool; MODULES],
 }
 
 /// Counts since the stream began.

@@ -1,10 +1,10 @@
 //! One window: background by its energy, or asked of the model; and what it settles, for the segmenter.
 
 use super::beginning::mirror;
-use super::segment::{Open, Told};
+use super::segment::{Judged, Open, Told};
 use super::segmenter::Change;
 use super::suspicion::Brought;
-use super::{Cascade, GROUP, nanoseconds};
+use super::{Cascade, GROUP, SPEECH_HOP, nanoseconds};
 use crate::events::Label;
 use crate::features::{FRAMES, normalise};
 use crate::model::{MODULES, ModelError, Verdict};
@@ -33,6 +33,11 @@ impl Cascade {
             self.effort.modules_total += MODULES as u64;
             self.effort.macs += self.model.macs(&verdict);
             self.effort.macs_ungated += self.model.macs_ungated();
+            if let Some(trace) = &mut self.trace {
+                let new = ((newest - before) * SPEECH_HOP) as u64;
+                let (since, until) = (self.clock.saturating_sub(new), self.clock);
+                trace.push(Judged { since, until, executed: verdict.executed });
+            }
             self.votes.add(newest - covered, &verdict.speech[..covered]);
             let silent = verdict.speech[..covered].iter().all(|logit| *logit < 0.0);
             // What is suspected to be the beginning of speech must not become the floor.

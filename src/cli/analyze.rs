@@ -1,8 +1,9 @@
 //! `undertone analyze`: the cascade on audio files, offline.
 
+use super::plot::Picture;
 use super::{Failure, progress};
 use crate::audio::AudioSource;
-use crate::audio::file::{FileSource, Level};
+use crate::audio::file::{FileSource, Level, read_16k};
 use crate::cascade::Cascade;
 use crate::config::Config;
 use crate::events::{AsrDecision, Event, Summary};
@@ -26,7 +27,14 @@ pub struct AnalyzeArgs {
     /// Thresholds and model; default: as the daemon finds them
     #[arg(long)]
     config: Option<PathBuf>,
+    /// A picture, too, as SVG: level, log-mel and segments, and which modules ran when; of one file of up to ten
+    /// minutes
+    #[arg(long, value_name = "OUT.svg")]
+    plot: Option<PathBuf>,
 }
+
+/// Seconds of which a picture shows anything.
+const PICTURED: f64 = 600.0;
 
 /// Runs the subcommand. No recogniser is woken, so `asr` is `not_configured` in every event.
 ///
@@ -34,6 +42,9 @@ pub struct AnalyzeArgs {
 /// The first failure; the remaining files are looked at all the same.
 pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
+    if args.plot.is_some() && args.files.len() > 1 {
+        return Err(Failure::Usage("--plot draws one file; name one".into()));
+    }
     let mut outcome = Ok(());
     for path in &args.files {
         if let Err(failure) = analyze(path, args, &config) {
@@ -51,8 +62,16 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
 fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failure> {
     let cpu_before = crate::service::cpu_seconds();
     let mut source = FileSource::open(path)?;
+    if args.plot.is_some() && source.seconds().is_some_and(|seconds| seconds > PICTURED) {
+        let text = format!("--plot draws up to {PICTURED} s; cut a piece out of {}", path.display());
+        return Err(Failure::Usage(text));
+    }
     let mut listener = Listener::new(source.sample_rate())?.conditioned(&config.audio);
     let mut cascade = Cascade::new(config, Model::load(&config.model)?);
+    let mut segments = Vec::new();
+    if args.plot.is_some() {
+        cascade.keep_trace();
+    }
     let mut teller = Teller::new(&config.node, cascade.model().version(), Timestamp::now());
     teller.set_emotion_confidence(config.cascade.emotion_confidence);
     let mut out = std::io::stdout().lock();
@@ -75,6 +94,9 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
         let now = cascade.clock();
         for what in told.drain(..) {
             let event = teller.event(&what, AsrDecision::NotConfigured);
+            if let (Some(_), Event::Emotion(emotion)) = (&args.plot, &event) {
+                segments.push(emotion.clone());
+            }
             bar.suspend(
                 || if args.json { json_line(&mut out, &event) } else { table_line(&mut out, &event) },
             )?;
@@ -108,6 +130,10 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
         writeln!(out, "{}\n", super::sentence(&summary))?;
     }
     out.flush()?;
+    if let Some(out) = &args.plot {
+        let samples = read_16k(path)?;
+        Picture { samples: &samples, segments: &segments, windows: cascade.trace() }.save(out)?;
+    }
     let level = source.level();
     let damage = match source.complaint() {
         Some(reason) => Some(reason.to_owned()),

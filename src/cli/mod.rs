@@ -28,6 +28,7 @@ mod devices;
 mod evaluate;
 mod ledger;
 mod manual;
+mod plot;
 mod privacy;
 mod run;
 mod timeline;
