@@ -9,8 +9,8 @@ use crate::model::ModelError;
 use std::time::{Duration, Instant};
 use zeroize::Zeroize as _;
 
-/// Longest wait for samples; a request to stop is noticed after it.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Longest wait for samples; a request to stop is noticed after it. Longer than a microphone gathers them.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Reads one opened source into a cascade; holds the buffers that are used again and again.
 pub struct Listener {

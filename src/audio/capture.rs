@@ -25,12 +25,28 @@ const BLOCK: usize = 256;
 /// must be closed within a second of its withdrawal, also by a listener that was late.
 const AT_ONCE: f64 = 0.25;
 
-/// For a listener that must not be late: 50 wake-ups a second.
-pub const PROMPT: Duration = Duration::from_millis(20);
+/// How often sound is handed on. To wake costs more than what there is to do with 20 ms of sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// What the device gathers before it hands it over, if it can. As much stays behind in the sound system's own
+    /// buffers, which are not ours to overwrite.
+    period: Duration,
+    /// What gathers in the ring before the reader is woken.
+    gathered: Duration,
+}
 
-/// For one that has time: to wake costs more than what there is to do with 20 ms of sound. As much stays behind in
-/// the sound system's own buffers, which are not ours to overwrite.
-pub const CALM: Duration = Duration::from_millis(100);
+/// For a listener that must not be late.
+pub const PROMPT: Pace = Pace { period: Duration::from_millis(20), gathered: Duration::from_millis(20) };
+
+/// For one that has time.
+pub const CALM: Pace = Pace { period: Duration::from_millis(100), gathered: Duration::from_millis(200) };
+
+impl Pace {
+    /// The same, but nothing waits for longer than this.
+    pub fn within(self, longest: Duration) -> Pace {
+        Pace { period: self.period.min(longest), gathered: self.gathered.min(longest) }
+    }
+}
 
 const UNREADABLE: &str = "it offers no format that undertone can read";
 
@@ -156,8 +172,8 @@ pub fn offer(device: &Device) -> Result<Offer, String> {
 pub struct Wish {
     /// Seconds of sound that wait in the ring at most.
     pub ring_seconds: f64,
-    /// Sound that the device gathers before it hands it over, if it can.
-    pub period: Duration,
+    /// How often sound is handed on.
+    pub pace: Pace,
     /// Frames per second and channels; else what is best.
     pub exactly: Option<(u32, u16)>,
     /// Woken whenever there is something to read.
@@ -171,7 +187,7 @@ pub fn open(device: &Device, wish: &Wish) -> Result<(Capture, cpal::Stream), Str
         ranges.retain(|range| range.channels() == channels && range.contains_rate(rate));
         ranges = ranges.iter().map(|range| at(range, rate)).collect();
     }
-    let format = choose(&ranges, wish.period).ok_or(UNREADABLE)?;
+    let format = choose(&ranges, wish.pace).ok_or(UNREADABLE)?;
     // Without a fixed size some ALSA plugins call back for each single frame.
     let fixed = start(device, format, BufferSize::Fixed(format.period), wish);
     let (capture, stream) = match fixed {
@@ -200,7 +216,7 @@ fn start(
     let (producer, samples) = ring(samples(wish.ring_seconds), samples(AT_ONCE));
     let faults = Arc::new(Faults::default());
     let config = StreamConfig { channels: format.channels, sample_rate: format.rate, buffer_size };
-    let data = on_data(format, producer, faults.clone(), wish.reader.clone());
+    let data = on_data(format, producer, faults.clone(), wish);
     let stream =
         device.build_input_stream_raw(config, format.sample, data, on_error(faults.clone()), None)?;
     stream.play()?;
@@ -212,9 +228,13 @@ fn on_data(
     format: Format,
     mut producer: Producer,
     faults: Arc<Faults>,
-    reader: Thread,
+    wish: &Wish,
 ) -> impl FnMut(&Data, &InputCallbackInfo) + Send + 'static {
     let channels = usize::from(format.channels);
+    let reader = wish.reader.clone();
+    // A little less, or a device whose periods are not exactly as wished would wake it a period late.
+    let enough = (f64::from(format.rate) * wish.pace.gathered.as_secs_f64() * 0.9) as usize;
+    let mut gathered = 0;
     let mut end: Option<StreamInstant> = None;
     move |data, info| {
         faults.callbacks.fetch_add(1, Ordering::Relaxed);
@@ -227,7 +247,11 @@ fn on_data(
         let length = (data.len() / channels) as f64 / f64::from(format.rate);
         end = begin.checked_add(Duration::from_secs_f64(length));
         average(data, channels, |mono| producer.write(mono));
-        reader.unpark(); // an atomic; a system call only if the reader sleeps
+        gathered += data.len() / channels;
+        if gathered >= enough {
+            gathered = 0;
+            reader.unpark(); // an atomic; a system call only if the reader sleeps
+        }
     }
 }
 
@@ -307,7 +331,7 @@ fn rank(format: SampleFormat) -> Option<usize> {
 }
 
 /// The best of what a device offers: 16 or 48 kHz, then few channels, then fine samples.
-pub fn choose(ranges: &[SupportedStreamConfigRange], period: Duration) -> Option<Format> {
+pub fn choose(ranges: &[SupportedStreamConfigRange], pace: Pace) -> Option<Format> {
     let usable = ranges.iter().filter_map(|range| {
         let (low, high) = (range.min_sample_rate(), range.max_sample_rate());
         let (low, high) = (low.max(*RATES.start()), high.min(*RATES.end()));
@@ -324,7 +348,7 @@ pub fn choose(ranges: &[SupportedStreamConfigRange], period: Duration) -> Option
         };
         let sample = range.sample_format();
         let key = (preference, rate.abs_diff(48_000), range.channels(), rank(sample)?);
-        let wanted = (f64::from(rate) * period.as_secs_f64()) as FrameCount;
+        let wanted = (f64::from(rate) * pace.period.as_secs_f64()) as FrameCount;
         let period = match *range.buffer_size() {
             SupportedBufferSize::Range { min, max } => wanted.clamp(min.min(max), max),
             SupportedBufferSize::Unknown => wanted,

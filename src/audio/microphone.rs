@@ -4,7 +4,7 @@
 //! it, and sleeps until the callback wakes it. A device can die without a word: it is judged by the samples that come, not by its errors.
 
 use super::capture::{self, Capture, Wish};
-pub use super::capture::{CALM, Format, Offer, PROMPT};
+pub use super::capture::{CALM, Format, Offer, PROMPT, Pace};
 use super::held::{Held, HoldError, hold};
 use super::ring::Run;
 use super::{AudioError, AudioSource, Read};
@@ -47,12 +47,12 @@ impl Microphone {
         Microphone::start(settings, PROMPT, None)
     }
 
-    /// The same for sound that comes once in a `period`, where the device can.
+    /// The same at another pace, where the device can.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_every(period: Duration, settings: &config::Audio) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, period, None)
+    pub fn open_at(pace: Pace, settings: &config::Audio) -> Result<Microphone, AudioError> {
+        Microphone::start(settings, pace, None)
     }
 
     /// The same at a given rate with a given number of channels.
@@ -65,11 +65,11 @@ impl Microphone {
 
     fn start(
         settings: &config::Audio,
-        period: Duration,
+        pace: Pace,
         exactly: Option<(u32, u16)>,
     ) -> Result<Microphone, AudioError> {
         let (device, ring_seconds) = (settings.device.clone(), settings.ring_seconds);
-        let wish = Wish { ring_seconds, period, exactly, reader: std::thread::current() };
+        let wish = Wish { ring_seconds, pace, exactly, reader: std::thread::current() };
         let open = move || {
             quiet();
             let host = capture::host()?;

@@ -122,9 +122,9 @@ impl Hearing {
             }
             self.pulse.beat(); // a microphone that is away is no listener that hangs
             // Who waits for words, waits for the first sound of them.
-            let period = if self.cascade.streams() { PROMPT } else { CALM };
-            let period = period.min(Duration::from_secs_f64(self.settings.stall_seconds / 5.0));
-            let outcome = Microphone::open_every(period, &self.settings).and_then(|mut microphone| {
+            let pace = if self.cascade.streams() { PROMPT } else { CALM };
+            let pace = pace.within(Duration::from_secs_f64(self.settings.stall_seconds / 5.0));
+            let outcome = Microphone::open_at(pace, &self.settings).and_then(|mut microphone| {
                 self.catch_up();
                 self.listen(&mut microphone)
             });

@@ -25,13 +25,13 @@ use crate::asr::{Asr, AsrError};
 use crate::cascade::Cascade;
 use crate::config::{Config, ConfigError};
 use crate::consent::Keeper;
-use crate::consent::keeper::LOOK_EVERY;
 use crate::events::{Component, Consent};
 use crate::home::{Client, Connection, HomeError};
 use crate::ledger::{Entry, Recorder};
 use crate::model::{Model, ModelError};
 use crate::settings::Settings;
 use crate::state;
+use consent_file::ConsentFile;
 use hearing::Hearing;
 use notify::Notifier;
 use renewal::Renewal;
@@ -45,8 +45,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait between the listener and the runtime.
 const QUEUE: usize = 256;
-/// How often it is looked whether the clock changed what is allowed. What people say is seen sooner.
-const CLOCK: Duration = Duration::from_secs(1);
 /// How long the broker gets to take the last messages …
 const GOODBYE: Duration = Duration::from_secs(2);
 /// … and to come back for them, if it is away.
@@ -185,14 +183,18 @@ pub async fn run(
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
-    let mut said = consent_file::watch(config, LOOK_EVERY);
+    let mut said = ConsentFile::watch(config);
     let written = service.keeper.written();
-    let mut look = tokio::time::interval(CLOCK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut look = looks(&said);
     loop {
         tokio::select! {
             what = heard.recv() => match what {
-                Some(what) => service.heard(what),
+                Some(what) => {
+                    if matches!(what, Heard::Progress(_)) {
+                        service.look_at_consent(); // awake anyway
+                    }
+                    service.heard(what);
+                }
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
@@ -210,7 +212,12 @@ pub async fn run(
             }
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => service.look_at_consent(),
-            Some(()) = said.recv() => service.look_at_consent(),
+            () = said.changed() => {
+                service.look_at_consent();
+                if said.pace() != look.period() {
+                    look = looks(&said);
+                }
+            }
             () = written.notified() => service.look_at_consent(),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
@@ -270,4 +277,11 @@ pub async fn run(
     }
     mqtt_stop.cancel();
     Ok(Ended { progress: service.progress, restart: service.restart })
+}
+
+/// At once, and then at this pace.
+fn looks(said: &ConsentFile) -> tokio::time::Interval {
+    let mut looks = tokio::time::interval(said.pace());
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks
 }
