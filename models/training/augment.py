@@ -43,7 +43,7 @@ def masked(features: Tensor, mean: Tensor, time: bool, count: int = 2) -> Tensor
     """SpecAugment (Park et al. 2019): `count` spans of windows or of bands take the mean."""
     batch, rows, windows = features.shape
     length = windows if time else BANDS
-    widest = windows // 8 if time else 8
+    widest = windows // 12 if time else 6
     width = (torch.rand(batch, count, 1) * (widest + 1)).floor()
     start = torch.rand(batch, count, 1) * (length - width)
     place = torch.arange(float(length))

@@ -174,11 +174,8 @@ class Heads(nn.Module):
             mean = (weights * x).sum(1)
             deviation = (weights * x.square()).sum(1).sub(mean.square()).clamp(min=0.0).add(1e-5).sqrt()
             pooled = torch.cat([mean, deviation, stem], 1)
-            return self.classify(pooled), self.speech(x).flatten(1), x, pooled
-
-    def classify(self, pooled: Tensor) -> Tensor:
-        """[B, 4d] -> logits [B, 7]."""
-        return self.classes(self.dropout(F.silu(self.hidden(self.dropout(pooled)))))
+            logits = self.classes(self.dropout(F.silu(self.hidden(self.dropout(pooled)))))
+            return logits, self.speech(x).flatten(1), x, pooled
 
 
 class GatedConformer(nn.Module):

@@ -1,7 +1,6 @@
 """What training minimises, and how fast it goes: losses and the learning rate."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,17 +19,14 @@ class Objective:
     gate_cost: float = 4.0  # on what speech runs above its budget
     background_gate_cost: float = 40.0  # on the mean P(execute) of background
 
-    def losses(self, output: Output, labels: Tensor, frames: Tensor, gated: bool, pairs: "Pairs | None" = None) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Tensor, frames: Tensor, gated: bool) -> dict[str, Tensor]:
         """Labels int64 [B], frames int8 [B, T] -> the terms; `total` is what to minimise.
-
-        With `pairs` the logits are those of the mixtures.
 
         The paper charges 0.1 times the mean P(execute) whatever is heard. Here a module that
         runs on background is never of use and always costs, and speech has a budget.
         """
-        pairs = pairs or Pairs(labels, 0.0)
         terms = {
-            "class": pairs.loss(lambda own: class_loss(output.logits, labels[own], self.smoothing)),
+            "class": class_loss(output.logits, labels, self.smoothing),
             "someone": someone_loss(output.logits, labels, frames),
             "speech": speech_loss(output.speech, frames),
         }
@@ -43,28 +39,6 @@ class Objective:
             terms["gates"] = (idle + busy) / len(labels)
             total = total + terms["gates"]
         return {"total": total, **terms}
-
-
-class Pairs:
-    """Clips with a known emotion, two by two, to be mixed before the class head (Verma et al. 2019, manifold mixup).
-
-    All clips of a batch are mixed in one share, from torch's generator, which train.py seeds at each step; and clips of unknown emotion are paired with themselves.
-    """
-
-    def __init__(self, labels: Tensor, concentration: float):
-        self.own, self.share = torch.arange(len(labels)), 1.0
-        self.other = self.own.clone()
-        if concentration > 0.0:
-            voices = ((labels != NO_LABEL) & (labels != BACKGROUND)).nonzero()[:, 0]
-            self.other[voices] = voices[torch.randperm(len(voices))]
-            self.share = torch.distributions.Beta(concentration, concentration).sample().item()
-
-    def blend(self, x: Tensor) -> Tensor:
-        return self.share * x + (1.0 - self.share) * x[self.other]
-
-    def loss(self, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """A loss against what each of the two is, in their shares; `of` takes the clips' numbers."""
-        return self.share * of(self.own) + (1.0 - self.share) * of(self.other)
 
 
 def someone_loss(logits: Tensor, labels: Tensor, frames: Tensor, least: float = 0.08) -> Tensor:

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""How listeners would judge each clip's emotion, from what the teacher hears in it.
+"""How a listener who does not know the speaker would judge each clip, from what the teacher hears in it.
 
     opinion.py FEATURES     after teacher.py
 
 A small network learns the emotions from the teacher's components of whole clips (teacher-clip.npy), nine times, each
-time without a ninth of the speakers, who are then judged by it; and nine times without a ninth of the utterances, by
-listeners who know the voice. Such opinions say which clips are hard to tell apart, which a label does not, and none
-was taught the clip it judges. Writes FEATURES/teacher-class.npy, float16 [N, 6]: log of the mean of the two opinions, as
+time without a ninth of the speakers; those are then judged by it. Such opinions say which clips are hard to tell apart,
+which a label does not, and they cannot lean on knowing a voice. Writes FEATURES/teacher-class.npy, float16 [N, 6]: log
 probabilities of the emotions; 0 where nobody speaks, and for the validation speakers.
 """
 
@@ -59,28 +58,10 @@ def fit(table: Table, clips: Tensor, rows: np.ndarray, rng: np.random.Generator,
     return network.eval()
 
 
-def parts(table: Table, rows: np.ndarray, by: str) -> list[np.ndarray]:
-    """The rows in nine parts: all of a speaker, or all of an utterance, in one; some of every corpus in each."""
-    column = getattr(table, by)
-    groups = sorted({(corpus, group) for corpus, group in zip(table.corpus[rows], column[rows], strict=True)})
-    if by == "utterance":
-        np.random.default_rng(0).shuffle(groups)
-    return [rows[np.isin(column[rows], [group for _, group in groups[n::PARTS]])] for n in range(PARTS)]
-
-
-def opinions_of(table: Table, clips: Tensor, voices: np.ndarray, by: str) -> np.ndarray:
-    """Probabilities [N, 6] for these rows, each by a judge that was not taught its speaker, or its utterance."""
-    rng = np.random.default_rng(0)
-    told = np.zeros((len(table), EMOTIONS), np.float32)
-    labelled = (table.label != NO_LABEL) & (table.label != BACKGROUND)
-    for number, own in enumerate(parts(table, voices, by), 1):
-        others = np.setdiff1d(voices, own)
-        network = fit(table, clips, others[labelled[others]], rng)
-        with torch.inference_mode():
-            told[own] = network(clips[own]).softmax(1).numpy()
-        known = right(table, clips, network, own[labelled[own]])
-        print(f"part {number} of {PARTS} by {by}: judged right, %: {known}", flush=True)
-    return told
+def parts(table: Table, rows: np.ndarray) -> list[np.ndarray]:
+    """The rows' speakers in nine groups, each with some of every corpus."""
+    speakers = sorted({(corpus, speaker) for corpus, speaker in zip(table.corpus[rows], table.speaker[rows], strict=True)})
+    return [np.array([speaker for _, speaker in speakers[n::PARTS]]) for n in range(PARTS)]
 
 
 def right(table: Table, clips: Tensor, network: nn.Sequential, rows: np.ndarray) -> dict[str, float]:
@@ -96,14 +77,21 @@ def main() -> None:
     folder = parser.parse_args().features
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    rng = np.random.default_rng(0)
     table = load([folder])
     clips = torch.from_numpy(np.load(folder / "teacher-clip.npy").astype(np.float32))
     heard = clips.abs().sum(1).numpy() > 0
     voices = table.rows("train")
     voices = voices[heard[voices]]
+    labelled = voices[(table.label[voices] != NO_LABEL) & (table.label[voices] != BACKGROUND)]
     opinions = np.zeros((len(table), EMOTIONS), np.float16)
-    both = [opinions_of(table, clips, voices, by)[voices] for by in ("speaker", "utterance")]
-    opinions[voices] = np.log(np.mean(both, 0).clip(1e-6))
+    for number, speakers in enumerate(parts(table, labelled), 1):
+        others = labelled[~np.isin(table.speaker[labelled], speakers)]
+        own = voices[np.isin(table.speaker[voices], speakers)]
+        network = fit(table, clips, others, rng)
+        with torch.inference_mode():
+            opinions[own] = network(clips[own]).log_softmax(1).numpy()
+        print(f"part {number} of {PARTS}: unknown speakers judged right, %:", right(table, clips, network, np.intersect1d(own, labelled)), flush=True)
     np.save(folder / "teacher-class.npy", opinions)
 
 

@@ -43,7 +43,7 @@ class Pupil(nn.Module):
 
 
 def opinion_loss(logits: Tensor, opinion: Tensor) -> Tensor:
-    """Cross-entropy with how the teacher's judges would tell the clip's emotion; 0 if there is none."""
+    """Cross-entropy with how a listener who does not know the speaker would judge; 0 if there is none."""
     judged = (opinion != 0).any(1)
     if not judged.any():
         return logits.sum() * 0.0

@@ -12,7 +12,7 @@ import torch
 import checkpoint
 from data import NO_LABEL, DataError, Mix, Sampler, load
 from model import BACKGROUND, LABELS, Shape
-from objective import Pairs, class_loss, speech_loss
+from objective import class_loss, speech_loss
 from pupil import opinion_loss
 from train import DEEP, SETTINGS, Trainer, train
 
@@ -57,18 +57,6 @@ def test_a_folder_that_does_not_fit_is_refused(folder: Path):
     np.save(folder / "frames.npy", np.zeros((3, 90), np.int8))
     with pytest.raises(DataError, match="shape"):
         load([folder])
-
-
-def test_only_voices_of_known_emotion_are_mixed():
-    torch.manual_seed(0)
-    labels = torch.tensor([2, NO_LABEL, BACKGROUND, 5, 3])
-    pairs, pooled = Pairs(labels, 0.4), torch.eye(5)
-    assert 0.0 < pairs.share < 1.0 and sorted(pairs.other.tolist()) == list(range(5))
-    mixed = pairs.blend(pooled)
-    assert (mixed[[1, 2]] == pooled[[1, 2]]).all() and (mixed[[0, 3, 4]] != pooled[[0, 3, 4]]).any()
-    assert torch.allclose(mixed.sum(1), torch.ones(5))
-    assert pairs.loss(lambda own: labels[own][0].float()) == pytest.approx(2 * pairs.share + labels[pairs.other[0]] * (1 - pairs.share))
-    assert (Pairs(labels, 0.0).blend(pooled) == pooled).all()
 
 
 def test_unlabelled_clips_and_ignored_frames_cost_nothing():

@@ -35,7 +35,7 @@ from average import Average
 from data import DataError, Mix, Sampler, Table, load
 from evaluate import measure
 from model import BACKGROUND, MODULES, GatedConformer, Shape
-from objective import Objective, Pairs, learning_rate
+from objective import Objective, learning_rate
 from pupil import Lesson, Pupil, opinion_loss
 from progress import Progress
 from runtime import quicken
@@ -134,13 +134,11 @@ class Trainer:
         self.model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bf16):
             output = self.model.forward_sampled(features) if gated else self.model.forward_ungated(features, self.kept())
-        pairs = Pairs(labels, self.settings.mixture)
-        mixed = self.model.heads.classify(pairs.blend(output.pooled))
-        losses = self.objective.losses(output._replace(logits=mixed), labels, frames, gated, pairs)
+        losses = self.objective.losses(output, labels, frames, gated)
         if self.pupil:
             lesson = Lesson(*(torch.from_numpy(array) for array in self.table.lesson(rows)))
             lessons = self.pupil.losses(output, lesson)
-            opinion = pairs.loss(lambda own: opinion_loss(mixed, lesson.opinion[own]))
+            opinion = opinion_loss(output.logits, lesson.opinion)
             losses |= lessons | {"teacher_class": opinion}
             losses["total"] = losses["total"] + self.settings.teacher * sum(lessons.values()) + self.settings.opinion * opinion
         self.optimizer.zero_grad(set_to_none=True)
@@ -256,7 +254,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
 
 
 SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
-    "shallow_epochs": (120, "how often about every utterance is seen by every second block"),
+    "shallow_epochs": (56, "how often about every utterance is seen by every second block"),
     "deep_epochs": (22, "how often by all blocks, gated"),
     "ungated": (False, "no gates in the deep part: the baseline"),
     "batch": (32, "clips in a step"),
@@ -271,8 +269,7 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
     "background_gate_cost": (Objective.background_gate_cost, "price of P(execute) on background"),
     "drop_modules": (0.1, "chance that the last module is left out while there are no gates"),
     "dropout": (0.05, "dropout at the end of each module"),
-    "head_dropout": (0.3, "dropout in the class head"),
-    "mixture": (0.4, "pairs of clips are mixed before the class head in shares of Beta(mixture, mixture); 0: none"),
+    "head_dropout": (0.1, "dropout in the class head"),
     "teacher": (2.0, "weight of the teacher's lessons, where teacher.py has written them; 0: none"),
     "opinion": (1.0, "weight of the teacher's opinion of the emotion, likewise"),
     "windows": (Mix.windows, "share of utterances that come again as a window"),
