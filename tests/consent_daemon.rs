@@ -174,7 +174,7 @@ async fn a_record_that_cannot_be_written_is_told_and_stops_nothing() {
     let mut daemon = Daemon::start(&card, &broker, "");
     daemon.until("started", PATIENCE, |d| d.log().contains("undertone consent grant listening"));
     let ledger = daemon.folder.path().join("state/ledger");
-    daemon.until("recorded", PATIENCE, |_| ledger.is_dir());
+    daemon.until("recorded", PATIENCE, |d| ledger.is_dir() && d.state().join("ledger-begun").exists());
     fs::rename(&ledger, ledger.with_extension("old")).unwrap();
     fs::write(&ledger, "in the way").unwrap();
     daemon.consent(&["grant", "listening"]);
@@ -195,7 +195,11 @@ async fn a_record_that_cannot_be_written_is_told_and_stops_nothing() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     // What waited in memory is there: the microphone's opening, and the end.
     assert!(shown.contains("\"open\":true") && shown.contains("\"stopped\""), "{shown}");
-    assert!(daemon.command().args(["ledger", "verify"]).status().unwrap().success());
+    // What was moved away is missed, for ever.
+    let verified = daemon.command().args(["ledger", "verify"]).output().unwrap();
+    assert_eq!(verified.status.code(), Some(1));
+    let verified = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.contains("NOT AS IT WAS WRITTEN"), "{verified}");
 }
 
 #[test]
