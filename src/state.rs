@@ -27,10 +27,18 @@ pub const LOCK: &str = "daemon.lock";
 /// # Errors
 /// What the system says, or what it is in the place of a file.
 pub fn open(path: &Path) -> io::Result<File> {
+    open_as(File::options().read(true), path)
+}
+
+/// The same as `options` say.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as(options: &mut fs::OpenOptions, path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let refuse =
         |kind: &str| io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}, and must be a file"));
-    let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(path) {
+    let file = match options.custom_flags(flags.bits() as i32).open(path) {
         Err(_) if fs::metadata(path).is_ok_and(|data| data.file_type().is_socket()) => {
             return Err(refuse("a socket"));
         }

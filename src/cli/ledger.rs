@@ -194,16 +194,30 @@ fn label(text: &str) -> Result<String, String> {
 /// A moment: RFC 3339, local date or date and time, or how long ago.
 fn moment(text: &str) -> Result<Timestamp, String> {
     let zone = TimeZone::system();
+    // A day alone is its beginning.
     let local = || text.parse::<jiff::civil::DateTime>().ok().and_then(|time| zone.to_timestamp(time).ok());
-    let day = || {
-        text.parse::<jiff::civil::Date>()
-            .ok()
-            .and_then(|date| zone.to_timestamp(date.to_datetime(jiff::civil::Time::midnight())).ok())
-    };
     let ago =
         || text.parse::<SignedDuration>().ok().and_then(|time| Timestamp::now().checked_sub(time.abs()).ok());
     let now = || (text == "now").then(Timestamp::now);
-    text.parse::<Timestamp>().ok().or_else(now).or_else(day).or_else(local).or_else(ago).ok_or_else(|| {
+    text.parse::<Timestamp>().ok().or_else(now).or_else(local).or_else(ago).ok_or_else(|| {
         "allowed are 2026-11-25, 2026-11-25T18:30, 2026-11-25T18:30:00Z, or how long ago, such as 3h".into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_counts_with_and_without_a_zone() {
+        let local = |hour, minute| {
+            let time = jiff::civil::date(2026, 11, 25).at(hour, minute, 0, 0);
+            TimeZone::system().to_timestamp(time).unwrap()
+        };
+        assert_eq!(moment("2026-11-25T18:30").unwrap(), local(18, 30));
+        assert_eq!(moment("2026-11-25 18:30").unwrap(), local(18, 30));
+        assert_eq!(moment("2026-11-25").unwrap(), local(0, 0));
+        assert_eq!(moment("2026-11-25T18:30:00Z").unwrap(), "2026-11-25T18:30:00Z".parse().unwrap());
+        assert!(moment("yesterday").is_err());
+    }
 }

@@ -59,6 +59,8 @@ impl Gap {
 pub enum Damage {
     /// The head was not there, or was changed: nobody can tell whether lines are missing.
     Head,
+    /// Half of the head was spoilt, as a power cut may do. Alone it is no finding.
+    HalfHead,
     /// The line that was confirmed is not the one that is there.
     Changed,
     /// There had been a record, and nothing is left of it.
@@ -71,6 +73,9 @@ impl Damage {
         match self {
             Damage::Head => {
                 "the head was missing or changed, so nobody can tell whether lines in front of this one were removed"
+            }
+            Damage::HalfHead => {
+                "half of the head was spoilt, by a power cut or by somebody: a few lines in front of this one may be missing"
             }
             Damage::Changed => "the last line that had been confirmed was not the one that was there",
             Damage::Record => "there had been a record, and nothing was left of it",

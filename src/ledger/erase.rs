@@ -10,7 +10,6 @@ use super::line::{self, Digest, LONGEST, Line};
 use super::writer::Writer;
 use crate::{config, state};
 use jiff::Timestamp;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One line of a file: its bytes, and what it says if it can be read.
@@ -61,7 +60,7 @@ pub fn erase(
 }
 
 fn read(folder: &Folder, path: &PathBuf) -> Result<Vec<Text>, LedgerError> {
-    let bytes = fs::read(path).map_err(|e| folder.failed(path, e))?;
+    let bytes = folder.read(path)?;
     let lines = bytes.strip_suffix(b"\n").unwrap_or(&bytes).split(|b| *b == b'\n');
     Ok(lines.map(|text| (text.to_vec(), line::read(text))).collect())
 }

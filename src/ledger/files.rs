@@ -6,9 +6,9 @@
 
 use super::LedgerError;
 use super::line::{DIGITS, Digest};
-use crate::state::belong_to_folder;
+use crate::state::{self, belong_to_folder};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -141,8 +141,32 @@ impl Folder {
 
     /// The head; none if it is not there, or both slots are spoilt.
     pub fn head(&self) -> Option<Head> {
-        let bytes = fs::read(self.path.join(HEAD)).ok()?;
-        bytes.chunks(SLOT).take(2).filter_map(read_slot).max_by_key(|head| head.n)
+        self.slots().0
+    }
+
+    /// The head, and whether one of its two slots is spoilt: by a power cut that came while it was written, or
+    /// by somebody; then the other may be the one before.
+    pub fn slots(&self) -> (Option<Head>, bool) {
+        let mut bytes = Vec::new();
+        let read = state::open(&self.path.join(HEAD))
+            .and_then(|file| file.take(2 * SLOT as u64).read_to_end(&mut bytes));
+        if read.is_err() {
+            return (None, false);
+        }
+        let head = bytes.chunks(SLOT).filter_map(read_slot).max_by_key(|head| head.n);
+        let blank = |slot: &[u8]| slot.iter().all(|byte| *byte == b'\n');
+        (head, bytes.chunks(SLOT).any(|slot| read_slot(slot).is_none() && !blank(slot)))
+    }
+
+    /// A whole file of lines.
+    ///
+    /// # Errors
+    /// What the system says, or that it is no file.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>, LedgerError> {
+        let mut bytes = Vec::new();
+        let read = state::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+        read.map_err(|e| self.failed(path, e))?;
+        Ok(bytes)
     }
 
     /// Writes the head into the slot that does not hold the newest one; `sync`: onto the disk.
@@ -152,7 +176,8 @@ impl Folder {
     pub fn set_head(&self, head: Head, sync: bool) -> Result<(), LedgerError> {
         let path = self.path.join(HEAD);
         let write = || {
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let file =
+                state::open_as(File::options().read(true).write(true).create(true).truncate(false), &path)?;
             let mut bytes = [0; 2 * SLOT];
             let length = file.read_at(&mut bytes, 0)?;
             if length < bytes.len() {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Entries that may wait for the disk.
 const WAITING: usize = 4096;
 /// Entries that may wait for the thread.
-const QUEUE: usize = 256;
+const QUEUE: usize = 2048;
 /// How often a disk that refuses is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// How long lines are collected before they are written together.
@@ -62,6 +62,7 @@ impl Recorder {
             waiting: VecDeque::new(),
             lost: 0,
             problem: None,
+            locked: None,
             retry: None,
             unsynced: None,
             told,
@@ -107,6 +108,8 @@ struct Work {
     /// Entries that were given up since the disk refuses.
     lost: u64,
     problem: Option<String>,
+    /// Since when another program keeps the lock.
+    locked: Option<Instant>,
     /// When a disk that refuses is tried again.
     retry: Option<Instant>,
     /// Since when lines are in the file and perhaps not on the disk.
@@ -200,7 +203,7 @@ impl Work {
     fn outcome(&mut self, outcome: Result<(), LedgerError>) {
         match outcome {
             Ok(()) => {
-                self.retry = None;
+                (self.retry, self.locked) = (None, None);
                 if self.problem.take().is_some() {
                     self.tell("the record is written again".into(), true);
                 }
@@ -208,8 +211,10 @@ impl Work {
             Err(e) => {
                 self.retry = Some(Instant::now() + TRY_AGAIN);
                 let message = format!("{e}; listening goes on, and lines wait until they can be written");
-                // Another program that writes is no trouble unless it lasts: the retry will show.
-                if self.problem.is_none() && !matches!(e, LedgerError::Locked { .. }) {
+                // Another program that writes is no trouble unless it lasts.
+                let short = matches!(e, LedgerError::Locked { .. })
+                    && self.locked.get_or_insert_with(Instant::now).elapsed() < TRY_AGAIN;
+                if self.problem.is_none() && !short {
                     self.problem = Some(message.clone());
                     self.tell(message, false);
                 }

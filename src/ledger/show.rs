@@ -3,6 +3,7 @@
 use super::LedgerError;
 use super::files::Folder;
 use super::line;
+use crate::state;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{BufRead as _, BufReader, Write};
@@ -87,7 +88,7 @@ pub fn show(state: &Path, filter: &Filter, format: Format, out: impl Write) -> R
     };
     let mut unreadable = 0;
     for (_, path) in folder.list()? {
-        let file = std::fs::File::open(&path).map_err(|e| folder.failed(&path, e))?;
+        let file = state::open(&path).map_err(|e| folder.failed(&path, e))?;
         for bytes in BufReader::new(file).split(b'\n') {
             let bytes = bytes.map_err(|e| folder.failed(&path, e))?;
             let read = line::read(&bytes).zip(serde_json::from_slice::<Map<String, Value>>(&bytes).ok());
@@ -115,7 +116,10 @@ pub enum ShowError {
 
 impl From<csv::Error> for ShowError {
     fn from(error: csv::Error) -> ShowError {
-        ShowError::Output(error.into())
+        ShowError::Output(match error.into_kind() {
+            csv::ErrorKind::Io(error) => error,
+            other => std::io::Error::other(format!("{other:?}")),
+        })
     }
 }
 

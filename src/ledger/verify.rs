@@ -7,12 +7,15 @@ use super::LedgerError;
 use super::entry::{Damage, Entry, Gap};
 use super::files::{Folder, Head};
 use super::line::{self, Digest, LONGEST};
+use crate::state;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+
+const HALF: &str =
+    "half of the head is spoilt, by a power cut or by somebody: a few lines at the end may be missing";
 
 /// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,7 +66,7 @@ pub fn verify(state: &Path, known: Option<Digest>) -> Result<Report, LedgerError
     let folder = Folder::below(state);
     let files = folder.list()?;
     let _lock = if folder.path().is_dir() { Some(folder.lock(false)?) } else { None };
-    let head = folder.head();
+    let (head, half) = folder.slots();
     let mut walk = Walk {
         report: Report { holds: known.map(|_| false), ..Report::default() },
         head,
@@ -72,6 +75,9 @@ pub fn verify(state: &Path, known: Option<Digest>) -> Result<Report, LedgerError
     };
     for (_, path) in &files {
         walk.file(&folder, path)?;
+    }
+    if half && head.is_some() {
+        walk.report.notes.push(HALF.into());
     }
     Ok(walk.end(&folder))
 }
@@ -102,7 +108,7 @@ impl Walk {
     fn file(&mut self, folder: &Folder, path: &Path) -> Result<(), LedgerError> {
         self.report.files += 1;
         let failed = |e| folder.failed(path, e);
-        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+        let mut reader = BufReader::new(state::open(path).map_err(failed)?);
         let mut bytes = Vec::new();
         for number in 1.. {
             bytes.clear();
@@ -198,9 +204,13 @@ impl Walk {
                     );
                     self.find(path, number, what);
                 }
-                damage
-                    .iter()
-                    .for_each(|damage| self.find(path, number, format!("{}: {}", read.t, damage.sentence())));
+                for damage in damage {
+                    let what = format!("{}: {}", read.t, damage.sentence());
+                    match damage {
+                        Damage::HalfHead => self.report.notes.push(what),
+                        _ => self.find(path, number, what),
+                    }
+                }
             }
             Some(Entry::Lost { lines }) => {
                 self.report.notes.push(format!("{}: {lines} lines could not be written", read.t));

@@ -8,7 +8,7 @@ use super::entry::{Damage, Entry};
 use super::files::{Folder, Head};
 use super::line::{self, Digest, HIGHEST, Line};
 use crate::config;
-use crate::state::belong_to_folder;
+use crate::state::{belong_to_folder, open_as};
 use jiff::{SignedDuration, Timestamp};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -131,7 +131,7 @@ impl Writer {
 
     /// Makes `self.end` the true end of the chain, if there is any line.
     fn find_end(&mut self) -> Result<(), LedgerError> {
-        let head = self.folder.head();
+        let (head, half) = self.folder.slots();
         // Another program may have appended without confirming, erased, or begun another file.
         let known = self.end.as_ref().is_some_and(|end| {
             let (own, there) = (end.file.metadata(), fs::metadata(&end.path));
@@ -168,6 +168,7 @@ impl Writer {
                 self.head = Some(NOTHING);
             }
             None => damage.push(Damage::Head),
+            Some(_) if half => damage.push(Damage::HalfHead),
             Some(_) => {}
         }
         self.folder.mark()?;
@@ -194,7 +195,7 @@ impl Writer {
         damage: &mut Vec<Damage>,
     ) -> Result<(Option<(End, Line)>, u64), LedgerError> {
         let failed = |e| self.folder.failed(path, e);
-        let mut file = File::options().read(true).append(true).open(path).map_err(failed)?;
+        let mut file = open_as(File::options().read(true).append(true), path).map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let whole = bytes.len();
@@ -301,7 +302,7 @@ impl Writer {
         let mut files = self.folder.list()?;
         files.pop(); // lines are appended to it
         for (_, path) in files {
-            let bytes = fs::read(&path).map_err(|e| self.folder.failed(&path, e))?;
+            let bytes = self.folder.read(&path)?;
             let last = bytes.strip_suffix(b"\n").and_then(|b| b.rsplit(|b| *b == b'\n').next());
             let Some(line) = last.and_then(line::read) else {
                 break; // damaged: `verify` tells, and it stays as evidence

@@ -202,3 +202,42 @@ fn what_was_taken_from_the_end_stays_a_finding_when_more_is_written() {
         assert!(head(&book).exists());
     }
 }
+
+#[test]
+fn what_is_no_file_is_told_and_never_waited_for() {
+    for place in ["head", "000000000009.jsonl"] {
+        let book = Book::with_lines(6);
+        let path = book.folder.path().join("ledger").join(place);
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let run = book.run(&["verify"]);
+        assert_eq!(run.status, 1, "{place}: {}{}", run.out, run.err);
+        let mut writer = Writer::new(book.folder.path(), &book.rules);
+        let refused = writer.append(&[(at(100), Entry::Stopped {})]).unwrap_err().to_string();
+        assert!(refused.contains(place) && refused.contains("FIFO"), "{place}: {refused}");
+        let run = book.run(&["show"]);
+        assert_eq!(run.status == 0, place == "head", "{place}: {}", run.err);
+    }
+}
+
+#[test]
+fn a_head_of_which_half_is_spoilt_is_noted_for_ever() {
+    let book = Book::with_lines(6);
+    let mut writer = Writer::new(book.folder.path(), &book.rules);
+    for k in 0..2 {
+        writer.append(&[(at(60 + k), emotion(60, Label::Sad))]).unwrap();
+        writer.sync().unwrap();
+    }
+    let path = book.folder.path().join("ledger/head");
+    let whole = fs::read(&path).unwrap();
+    let newest = whole.chunks(99).position(|slot| slot.starts_with(b"00000000000000000008")).unwrap();
+    let mut spoilt = whole.clone();
+    spoilt[newest * 99 + 30] ^= 1;
+    fs::write(&path, spoilt).unwrap();
+    book.set(&book.lines()[..7]);
+    let noted = |book: &Book| book.report().notes.iter().any(|note| note.contains("half of the head"));
+    assert!(noted(&book), "{:?}", book.report());
+    book.append(20, 2);
+    assert!(noted(&book) && book.report().is_whole(), "{:?}", book.report());
+}
