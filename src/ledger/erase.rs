@@ -10,7 +10,7 @@ use super::line::{self, Digest, LONGEST, Line};
 use super::writer::Writer;
 use crate::{config, state};
 use jiff::Timestamp;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One line of a file: its bytes, and what it says if it can be read.
 type Text = (Vec<u8>, Option<Line>);
@@ -59,7 +59,7 @@ pub fn erase(
     Ok(lines)
 }
 
-fn read(folder: &Folder, path: &PathBuf) -> Result<Vec<Text>, LedgerError> {
+fn read(folder: &Folder, path: &Path) -> Result<Vec<Text>, LedgerError> {
     let bytes = folder.read(path)?;
     let lines = bytes.strip_suffix(b"\n").unwrap_or(&bytes).split(|b| *b == b'\n');
     Ok(lines.map(|text| (text.to_vec(), line::read(text))).collect())
