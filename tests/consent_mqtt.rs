@@ -111,6 +111,56 @@ async fn a_household_that_allows_it_can_grant_over_mqtt_but_not_by_a_retained_me
     assert!(!daemon.microphone());
 }
 
+/// A grant over MQTT waits while somebody at the machine withdraws: in a socket, because the daemon stands still,
+/// and for the lock on the folder. The withdrawal stays, and the grant is told to be refused.
+#[tokio::test]
+async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let daemon = Daemon::start(&card, &broker, "[consent]\nremote_grant = true");
+    let witness = Witness::watch(broker.port);
+    witness.until("what holds", |seen| says(seen, "consent/listening", "withheld")).await;
+    let grant = || say(&broker, "consent/listening/set", "granted", false);
+    grant();
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    let refused = |seen: &[Seen]| {
+        let told = problems(seen, "consent", false);
+        told.iter().any(|told| told.contains("at the machine meanwhile"))
+            && says(seen, "consent/listening", "withheld")
+    };
+
+    daemon.signal("-STOP");
+    grant();
+    daemon.consent(&["revoke", "listening"]);
+    daemon.signal("-CONT");
+    witness.until("a refusal", refused).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone(), "{}", daemon.log());
+
+    // Said again, somewhat later, it counts.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    grant();
+    daemon.until("open again", PATIENCE, Daemon::microphone);
+
+    let file = daemon.state().join("consent.json");
+    let lock = fs::File::open(daemon.state()).unwrap();
+    lock.lock().unwrap();
+    grant();
+    tokio::time::sleep(A_WHILE).await;
+    // What `consent revoke` writes, if it is the first to get the lock.
+    let mut said: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    said["listening"]["consent"] = "withheld".into();
+    said["listening"]["by"] = "command".into();
+    fs::write(daemon.folder.path().join("said"), said.to_string()).unwrap();
+    fs::rename(daemon.folder.path().join("said"), &file).unwrap();
+    drop(lock);
+    witness.until("a second refusal", refused).await;
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone(), "{}", daemon.log());
+    let said: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(said["listening"]["consent"], "withheld", "{said}");
+}
+
 /// Bytes of a file, of which there may be none yet.
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |data| data.len())

@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::config::Config;
-use crate::consent::{By, Order, Scope, Standing, Store};
+use crate::consent::{By, Loaded, Order, Scope, Standing, Store};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
 use crate::state;
@@ -85,7 +85,7 @@ pub fn run(command: ConsentCommand) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show(Show { json, place }) => {
             let (config, store) = place.find()?;
-            show(&config, &store, json)
+            show(&config, &store.load(), json)
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
         ConsentCommand::Revoke(change) => change.to(Consent::Withheld),
@@ -129,25 +129,30 @@ impl Where {
         }
         let now = Timestamp::now();
         let note = |record: &mut _| orders.iter().for_each(|order| order.note(record, By::Command, now));
-        if let Err(e) = store.change(note) {
-            let withdrawal = orders.iter().any(|order| !order.gives());
-            if withdrawal && store.lose() {
-                complain!("undertone: {e}; the consent file was removed instead, so everything is withheld");
-                return Err(Failure::Told { status: 1 });
+        let record = match store.change(note) {
+            Ok(record) => record,
+            Err(e) => {
+                let withdrawal = orders.iter().any(|order| !order.gives());
+                if withdrawal && store.lose() {
+                    complain!(
+                        "undertone: {e}; the consent file was removed instead, so everything is withheld"
+                    );
+                    return Err(Failure::Told { status: 1 });
+                }
+                return Err(e.into());
             }
-            return Err(e.into());
-        }
+        };
         let entries: Vec<_> = orders.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
         let mut writer = Writer::new(store.folder(), &config.ledger);
         if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
             complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
-        show(&config, &store, false)
+        // What was written, not what somebody else has said since.
+        show(&config, &Loaded { record, fresh: false, problem: None }, false)
     }
 }
 
-fn show(config: &Config, store: &Store, json: bool) -> Result<(), Failure> {
-    let loaded = store.load();
+fn show(config: &Config, loaded: &Loaded, json: bool) -> Result<(), Failure> {
     let zone = TimeZone::system();
     let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &zone);
     if json {
@@ -160,7 +165,7 @@ fn show(config: &Config, store: &Store, json: bool) -> Result<(), Failure> {
     if standing.transcription.consent == Consent::Granted && standing.listening.consent == Consent::Withheld {
         say!("{:<14} nothing is transcribed while nothing may be heard", "")?;
     }
-    if let Some(problem) = loaded.problem {
+    if let Some(problem) = &loaded.problem {
         say!("{:<14} {problem}", "")?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use super::standing::Standing;
 use super::store::{By, Loaded, Record, Stamp, Store};
 use super::writing::{Orders, Outcome, Writing};
 use crate::config::{Config, ConsentRules};
-use crate::events::Scopes;
+use crate::events::{Consent, Scopes};
 use crate::state;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -22,6 +22,16 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
+/// A grant over MQTT that comes so soon after a withdrawal at the machine became known may be the older one of
+/// both: it may have waited in a socket while this process, or the machine, stood still.
+const SAME_TIME: Duration = Duration::from_secs(2);
+/// All orders that give consent.
+const GRANTS: [Order; 3] = [
+    Order::Say(Scope::Listening, Consent::Granted),
+    Order::Say(Scope::Transcription, Consent::Granted),
+    Order::GuestsGo,
+];
+
 /// What became known.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Told {
@@ -32,6 +42,8 @@ pub enum Told {
         /// Now.
         now: Box<Standing>,
     },
+    /// A grant that was obeyed does not hold, and why.
+    Refused(Refusal),
     /// Something failed, or works again.
     Problem {
         /// One sentence.
@@ -48,6 +60,10 @@ pub struct Keeper {
     store: Option<Store>,
     stamp: Option<Stamp>,
     record: Record,
+    /// What was last seen on the disk, without what is on its way there.
+    seen: Record,
+    /// When it became known that the machine withdrew what each of [`GRANTS`] gives.
+    withdrawn: [Option<Instant>; GRANTS.len()],
     /// What was said since and is not on its way to the disk yet.
     unwritten: Orders,
     writing: Option<Writing>,
@@ -80,6 +96,8 @@ impl Keeper {
             store,
             stamp,
             record: loaded.record,
+            seen: loaded.record,
+            withdrawn: [None; GRANTS.len()],
             unwritten: Orders::default(),
             writing: None,
             written: Arc::default(),
@@ -144,6 +162,7 @@ impl Keeper {
         }
         let loaded = store.load();
         self.unsettled = store.is_unsettled(&loaded);
+        self.learn(&loaded.record);
         (self.stamp, self.record) = (Some(stamp), loaded.record);
         self.unwritten.withhold(&mut self.record);
         if self.unsettled {
@@ -152,19 +171,41 @@ impl Keeper {
         self.set_problem(loaded.problem)
     }
 
-    /// Obeys a command that came over MQTT. A withdrawal holds when this returns; a grant holds once it is
+    /// This is on the disk.
+    fn learn(&mut self, record: &Record) {
+        for (grant, withdrawn) in GRANTS.iter().zip(&mut self.withdrawn) {
+            if grant.overtaken(&self.seen, record).is_some() {
+                *withdrawn = Some(Instant::now());
+            }
+        }
+        self.seen = *record;
+    }
+
+    /// Whether a grant may be older than a withdrawal at the machine that is known.
+    fn in_time(&self, order: Order, received: Instant) -> Result<(), Refusal> {
+        let withdrawn = GRANTS.iter().position(|grant| *grant == order).and_then(|at| self.withdrawn[at]);
+        match (order, withdrawn) {
+            (_, Some(at)) if received >= at + SAME_TIME => Ok(()),
+            (Order::Say(scope, _), Some(_)) => Err(Refusal::Overtaken(scope)),
+            (_, Some(_)) => Err(Refusal::OvertakenGuest),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Obeys a command that came over MQTT, and when. A withdrawal holds when this returns; a grant holds once it is
     /// written, which a later [`look`](Self::look) tells.
     ///
     /// # Errors
     /// [`Refusal`]; nothing has changed then.
-    pub fn obey(&mut self, order: Order) -> Result<Vec<Told>, Refusal> {
+    pub fn obey(&mut self, order: Order, received: Instant) -> Result<Vec<Told>, Refusal> {
         order.allowed(&self.rules, By::Mqtt)?;
+        self.in_time(order, received)?;
         let now = Timestamp::now();
         if !order.gives() || self.store.is_none() {
             order.note(&mut self.record, By::Mqtt, now);
         }
         if self.store.is_some() {
-            self.unwritten.add(order, now);
+            self.unwritten.add(order, now, &self.seen);
             self.write();
         }
         Ok(self.apply().into_iter().collect())
@@ -193,10 +234,11 @@ impl Keeper {
     }
 
     /// Something was written, or was not; a grant that cannot be written is forgotten.
-    fn ended(&mut self, outcome: Outcome) -> Option<Told> {
+    fn ended(&mut self, outcome: Outcome) -> Vec<Told> {
         let orders = self.writing.take().map(|writing| writing.orders).unwrap_or_default();
         match outcome {
-            Outcome::Written(record, stamp) => {
+            Outcome::Written { record, stamp, overtaken } => {
+                self.learn(&record);
                 (self.stamp, self.record, self.unsettled) = (Some(stamp), record, false);
                 self.unwritten.withhold(&mut self.record);
                 if !self.unwritten.is_empty() {
@@ -204,7 +246,8 @@ impl Keeper {
                 }
                 // That the loss of a file is noted is no end of it: somebody has to say something.
                 let mended = std::mem::take(&mut self.failed) || !orders.is_empty();
-                if mended { self.set_problem(None) } else { None }
+                let mended = if mended { self.set_problem(None) } else { None };
+                overtaken.into_iter().map(Told::Refused).chain(mended).collect()
             }
             Outcome::Failed { error, lost } => {
                 let (nothing, since) = (orders.is_empty(), std::mem::take(&mut self.unwritten));
@@ -221,7 +264,7 @@ impl Keeper {
                 };
                 self.failed = true;
                 self.unwritten = withdrawals.withdrawals_before(since);
-                self.set_problem(Some(message))
+                self.set_problem(Some(message)).into_iter().collect()
             }
         }
     }
@@ -250,7 +293,7 @@ impl Keeper {
     /// One sentence for somebody who has just started the daemon and wonders why nothing is heard.
     pub fn hint(&self) -> Option<String> {
         let decision = self.standing.of(Scope::Listening);
-        (decision.consent == crate::events::Consent::Withheld).then(|| {
+        (decision.consent == Consent::Withheld).then(|| {
             format!(
                 "the microphone stays closed, because listening is {}; `undertone consent grant listening` opens it, \
                  `undertone privacy` says what is then heard",

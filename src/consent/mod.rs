@@ -24,7 +24,7 @@ mod writing;
 pub use keeper::{Keeper, Told};
 pub use order::{Order, Refusal};
 pub use standing::{Decision, Standing, Why};
-pub use store::{By, ConsentError, Guest, Record, Said, Store};
+pub use store::{By, ConsentError, Guest, Loaded, Record, Said, Store};
 
 use crate::events::{Consent, Scopes};
 use serde::{Deserialize, Serialize};

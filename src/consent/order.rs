@@ -59,6 +59,18 @@ pub enum Refusal {
          consent guest off` at the machine"
     )]
     RemoteGuest,
+    /// It was withdrawn at the machine, and nobody can tell which of both was said later.
+    #[error(
+        "a grant of {0} over MQTT was refused, because it was withdrawn at the machine meanwhile; if it shall hold all \
+         the same, say it again"
+    )]
+    Overtaken(Scope),
+    /// The same of a guest mode.
+    #[error(
+        "ending the guest mode over MQTT was refused, because it was begun at the machine meanwhile; if it shall end \
+         all the same, say it again"
+    )]
+    OvertakenGuest,
     /// The configuration forbids it.
     #[error("{0} cannot be granted: the configuration says consent.{0} = \"withheld\"")]
     Written(Scope),
@@ -121,6 +133,25 @@ impl Order {
             Order::Say(scope, Consent::Granted) if remote => Err(Refusal::Remote(scope)),
             Order::GuestsGo if remote => Err(Refusal::RemoteGuest),
             _ => Ok(()),
+        }
+    }
+
+    /// Why a grant over MQTT no longer counts: what is on the disk was withdrawn at the machine since whoever
+    /// took the order last saw it. Clocks that are set, or stood still, make no difference to that.
+    pub(super) fn overtaken(self, seen: &Record, found: &Record) -> Option<Refusal> {
+        match self {
+            Order::Say(scope, Consent::Granted) => {
+                let (before, now) = (seen.said(scope), found.said(scope)?);
+                let here = now.consent == Consent::Withheld && now.by != By::Mqtt;
+                // A file that stays lost gets a new time whenever it is looked for.
+                let lost = now.by == By::Lost && before.is_some_and(|before| before.by == By::Lost);
+                (here && !lost && before != Some(now)).then_some(Refusal::Overtaken(scope))
+            }
+            Order::GuestsGo => {
+                let here = found.guest.is_some_and(|guest| guest.by != By::Mqtt);
+                (here && seen.guest != found.guest).then_some(Refusal::OvertakenGuest)
+            }
+            _ => None,
         }
     }
 

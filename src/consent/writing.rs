@@ -4,7 +4,7 @@
 //! In: orders that hold already (withdrawals) or shall hold (grants). Out: an [`Outcome`], which the keeper
 //! fetches when it looks.
 
-use super::order::Order;
+use super::order::{Order, Refusal};
 use super::store::{By, Record, Stamp, Store};
 use crate::events::Consent;
 use jiff::Timestamp;
@@ -15,12 +15,25 @@ use tokio::sync::Notify;
 /// Orders that are not on the disk yet, of which only those are kept that still matter: however often somebody
 /// says the same, it is no more to write.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Orders(Vec<(Order, Timestamp)>);
+pub(super) struct Orders(Vec<Heard>);
+
+/// An order, when it came, and what was known of the disk then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Heard {
+    order: Order,
+    at: Timestamp,
+    seen: Record,
+}
 
 impl Orders {
     /// Adds an order. A grant replaces no withdrawal, because a grant that cannot be written is forgotten and
     /// a withdrawal is not.
-    pub(super) fn add(&mut self, order: Order, at: Timestamp) {
+    pub(super) fn add(&mut self, order: Order, at: Timestamp, seen: &Record) {
+        self.add_heard(Heard { order, at, seen: *seen });
+    }
+
+    fn add_heard(&mut self, heard: Heard) {
+        let Heard { order, at, .. } = heard;
         if let Order::Say(scope, consent) = order {
             let replaced = |earlier: &Order| match earlier {
                 Order::Say(other, said) => {
@@ -28,14 +41,17 @@ impl Orders {
                 }
                 _ => false,
             };
-            self.0.retain(|(earlier, _)| !replaced(earlier));
-            return self.0.push((order, at));
+            self.0.retain(|earlier| !replaced(&earlier.order));
+            return self.0.push(heard);
         }
-        let guests = |orders: &[(Order, Timestamp)]| -> Vec<usize> {
-            (0..orders.len()).filter(|at| !matches!(orders[*at].0, Order::Say(..))).collect()
+        let guests = |orders: &[Heard]| -> Vec<usize> {
+            (0..orders.len()).filter(|at| !matches!(orders[*at].order, Order::Say(..))).collect()
         };
-        match (guests(&self.0).last().map(|last| self.0[*last]), order) {
-            (Some((Order::GuestsGo, _)), Order::GuestsGo) => return,
+        match (guests(&self.0).last().map(|last| (self.0[*last].order, self.0[*last].at)), order) {
+            // The later one knew more of what was said at the machine.
+            (Some((Order::GuestsGo, _)), Order::GuestsGo) => {
+                guests(&self.0).last().map(|last| self.0.remove(*last));
+            }
             // They stay until the later of both.
             (Some((Order::GuestsCome(before), since)), Order::GuestsCome(time)) => {
                 let end = |time: Option<_>, at: Timestamp| {
@@ -48,7 +64,7 @@ impl Orders {
             }
             _ => {}
         }
-        self.0.push((order, at));
+        self.0.push(heard);
         // Came and gone before the last that is known: it changes nothing any more.
         while let [come, gone, _, _, ..] = guests(&self.0)[..] {
             self.0.remove(gone);
@@ -64,27 +80,34 @@ impl Orders {
     pub(super) fn withhold(&self, record: &mut Record) {
         self.0
             .iter()
-            .filter(|(order, _)| !order.gives())
-            .for_each(|(order, at)| order.note(record, By::Mqtt, *at));
+            .filter(|heard| !heard.order.gives())
+            .for_each(|heard| heard.order.note(record, By::Mqtt, heard.at));
     }
 
-    /// Takes note of all.
-    pub(super) fn note(&self, record: &mut Record) {
-        self.0.iter().for_each(|(order, at)| order.note(record, By::Mqtt, *at));
+    /// Takes note of all but the grants that a withdrawal at the machine has overtaken, and says which.
+    fn note(&self, record: &mut Record) -> Vec<Refusal> {
+        let (found, mut overtaken) = (*record, Vec::new());
+        for heard in &self.0 {
+            match heard.order.overtaken(&heard.seen, &found) {
+                Some(refusal) => overtaken.push(refusal),
+                None => heard.order.note(record, By::Mqtt, heard.at),
+            }
+        }
+        overtaken
     }
 
     /// The withdrawals alone, and before what came since.
     pub(super) fn withdrawals_before(mut self, since: Orders) -> Orders {
-        self.0.retain(|(order, _)| !order.gives());
-        since.0.into_iter().for_each(|(order, at)| self.add(order, at));
+        self.0.retain(|heard| !heard.order.gives());
+        since.0.into_iter().for_each(|heard| self.add_heard(heard));
         self
     }
 }
 
 /// What became of it.
 pub(super) enum Outcome {
-    /// It is on the disk; this is what the file says.
-    Written(Record, Stamp),
+    /// It is on the disk; this is what the file says, without the grants that were overtaken.
+    Written { record: Record, stamp: Stamp, overtaken: Vec<Refusal> },
     /// It is not. Why, and whether the file was removed instead, so that everything is withheld.
     Failed { error: String, lost: bool },
 }
@@ -124,10 +147,11 @@ impl Writing {
 }
 
 fn write(store: &Store, orders: &Orders) -> Outcome {
-    match store.change_stamped(|record| orders.note(record)) {
-        Ok((record, stamp)) => Outcome::Written(record, stamp),
+    let mut overtaken = Vec::new();
+    match store.change_stamped(|record| overtaken = orders.note(record)) {
+        Ok((record, stamp)) => Outcome::Written { record, stamp, overtaken },
         Err(e) => {
-            let withdraws = orders.0.iter().any(|(order, _)| !order.gives());
+            let withdraws = orders.0.iter().any(|heard| !heard.order.gives());
             Outcome::Failed { lost: withdraws && store.lose(), error: e.to_string() }
         }
     }
@@ -142,9 +166,9 @@ mod tests {
     fn kept(orders: &[Order]) -> Vec<Order> {
         let mut kept = Orders::default();
         for (second, order) in orders.iter().enumerate() {
-            kept.add(*order, Timestamp::from_second(second as i64).unwrap());
+            kept.add(*order, Timestamp::from_second(second as i64).unwrap(), &Record::default());
         }
-        kept.0.into_iter().map(|(order, _)| order).collect()
+        kept.0.into_iter().map(|heard| heard.order).collect()
     }
 
     #[test]
@@ -170,7 +194,7 @@ mod tests {
     fn what_fails_leaves_the_withdrawals() {
         let orders = |list: &[Order]| {
             let mut orders = Orders::default();
-            list.iter().for_each(|order| orders.add(*order, Timestamp::UNIX_EPOCH));
+            list.iter().for_each(|order| orders.add(*order, Timestamp::UNIX_EPOCH, &Record::default()));
             orders
         };
         let say = |consent| Order::Say(Scope::Listening, consent);

@@ -1,7 +1,7 @@
 //! Commands on their way from the connection to the service: bounded, in order, and never without room for a
 //! withdrawal.
 //!
-//! In: commands, as they arrive. Out: the same, but a withdrawal that only repeats one that waits is not kept
+//! In: commands, as they arrive. Out: the same, with when they came, but a withdrawal that only repeats one that waits is not kept
 //! twice. So withdrawals need no limit of their own: at most three kinds of them wait between two grants, and
 //! of everything else at most [`super::commands::QUEUE`] wait.
 
@@ -9,6 +9,7 @@ use super::commands::{Command, QUEUE};
 use crate::consent::Order;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// The end that takes.
@@ -24,7 +25,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    commands: VecDeque<Command>,
+    commands: VecDeque<(Command, Instant)>,
     /// Somebody else takes the commands from now on.
     closed: bool,
 }
@@ -36,9 +37,9 @@ impl Commands {
         (Arc::clone(&queue), Commands(queue))
     }
 
-    /// The next command, once there is one; none if somebody else takes them now. Nothing is lost if the wait
+    /// The next command, once there is one, and when it came; none if somebody else takes them now. Nothing is lost if the wait
     /// is given up.
-    pub async fn recv(&mut self) -> Option<Command> {
+    pub async fn recv(&mut self) -> Option<(Command, Instant)> {
         loop {
             {
                 let mut waiting = self.0.lock();
@@ -52,7 +53,7 @@ impl Commands {
     }
 
     /// The next command, if there is one.
-    pub fn try_recv(&mut self) -> Option<Command> {
+    pub fn try_recv(&mut self) -> Option<(Command, Instant)> {
         self.0.lock().commands.pop_front()
     }
 }
@@ -68,15 +69,15 @@ impl Queue {
         let room = match command.withdraws() {
             true => {
                 if !repeats(&mut waiting.commands, command) {
-                    waiting.commands.push_back(command);
+                    waiting.commands.push_back((command, Instant::now()));
                 }
                 true
             }
             false => {
-                let others = waiting.commands.iter().filter(|waits| !waits.withdraws()).count();
+                let others = waiting.commands.iter().filter(|(waits, _)| !waits.withdraws()).count();
                 let room = others < QUEUE;
                 if room {
-                    waiting.commands.push_back(command);
+                    waiting.commands.push_back((command, Instant::now()));
                 }
                 room
             }
@@ -95,8 +96,8 @@ impl Queue {
 
 /// Whether a withdrawal says the same as one that waits, and that no grant follows. Of two guest modes the
 /// longer one stays.
-fn repeats(commands: &mut VecDeque<Command>, withdrawal: Command) -> bool {
-    for waits in commands.iter_mut().rev() {
+fn repeats(commands: &mut VecDeque<(Command, Instant)>, withdrawal: Command) -> bool {
+    for (waits, _) in commands.iter_mut().rev() {
         match (&mut *waits, withdrawal) {
             (Command::Consent(order), _) if order.gives() => return false,
             (Command::Consent(Order::GuestsCome(before)), Command::Consent(Order::GuestsCome(time))) => {
@@ -128,7 +129,7 @@ mod tests {
     fn left(pushed: &[Command]) -> Vec<Command> {
         let (queue, mut taken) = Commands::new();
         pushed.iter().for_each(|command| assert!(queue.push(*command) || !command.withdraws()));
-        std::iter::from_fn(|| taken.try_recv()).collect()
+        std::iter::from_fn(|| Some(taken.try_recv()?.0)).collect()
     }
 
     #[test]
@@ -151,7 +152,10 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_is_woken_and_whoever_is_replaced_is_told() {
         let (queue, mut taken) = Commands::new();
-        let waiting = tokio::spawn(async move { (taken.recv().await, taken.recv().await) });
+        let waiting =
+            tokio::spawn(
+                async move { (taken.recv().await.map(|it| it.0), taken.recv().await.map(|it| it.0)) },
+            );
         tokio::task::yield_now().await;
         assert!(queue.push(Command::Restart));
         tokio::task::yield_now().await;

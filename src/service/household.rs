@@ -2,7 +2,7 @@
 
 use super::runtime::Service;
 use crate::config::Config;
-use crate::consent::{Scope, Standing, Told};
+use crate::consent::{Refusal, Scope, Standing, Told};
 use crate::events::{Component, Consent};
 use crate::ledger::Entry;
 use crate::ledger::entry::Name;
@@ -58,6 +58,7 @@ impl Service {
     pub(super) fn consent_told(&mut self, told: Told) {
         match told {
             Told::Problem { message, recovered } => self.problem(Component::Consent, message, recovered),
+            Told::Refused(refusal) => self.refused(refusal),
             Told::Changed { before, now } => {
                 for scope in Scope::ALL {
                     if before.of(scope) != now.of(scope) {
@@ -72,6 +73,13 @@ impl Service {
                 self.publish_state();
             }
         }
+    }
+
+    /// Somebody over MQTT wanted what does not hold.
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        self.problem(Component::Consent, refusal.to_string(), false);
+        // A switch in Home Assistant waits for the answer.
+        self.publish_consent();
     }
 
     /// The microphone is closed because it has to be: nothing of what it heard is shown any more.

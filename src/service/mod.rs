@@ -198,8 +198,8 @@ pub async fn run(
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
-            Some(command) = commands.recv() => {
-                service.command(command);
+            Some((command, received)) = commands.recv() => {
+                service.command(command, received);
                 if service.restart {
                     break;
                 }

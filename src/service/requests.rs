@@ -8,10 +8,11 @@ use crate::events::Component;
 use crate::home::Command;
 use crate::ledger::Entry;
 use crate::settings::Setting;
+use std::time::Instant;
 
 impl Service {
-    /// Does what was asked over MQTT.
-    pub(super) fn command(&mut self, command: Command) {
+    /// Does what was asked over MQTT, and came then.
+    pub(super) fn command(&mut self, command: Command, received: Instant) {
         match command {
             Command::Set(setting, value) => self.set(setting, value),
             Command::Forget => self.forget(),
@@ -19,16 +20,12 @@ impl Service {
                 tracing::info!("a restart was asked for over MQTT");
                 self.restart = true;
             }
-            Command::Consent(order) => match self.keeper.obey(order) {
+            Command::Consent(order) => match self.keeper.obey(order, received) {
                 Ok(told) => {
                     self.recorder.record(Entry::said(order, By::Mqtt));
                     told.into_iter().for_each(|told| self.consent_told(told));
                 }
-                Err(refusal) => {
-                    self.problem(Component::Consent, refusal.to_string(), false);
-                    // A switch in Home Assistant waits for the answer.
-                    self.publish_consent();
-                }
+                Err(refusal) => self.refused(refusal),
             },
         }
     }

@@ -44,7 +44,7 @@ fn publish_bytes(broker: &Mosquitto, topic: &str, bytes: usize, retained: bool) 
 }
 
 async fn next(commands: &mut Commands) -> Command {
-    tokio::time::timeout(PATIENCE, commands.recv()).await.expect("no command").unwrap()
+    tokio::time::timeout(PATIENCE, commands.recv()).await.expect("no command").unwrap().0
 }
 
 fn problems(all: &[Seen]) -> Vec<&str> {
@@ -228,7 +228,7 @@ async fn messages_too_long_for_the_connection_do_not_make_the_sensor_deaf() {
             }
         };
         let heard = tokio::time::timeout(PATIENCE, heard).await.expect("the sensor is deaf");
-        assert_eq!(heard, Some(command), "{poisoned}");
+        assert_eq!(heard.unwrap().0, command, "{poisoned}");
         connected(&client).await;
         client.event(&event(5));
         witness.until("an event", |all| all.iter().any(|seen| number(&seen.payload) == Some(5))).await;

@@ -99,7 +99,7 @@ async fn with_the_shipped_list_a_sensor_works_and_home_assistant_commands_it() {
         }
     };
     let command = tokio::time::timeout(PATIENCE, arrived).await.expect("no command");
-    assert_eq!(command, Some(Command::Set(Setting::GateThreshold, Some(0.25))));
+    assert_eq!(command.unwrap().0, Command::Set(Setting::GateThreshold, Some(0.25)));
 }
 
 #[tokio::test]
