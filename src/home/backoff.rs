@@ -6,17 +6,23 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 /// A connection that lived this long was a good one: the next attempt comes soon again.
 const STABLE: Duration = Duration::from_secs(10);
+/// So many connections in a row may be cut and made anew at once …
+const CUTS: u32 = 16;
+/// … and then one in this time.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Exponential backoff: 250 ms, doubled up to 30 s, each shortened by up to a half at random, so that
 /// the sensors of a home do not all come back in the same moment.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,
+    /// Connections in a row that lived for a short time and were cut by a message.
+    cuts: u32,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: SHORTEST }
+        Backoff { next: SHORTEST, cuts: 0 }
     }
 }
 
@@ -34,6 +40,15 @@ impl Backoff {
         if time >= STABLE {
             self.next = SHORTEST;
         }
+    }
+
+    /// The pause after a connection that was reached and lived for this time, and that a message has cut: the
+    /// broker is there, and whatever is said during the pause is lost.
+    pub fn after_cut(&mut self, lived: Duration, jitter: f64) -> Duration {
+        self.next = SHORTEST;
+        self.cuts = if lived >= STABLE { 0 } else { self.cuts.saturating_add(1) };
+        let pause = SHORTEST.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
+        if self.cuts > CUTS { pause.max(EVERY.saturating_sub(lived)) } else { pause }
     }
 }
 
@@ -64,5 +79,24 @@ mod tests {
         assert_eq!(backoff.pause(1.0), Duration::from_secs(8));
         backoff.connection_lived(Duration::from_secs(11));
         assert_eq!(backoff.pause(1.0), SHORTEST);
+    }
+
+    #[test]
+    fn a_cut_costs_a_moment_and_a_stream_of_them_a_second_each() {
+        let mut backoff = Backoff::default();
+        let lived = Duration::from_millis(300);
+        for _ in 0..6 {
+            backoff.pause(1.0);
+        }
+        for _ in 0..CUTS {
+            assert_eq!(backoff.after_cut(lived, 1.0), SHORTEST);
+        }
+        for _ in 0..100 {
+            assert_eq!(backoff.after_cut(lived, 1.0), EVERY - lived);
+        }
+        assert_eq!(backoff.after_cut(Duration::from_secs(2), 1.0), SHORTEST);
+        assert_eq!(backoff.after_cut(STABLE, 1.0), SHORTEST);
+        assert_eq!(backoff.after_cut(lived, 0.0), SHORTEST / 2);
+        assert_eq!(backoff.pause(1.0), SHORTEST, "the broker was reached");
     }
 }

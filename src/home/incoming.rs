@@ -64,7 +64,7 @@ impl Incoming {
         let what = format!(
             "a message of more than {kib} KiB on a command topic was refused and ended the connection"
         );
-        let sentence = match self.subscriptions.cut() {
+        let sentence = match self.subscriptions.cut(shared) {
             None => what,
             Some((filter, pause)) => format!(
                 "{what}; nothing is taken from {filter} for {} s: remove the message by publishing an empty \

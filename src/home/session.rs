@@ -69,8 +69,14 @@ async fn connect_again_and_again(shared: &Shared, access: &Access) {
         if shared.set_away(sentence.clone()) {
             tracing::warn!("MQTT: {sentence}");
         }
-        backoff.connection_lived(lived.unwrap_or_default());
-        if !wait(shared, backoff.pause(rand::random())).await {
+        let pause = match lived {
+            Some(lived) if reason::oversized(&error) => backoff.after_cut(lived, rand::random()),
+            lived => {
+                backoff.connection_lived(lived.unwrap_or_default());
+                backoff.pause(rand::random())
+            }
+        };
+        if !wait(shared, pause).await {
             return;
         }
     }

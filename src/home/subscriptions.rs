@@ -3,19 +3,28 @@
 //!
 //! The library ends the connection at such a message and does not say on which topic it came. A retained one
 //! comes again at each subscription. So after the first the sensor asks for one topic after the other, consent
-//! first, and the topic at which the connection ends is left out for a while: all others are heard.
+//! first, and watches each for a while before the next: the topic at which the connection ends is left out. What
+//! was quiet is asked for at once at the next connection. What was left out is tried again rarely, one topic at
+//! a time, when all others are there.
 
 use super::shared::Shared;
 use rumqttc::{AsyncClient, QoS, SubscribeFilter};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// From the broker's answer to the next topic; what is retained comes at once.
+/// From the broker's answer about a topic of consent to the next question; what is retained comes at once.
 const STEP: Duration = Duration::from_millis(300);
+/// The same for other topics: long enough that a stream of messages shows itself, too.
+const LOOK: Duration = Duration::from_millis(1500);
+/// A topic of consent is left out when the connection has ended at it so often, and was never quiet between: a
+/// passing message shall not cost a way to withdraw.
+const PROOFS: u32 = 3;
 /// A topic is left out for so long the first time …
-const FIRST: Duration = Duration::from_secs(10);
+const FIRST: Duration = Duration::from_secs(60);
 /// … doubled each time up to this.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(960);
+/// From one attempt with a topic that is left out to the next with any: each may cost the connection.
+const APART: Duration = Duration::from_secs(60);
 /// So long the sensor stays careful.
 const CAREFUL: Duration = Duration::from_secs(3600);
 
@@ -32,8 +41,17 @@ struct Shunned {
 pub(super) struct Subscriptions {
     careful_until: Option<Instant>,
     shunned: Vec<Shunned>,
+    /// Topics that were quiet while they were watched.
+    quiet: Vec<String>,
+    /// Topics of consent at which the connection has ended, and how often in a row.
+    suspects: Vec<(String, u32)>,
+    /// The earliest time of the next attempt with a topic that is left out.
+    attempt: Option<Instant>,
     /// Asked for on this connection.
     asked: Vec<String>,
+    /// The last of them, until they were quiet for `look`.
+    watched: Vec<String>,
+    look: Duration,
     /// When the broker answered the last question; none while it has not.
     answered: Option<Instant>,
 }
@@ -42,8 +60,12 @@ impl Subscriptions {
     /// A new connection: the broker knows nothing.
     pub(super) fn connected(&mut self) {
         self.asked.clear();
+        self.watched.clear();
         self.answered = None;
         self.careful_until = self.careful_until.filter(|until| *until > Instant::now());
+        if self.careful_until.is_none() {
+            *self = Subscriptions::default();
+        }
     }
 
     /// The broker has answered.
@@ -53,32 +75,58 @@ impl Subscriptions {
 
     /// A message that is too long ended the connection. The topic that is left out because of it, and for how
     /// long, if one can be blamed.
-    pub(super) fn cut(&mut self) -> Option<(String, Duration)> {
+    pub(super) fn cut(&mut self, shared: &Shared) -> Option<(String, Duration)> {
         let now = Instant::now();
         let careful = self.careful_until.replace(now + CAREFUL).is_some();
-        let quick = self.answered.is_none_or(|at| now.duration_since(at) < 2 * STEP);
-        let filter = self.asked.last().filter(|_| careful && quick)?.clone();
-        let pause = match self.shunned.iter_mut().find(|shunned| shunned.filter == filter) {
-            Some(shunned) => {
-                shunned.pause = (shunned.pause * 2).min(LONGEST);
-                shunned.until = now + shunned.pause;
-                shunned.pause
+        let watched = std::mem::take(&mut self.watched);
+        if !careful {
+            return None;
+        }
+        let early = self.answered.is_none_or(|at| now.duration_since(at) < self.look);
+        if !early || watched.is_empty() {
+            // Any of them: they are watched again, except those that must be there at once.
+            self.quiet.retain(|filter| is_consent(shared, filter));
+            return None;
+        }
+        self.quiet.retain(|filter| !watched.contains(filter));
+        let [filter] = watched.as_slice() else { return None };
+        if let Some(shunned) = self.shunned.iter_mut().find(|shunned| &shunned.filter == filter) {
+            shunned.pause = (shunned.pause * 2).min(LONGEST);
+            shunned.until = now + shunned.pause;
+            return Some((filter.clone(), shunned.pause));
+        }
+        if is_consent(shared, filter) && self.suspected(filter) < PROOFS {
+            return None;
+        }
+        self.suspects.retain(|(suspect, _)| suspect != filter);
+        self.shunned.push(Shunned { filter: filter.clone(), until: now + FIRST, pause: FIRST });
+        Some((filter.clone(), FIRST))
+    }
+
+    /// Counts a suspicion.
+    fn suspected(&mut self, filter: &str) -> u32 {
+        match self.suspects.iter_mut().find(|(suspect, _)| suspect == filter) {
+            Some((_, times)) => {
+                *times += 1;
+                *times
             }
             None => {
-                self.shunned.push(Shunned { filter: filter.clone(), until: now + FIRST, pause: FIRST });
-                FIRST
+                self.suspects.push((filter.to_owned(), 1));
+                1
             }
-        };
-        Some((filter, pause))
+        }
     }
 
     /// When [`ask`](Self::ask) has something to do; none: when something else happens.
     pub(super) fn due(&self) -> Option<Instant> {
         self.careful_until?;
-        let asked = self.answered?; // also when nothing was asked for yet
-        let later = self.shunned.iter().filter(|s| !self.asked.contains(&s.filter)).map(|s| s.until).min();
-        let next = asked + STEP;
-        if next > Instant::now() { Some(next) } else { later }
+        let looked = self.answered? + self.look;
+        if !self.watched.is_empty() {
+            return Some(looked);
+        }
+        let left_out = self.shunned.iter().filter(|shunned| !self.asked.contains(&shunned.filter));
+        let until = left_out.map(|shunned| shunned.until).min()?;
+        Some(self.attempt.map_or(until, |attempt| until.max(attempt)))
     }
 
     /// Asks for what is wanted and was not asked for yet.
@@ -96,16 +144,57 @@ impl Subscriptions {
             }
             return;
         }
-        let ready = self.asked.is_empty() || self.answered.is_some_and(|at| now.duration_since(at) >= STEP);
-        let left_out = |filter: &String| self.shunned.iter().any(|s| &s.filter == filter && s.until > now);
-        let next = wanted(shared, true).into_iter().find(|f| !self.asked.contains(f) && !left_out(f));
-        if let Some(next) = next.filter(|_| ready)
-            && subscribe(std::slice::from_ref(&next))
-        {
-            self.asked.push(next);
-            self.answered = None;
+        if self.answered.is_some_and(|at| now.duration_since(at) >= self.look) {
+            let quiet = std::mem::take(&mut self.watched);
+            self.shunned.retain(|shunned| !quiet.contains(&shunned.filter));
+            self.suspects.retain(|(suspect, _)| !quiet.contains(suspect));
+            self.quiet.retain(|filter| !quiet.contains(filter));
+            self.quiet.extend(quiet);
+        }
+        let ready = self.asked.is_empty() || (self.answered.is_some() && self.watched.is_empty());
+        if !ready {
+            return;
+        }
+        let (next, look) = self.next(shared, now);
+        if !next.is_empty() && subscribe(&next) {
+            if self.shunned.iter().any(|shunned| next.contains(&shunned.filter)) {
+                self.attempt = Some(now + APART);
+            }
+            self.asked.extend(next.iter().cloned());
+            (self.watched, self.look, self.answered) = (next, look, None);
         }
     }
+
+    /// What to ask for next, and how long to watch it: consent before all else; what was quiet before what may
+    /// end the connection; what has ended it last.
+    fn next(&self, shared: &Shared, now: Instant) -> (Vec<String>, Duration) {
+        let mut open = wanted(shared, true);
+        open.retain(|filter| !self.asked.contains(filter));
+        let shunned = |filter: &String| self.shunned.iter().any(|shunned| &shunned.filter == filter);
+        let (mut consent, mut others): (Vec<String>, Vec<String>) =
+            open.iter().filter(|f| !shunned(f)).cloned().partition(|f| is_consent(shared, f));
+        for (group, look) in [(&mut consent, STEP), (&mut others, LOOK)] {
+            if group.iter().any(|filter| self.quiet.contains(filter)) {
+                group.retain(|filter| self.quiet.contains(filter));
+                return (std::mem::take(group), STEP);
+            }
+            let times = |filter: &String| self.suspects.iter().find(|s| &s.0 == filter).map_or(0, |s| s.1);
+            if let Some(next) = group.iter().min_by_key(|filter| times(filter)) {
+                return (vec![next.clone()], look);
+            }
+        }
+        if self.attempt.is_some_and(|attempt| attempt > now) {
+            return (Vec::new(), STEP);
+        }
+        let left_out = self.shunned.iter().filter(|s| s.until <= now && open.contains(&s.filter));
+        (left_out.min_by_key(|s| s.until).map(|s| s.filter.clone()).into_iter().collect(), STEP)
+    }
+}
+
+/// Whether it is a way to withdraw.
+fn is_consent(shared: &Shared, filter: &str) -> bool {
+    let below = filter.strip_prefix(shared.topics.base.as_str());
+    below.is_some_and(|below| below.starts_with("/consent/"))
 }
 
 /// The topics, in order; `singly`: each way to withdraw consent is one of its own.

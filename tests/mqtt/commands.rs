@@ -235,6 +235,76 @@ async fn messages_too_long_for_the_connection_do_not_make_the_sensor_deaf() {
     }
 }
 
+/// Each on a topic of its own: once they are known, all is heard, and nothing ends the connection for a minute.
+#[tokio::test]
+async fn several_messages_that_are_too_long_cost_a_moment_and_no_withdrawal() {
+    let broker = broker();
+    let poisoned =
+        ["settings/x/set", "command/x", "consent/guest/set"].map(|t| format!("undertone/kitchen/{t}"));
+    for topic in poisoned.iter().map(String::as_str).chain(["homeassistant/status"]) {
+        publish_bytes(&broker, topic, 1_200_000, true);
+    }
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    let mut commands = client.commands();
+    let left_out = [
+        "undertone/kitchen/settings/+/set",
+        "undertone/kitchen/command/+",
+        "undertone/kitchen/consent/guest/set",
+        "homeassistant/status",
+    ];
+    let named = |all: &[Seen]| {
+        let told = problems(all).join("\n");
+        left_out.iter().all(|filter| told.contains(&format!("nothing is taken from {filter} for 60 s")))
+    };
+    witness.until("a word about each", named).await;
+    for _ in 0..12 {
+        publish(&broker, "undertone/kitchen/consent/listening/set", "withheld", false);
+        assert_eq!(
+            next(&mut commands).await,
+            Command::Consent(Order::Say(Scope::Listening, Consent::Withheld))
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let left = |seen: &Seen| seen.topic.ends_with("/availability") && seen.payload == "offline";
+    assert!(!witness.so_far().iter().any(left), "the connection was lost again");
+}
+
+/// The topic on which it happens may be left out; all others are heard when it is over.
+#[tokio::test]
+async fn a_flood_of_long_messages_costs_no_other_topic() {
+    let broker = broker();
+    let witness = Witness::watch(broker.port);
+    let (client, _task) = start(&config(&broker.url()));
+    let mut commands = client.commands();
+    broker.until_logged(SUBSCRIBED).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        publish_bytes(&broker, "undertone/kitchen/settings/gate_threshold/set", 1_200_000, false);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut heard = Vec::new();
+    while began.elapsed() < PATIENCE && heard.len() < 3 {
+        for (topic, payload) in
+            [("consent/listening/set", "withheld"), ("consent/guest/set", "on"), ("command/forget", "PRESS")]
+        {
+            publish(&broker, &format!("undertone/kitchen/{topic}"), payload, false);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        while let Some((command, _)) = commands.try_recv() {
+            if !heard.contains(&command) {
+                heard.push(command);
+            }
+        }
+    }
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    let told = problems(&witness.so_far()).join("\n");
+    assert!(told.contains("more than 1024 KiB"), "{told}");
+    for filter in ["undertone/kitchen/consent/", "undertone/kitchen/command/+", "homeassistant/status"] {
+        assert!(!told.contains(&format!("taken from {filter}")), "{told}");
+    }
+}
+
 fn announcements(all: &[Seen]) -> usize {
     all.iter().filter(|seen| seen.topic == ANNOUNCEMENT).count()
 }
