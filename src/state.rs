@@ -22,6 +22,9 @@ pub fn folder(config: &Config) -> Option<PathBuf> {
 /// Says which daemon has the state folder: locked while one runs.
 pub const LOCK: &str = "daemon.lock";
 
+/// No honest configuration, password, key or bundle of certificates is longer, in bytes.
+pub const LONGEST: u64 = 4 * 1024 * 1024;
+
 /// Opens a file to read it, and nothing that is none: reading from a FIFO would wait for ever.
 ///
 /// # Errors
@@ -53,18 +56,27 @@ pub fn open_as(options: &mut fs::OpenOptions, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads a text file of the state folder.
+/// Reads a text file.
 ///
 /// # Errors
 /// What the system says, or why it is no such file.
 pub fn read(path: &Path, longest: u64) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.take(longest + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > longest {
+    String::from_utf8(read_bytes(path, longest)?)
+        .map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is no UTF-8 text"))
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// What the system says, or why it is no such file.
+pub fn read_bytes(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
         let reason = format!("it has more than {longest} bytes");
         return Err(io::Error::new(ErrorKind::InvalidData, reason));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// A state folder that belongs to this process, as long as this lives.
@@ -85,11 +97,26 @@ pub fn occupy(folder: &Path) -> io::Result<Option<Occupied>> {
         )?;
     }
     let file = open(&path)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Occupied(file))),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(e.into()),
+    let mut asked = 0;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(Occupied(file))),
+            // Not a daemon, perhaps, but a command that looks for one.
+            Err(rustix::io::Errno::WOULDBLOCK) if asked < 10 => {
+                asked += 1;
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
     }
+}
+
+/// Whether a daemon runs with this state folder, as far as one can tell who may not read its lock.
+pub fn is_occupied(folder: &Path) -> bool {
+    let Ok(file) = open(&folder.join(LOCK)) else { return false };
+    let taken = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared);
+    matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 /// Replaces a file, or makes it, with its folder. It is on the disk when this returns, readable for all,
@@ -174,8 +201,9 @@ mod tests {
     fn a_folder_is_occupied_once_and_free_again() {
         let scratch = tempfile::tempdir().unwrap();
         let first = occupy(scratch.path()).unwrap().unwrap();
-        assert!(occupy(scratch.path()).unwrap().is_none());
+        assert!(occupy(scratch.path()).unwrap().is_none() && is_occupied(scratch.path()));
         drop(first);
+        assert!(!is_occupied(scratch.path()));
         assert!(occupy(scratch.path()).unwrap().is_some());
         fs::remove_file(scratch.path().join(LOCK)).unwrap();
         fifo(&scratch.path().join(LOCK));

@@ -208,3 +208,36 @@ fn recogniser_settings_that_do_not_fit_together_are_refused() {
     }
     parse("[asr]\nhook = \"none\"\n[asr.wake]\nwhen = \"emotion\"\nlabels = [\"anger\"]").unwrap();
 }
+
+/// A FIFO that nobody writes, in the place of each file that the configuration names: said at once, and not waited for.
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (fifo, cert) = (scratch.path().join("fifo"), scratch.path().join("cert.pem"));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    std::fs::write(&cert, "none").unwrap();
+    let mqtt = |rest: String| format!("[mqtt]\nbroker = \"mqtts://127.0.0.1:1\"\n{rest}");
+    let asr = |key: &str| {
+        format!(
+            "[asr]\nhook = \"http\"\n[asr.http]\nurl = \"https://127.0.0.1:1/v1/audio/transcriptions\"\n{key} = {fifo:?}"
+        )
+    };
+    let toml = scratch.path().join("undertone.toml");
+    for text in [
+        mqtt(format!("user = \"ann\"\npassword_file = {fifo:?}")),
+        mqtt(format!("ca_file = {fifo:?}")),
+        mqtt(format!("client_cert_file = {fifo:?}\nclient_key_file = {cert:?}")),
+        mqtt(format!("client_cert_file = {cert:?}\nclient_key_file = {fifo:?}")),
+        asr("key_file"),
+        asr("ca_file"),
+    ] {
+        std::fs::write(&toml, format!("state_dir = {:?}\n{text}\n", scratch.path())).unwrap();
+        let mut command = std::process::Command::new("timeout");
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("STATE_DIRECTORY");
+        command.args(["-k", "1", "20", env!("CARGO_BIN_EXE_undertone"), "run", "--config"]).arg(&toml);
+        let output = command.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}: {err}");
+        assert!(err.contains("it is a FIFO, and must be a file"), "{text}: {err}");
+    }
+}

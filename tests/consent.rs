@@ -247,6 +247,76 @@ fn two_writers_lose_nothing() {
     assert_eq!(left, ["consent.json", "consent.kept", "ledger", "ledger-begun"]);
 }
 
+/// `undertone consent` with a folder of its own for each thing that can name it; it may not wait for anything.
+fn elsewhere(home: &Home, words: &str, directory: Option<&Path>) -> Run {
+    let mut command = std::process::Command::new("timeout");
+    command.args(["20", env!("CARGO_BIN_EXE_undertone"), "consent"]).args(words.split_whitespace());
+    command.arg("--config").arg(home.folder.path().join("undertone.toml")).env_remove("STATE_DIRECTORY");
+    finish(command.envs(directory.map(|directory| ("STATE_DIRECTORY", directory))))
+}
+
+#[test]
+fn a_withdrawal_that_reaches_no_daemon_is_warned_of() {
+    let home = Home::new("listening = \"granted\"");
+    let warned = elsewhere(&home, "revoke listening", None);
+    assert_eq!(warned.status, 0, "{}", warned.err);
+    let sentence = format!("no undertone is running with the state folder {}", home.state().display());
+    assert!(warned.sentence().contains(&sentence) && warned.err.contains("--state-dir"), "{}", warned.err);
+    assert_eq!(elsewhere(&home, "grant listening", None).err, "", "a grant waits for whoever starts");
+
+    // The configuration names one folder, and the daemon has that of systemd; and the other way round.
+    let other = home.folder.path().join("other");
+    let _daemon = undertone::state::occupy(&home.state()).unwrap().unwrap();
+    assert_eq!(elsewhere(&home, "revoke listening", None).err, "", "it is reached");
+    let missed = elsewhere(&home, "revoke listening", Some(&other));
+    let place = format!("one is running with {}", home.state().display());
+    assert!(missed.sentence().contains(&place), "{}", missed.err);
+    let named = format!("revoke listening --state-dir {}", home.state().display());
+    assert_eq!(elsewhere(&home, &named, Some(&other)).err, "");
+}
+
+#[test]
+fn a_withdrawal_needs_no_configuration() {
+    let home = Home::new("listening = \"granted\"");
+    let file = home.folder.path().join("undertone.toml");
+    let fifo = home.folder.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    type Spoil<'a> = &'a dyn Fn();
+    let spoils: [(&str, Spoil); 3] = [
+        ("unclosed table", &|| fs::write(&file, "[consent\n").unwrap()),
+        ("it is a FIFO, and must be a file", &|| fs::rename(&fifo, &file).unwrap()),
+        ("No such file", &|| fs::remove_file(&file).unwrap()),
+    ];
+    for (why, spoil) in spoils {
+        home.write("listening = \"granted\"");
+        home.done("grant all");
+        spoil();
+        for words in ["grant listening", "guest off", "show"] {
+            assert_eq!(elsewhere(&home, words, Some(&home.state())).status, 2, "{words}");
+        }
+        // No daemon is there: it may be another folder that was meant.
+        let doubtful = elsewhere(&home, "revoke listening", Some(&home.state()));
+        assert_eq!(doubtful.status, 1, "{}", doubtful.err);
+        assert!(
+            doubtful.err.contains(why) && doubtful.err.contains("no undertone is running"),
+            "{}",
+            doubtful.err
+        );
+        let daemon = undertone::state::occupy(&home.state()).unwrap().unwrap();
+        let reached = elsewhere(&home, "revoke transcription", Some(&home.state()));
+        assert_eq!(reached.status, 0, "{}", reached.err);
+        assert!(reached.sentence().contains("--state-dir"), "{}", reached.err);
+        let named = format!("guest on --state-dir {}", home.state().display());
+        assert_eq!(elsewhere(&home, &named, None).status, 0);
+        drop(daemon);
+        let _ = fs::remove_file(&file);
+        home.write("");
+        home.assert_holds("withheld command", "withheld command");
+        assert!(fs::read_to_string(home.file()).unwrap().contains("\"guest\": {"), "{why}");
+        home.done("guest off");
+    }
+}
+
 #[test]
 fn the_folder_of_systemd_wins() {
     let home = Home::new("");

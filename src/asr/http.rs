@@ -5,6 +5,7 @@
 
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::config::{self, asr::HttpAddress};
+use crate::state;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -227,7 +228,7 @@ fn authorization(config: &config::asr::Http) -> Result<Option<HeaderValue>, AsrE
     let key = if path.as_os_str().is_empty() {
         std::env::var(KEY_VARIABLE).unwrap_or_default()
     } else {
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let text = state::read(path, state::LONGEST).map_err(|e| refuse(format!("cannot be read: {e}")))?;
         let key = text.lines().next().unwrap_or_default().trim().to_owned();
         if key.is_empty() {
             return Err(refuse("its first line must hold the key".into()));
@@ -249,7 +250,8 @@ fn connector(config: &config::asr::Http) -> Result<TlsConnector, AsrError> {
     let mut builder = native_tls::TlsConnector::builder();
     builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
     if !path.as_os_str().is_empty() {
-        let pem = std::fs::read(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let pem =
+            state::read_bytes(path, state::LONGEST).map_err(|e| refuse(format!("cannot be read: {e}")))?;
         let authority = native_tls::Certificate::from_pem(&pem)
             .map_err(|_| refuse("it must hold a certificate in PEM form".into()))?;
         builder.disable_built_in_roots(true).add_root_certificate(authority);

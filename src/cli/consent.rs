@@ -34,6 +34,9 @@ pub struct Where {
     /// Configuration file; default: as the daemon finds it
     #[arg(long)]
     config: Option<PathBuf>,
+    /// The daemon's state folder; default: STATE_DIRECTORY, else state_dir in the configuration
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// What holds.
@@ -84,7 +87,7 @@ pub struct GuestMode {
 pub fn run(command: ConsentCommand) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show(Show { json, place }) => {
-            let (config, store) = place.find()?;
+            let (config, store) = place.find(Config::find(place.config.as_deref())?);
             show(&config, &store.load(), json)
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
@@ -113,15 +116,27 @@ impl Change {
 }
 
 impl Where {
-    fn find(&self) -> Result<(Config, Store), Failure> {
-        let config = Config::find(self.config.as_deref())?;
-        let folder = state::folder(&config).unwrap_or_default();
-        let store = Store::new(&folder);
-        Ok((config, store))
+    fn find(&self, config: Config) -> (Config, Store) {
+        let folder = self.state_dir.clone().or_else(|| state::folder(&config)).unwrap_or_default();
+        (config, Store::new(&folder))
     }
 
+    /// Changes what is said. A withdrawal needs no configuration that can be read.
     fn obey(&self, orders: &[Order]) -> Result<(), Failure> {
-        let (config, store) = self.find()?;
+        let withdraws = orders.iter().all(|order| !order.gives());
+        let read = Config::find(self.config.as_deref());
+        let unread = read.is_err();
+        let (config, store) = match read {
+            Err(e) if withdraws => {
+                let (config, store) = self.find(Config::default());
+                let folder = store.folder().display();
+                complain!(
+                    "undertone: {e}; so consent is withdrawn in {folder} (--state-dir names another folder)"
+                );
+                (config, store)
+            }
+            read => self.find(read?),
+        };
         for order in orders {
             order
                 .allowed(&config.consent, By::Command)
@@ -147,8 +162,40 @@ impl Where {
         if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
             complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
+        let reached = !withdraws || self.reached(&config, &store, unread);
         // What was written, not what somebody else has said since.
-        show(&config, &Loaded { record, fresh: false, problem: None }, false)
+        show(&config, &Loaded { record, fresh: false, problem: None }, false)?;
+        if reached { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+    }
+
+    /// Warns where no daemon runs that a withdrawal could reach. False: it is likely that another one was meant,
+    /// because nobody said which folder, or the configuration that says so cannot be read.
+    fn reached(&self, config: &Config, store: &Store, unread: bool) -> bool {
+        let folder = store.folder();
+        if state::is_occupied(folder) {
+            return true;
+        }
+        let ours = folder.display();
+        let others =
+            [state::folder(config), Some(config.state_dir.clone()), Some(Config::default().state_dir)];
+        let other = others.into_iter().flatten().find(|other| other != folder && state::is_occupied(other));
+        match other {
+            Some(other) => {
+                complain!(
+                    "undertone: no undertone is running with the state folder {ours}; one is running with {other}, and \
+                     goes on as before: --state-dir {other} reaches it",
+                    other = other.display()
+                );
+                self.state_dir.is_some() || (self.config.is_some() && !unread)
+            }
+            None => {
+                complain!(
+                    "undertone: no undertone is running with the state folder {ours}; if one is running with another \
+                     folder, it goes on as before: --state-dir with that folder reaches it"
+                );
+                self.state_dir.is_some() || !unread
+            }
+        }
     }
 }
 

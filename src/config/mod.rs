@@ -250,7 +250,7 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path)
+        let text = crate::state::read(path, crate::state::LONGEST)
             .map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Config::parse(&text, path)
     }

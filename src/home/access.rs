@@ -4,6 +4,7 @@ use super::HomeError;
 use super::login::Login;
 use crate::config::Mqtt;
 use crate::config::endpoint::{Endpoint, EndpointError};
+use crate::state;
 use rumqttc::tokio_native_tls::native_tls::{Certificate, Identity, Protocol, TlsConnector};
 use rumqttc::{MqttOptions, TlsConfiguration, Transport};
 use std::path::Path;
@@ -70,7 +71,7 @@ fn connector(mqtt: &Mqtt) -> Result<TlsConnector, HomeError> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
     if !ca_file.as_os_str().is_empty() {
-        let pem = std::fs::read(ca_file).map_err(|e| {
+        let pem = state::read_bytes(ca_file, state::LONGEST).map_err(|e| {
             refuse(format!("{e}; it must exist and be readable by the user that undertone runs as"))
         })?;
         let certificates = Certificate::stack_from_pem(&pem)
@@ -93,7 +94,7 @@ fn connector(mqtt: &Mqtt) -> Result<TlsConnector, HomeError> {
 /// What this sensor shows a broker that asks who it is. No error repeats anything of the key.
 fn identity(cert_file: &Path, key_file: &Path) -> Result<Identity, HomeError> {
     let read = |key: &'static str, path: &Path| {
-        std::fs::read(path).map_err(|e| HomeError::ClientCertificate {
+        state::read_bytes(path, state::LONGEST).map_err(|e| HomeError::ClientCertificate {
             key,
             path: path.into(),
             reason: format!("{e}; it must exist and be readable by the user that undertone runs as"),

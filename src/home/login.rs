@@ -2,6 +2,7 @@
 
 use super::HomeError;
 use crate::config::{Mqtt, address};
+use crate::state;
 
 /// Holds the password when `mqtt.password_file` is empty.
 pub const PASSWORD_VARIABLE: &str = "UNDERTONE_MQTT_PASSWORD";
@@ -47,7 +48,7 @@ impl Login {
             };
         }
         let password = if from_file {
-            let text = std::fs::read_to_string(file).map_err(|e| {
+            let text = state::read(file, state::LONGEST).map_err(|e| {
                 HomeError::Login(format!(
                     "cannot read mqtt.password_file = {shown}: {e}; \
                      it must exist and be readable by the user that undertone runs as"
