@@ -42,7 +42,11 @@ fn commands_end_quietly_when_nobody_reads_on() {
         "check --offline --json",
     ] {
         let (status, errors) = into_nothing(words, false);
-        assert!(status == 0 && errors.is_empty(), "{words}: {status} {errors}");
+        // A withdrawal says when it reaches no daemon; that is all that may be said.
+        let warned = words == "consent guest 3h"
+            && errors.lines().count() == 1
+            && errors.contains("no undertone is running");
+        assert!(status == 0 && (errors.is_empty() || warned), "{words}: {status} {errors}");
     }
 }
 
