@@ -3,8 +3,9 @@
 //! The sound system's thread writes into the [`ring`](super::ring); [`Microphone::read`] takes from
 //! it, and sleeps until the callback wakes it. A device can die without a word: it is judged by the samples that come, not by its errors.
 
+pub use super::capture::Offer;
 use super::capture::{self, Capture, Wish};
-pub use super::capture::{CALM, Format, Offer, PROMPT, Pace};
+pub use super::format::{CALM, Format, PROMPT, Pace};
 use super::held::{Held, HoldError, hold};
 use super::ring::Run;
 use super::{AudioError, AudioSource, Read};

@@ -9,6 +9,7 @@ use std::time::Duration;
 mod capture;
 pub mod conditioning;
 pub mod file;
+mod format;
 mod held;
 pub mod microphone;
 pub mod resample;
