@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # fuzz/run.sh MINUTES: feeds libFuzzer's inventions to the Wyoming decoder. Runs on stable Rust, because only the
-# sanitizers of `cargo fuzz` need more, and they look for what forbidden `unsafe` cannot do.
+# sanitizers of `cargo fuzz` need more, and they look for what code without `unsafe` cannot do.
 # Inputs that it found worth keeping lie in data/fuzz; one that fails, in the current folder as crash-….
 set -euo pipefail
 cd "$(dirname "$0")/.."

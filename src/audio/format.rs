@@ -8,8 +8,7 @@ use std::time::Duration;
 /// How often sound is handed on. To wake costs more than what there is to do with 20 ms of sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// What the device gathers before it hands it over, if it can. As much stays behind in the sound system's own
-    /// buffers, which are not ours to overwrite.
+    /// What the device gathers before it hands it over, if it can.
     pub(super) period: Duration,
     /// What gathers in the ring before the reader is woken.
     pub(super) gathered: Duration,

@@ -6,6 +6,7 @@
 pub use super::capture::Offer;
 use super::capture::{self, Capture, Wish};
 pub use super::format::{CALM, Format, PROMPT, Pace};
+use super::freed::Overwritten;
 use super::held::{Held, HoldError, hold};
 use super::ring::Run;
 use super::{AudioError, AudioSource, Read};
@@ -75,7 +76,8 @@ impl Microphone {
             quiet();
             let host = capture::host()?;
             let wanted = Wanted::parse(&device)?;
-            capture::open(&capture::find(&host, &wanted)?, &wish)
+            let (capture, stream) = capture::open(&capture::find(&host, &wanted)?, &wish)?;
+            Ok((capture, Overwritten::when_dropped(stream)))
         };
         let (capture, stream) = hold(OPEN, open).map_err(|e: HoldError<String>| AudioError::Device {
             device: settings.device.clone(),

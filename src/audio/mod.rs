@@ -10,6 +10,7 @@ mod capture;
 pub mod conditioning;
 pub mod file;
 mod format;
+mod freed;
 mod held;
 pub mod microphone;
 pub mod resample;

@@ -7,10 +7,10 @@ pub mod fifo;
 pub mod mosquitto;
 
 use fifo::{BARE, CONVERTED, Card};
-use mosquitto::{Mosquitto, Seen, run};
+use mosquitto::{Mosquitto, Seen};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -59,13 +59,18 @@ impl Daemon {
 
     /// The same inside of another program, which executes the daemon at last.
     pub fn restart_in(&mut self, wrapper: &[&str], card: &Card) {
+        self.restart_with(wrapper, &card.configuration());
+    }
+
+    /// The same with a card that this ALSA configuration describes.
+    pub fn restart_with(&mut self, wrapper: &[&str], alsa: &Path) {
         self.kill();
         let log = File::create(self.folder.path().join("log")).unwrap();
         let mut words: Vec<&str> = wrapper.to_vec();
         words.push(env!("CARGO_BIN_EXE_undertone"));
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(["run", "--config"]).arg(self.config());
-        self.surround(&mut command).env("ALSA_CONFIG_PATH", card.configuration());
+        self.surround(&mut command).env("ALSA_CONFIG_PATH", alsa);
         self.child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
     }
 
@@ -128,10 +133,7 @@ impl Drop for Daemon {
 
 /// Publishes below `undertone/undertone/`, with the mark of a retained message or without.
 pub fn say(broker: &Mosquitto, leaf: &str, payload: &str, retained: bool) {
-    let (port, topic) = (broker.port.to_string(), format!("undertone/undertone/{leaf}"));
-    let mut words = vec!["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", &topic, "-m", payload];
-    words.extend(retained.then_some("-r"));
-    run("mosquitto_pub", &words);
+    broker.publish(&format!("undertone/undertone/{leaf}"), payload, retained);
 }
 
 /// The state in a message.
