@@ -4,7 +4,7 @@
 //! clock. Out: [`Scopes`] that the listener and the recogniser obey, and a [`Standing`] that says why.
 //!
 //! There is one place for what people said: `consent.json` in the state folder ([`store`]). The command
-//! line and the daemon both write it, and the daemon looks at it four times a second. A file that is
+//! line and the daemon both write it, and the daemon reads it whenever it has changed. A file that is
 //! lost or damaged withholds everything until somebody grants it anew.
 //!
 //! | file | purpose |

@@ -42,13 +42,12 @@ impl Backoff {
         }
     }
 
-    /// The pause after a connection that was reached and lived for this time, and that a message has cut: the
-    /// broker is there, and whatever is said during the pause is lost.
-    pub fn after_cut(&mut self, lived: Duration, jitter: f64) -> Duration {
+    /// The pause after a connection that was reached and lived for this time, and that a message has cut: none
+    /// at first, because the broker is there, and whatever is said during the pause is lost.
+    pub fn after_cut(&mut self, lived: Duration) -> Duration {
         self.next = SHORTEST;
         self.cuts = if lived >= STABLE { 0 } else { self.cuts.saturating_add(1) };
-        let pause = SHORTEST.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
-        if self.cuts > CUTS { pause.max(EVERY.saturating_sub(lived)) } else { pause }
+        if self.cuts > CUTS { EVERY.saturating_sub(lived) } else { Duration::ZERO }
     }
 }
 
@@ -82,21 +81,21 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_costs_a_moment_and_a_stream_of_them_a_second_each() {
+    fn a_cut_costs_no_pause_and_a_stream_of_them_a_second_each() {
         let mut backoff = Backoff::default();
         let lived = Duration::from_millis(300);
         for _ in 0..6 {
             backoff.pause(1.0);
         }
         for _ in 0..CUTS {
-            assert_eq!(backoff.after_cut(lived, 1.0), SHORTEST);
+            assert_eq!(backoff.after_cut(lived), Duration::ZERO);
         }
         for _ in 0..100 {
-            assert_eq!(backoff.after_cut(lived, 1.0), EVERY - lived);
+            assert_eq!(backoff.after_cut(lived), EVERY - lived);
         }
-        assert_eq!(backoff.after_cut(Duration::from_secs(2), 1.0), SHORTEST);
-        assert_eq!(backoff.after_cut(STABLE, 1.0), SHORTEST);
-        assert_eq!(backoff.after_cut(lived, 0.0), SHORTEST / 2);
+        assert_eq!(backoff.after_cut(Duration::from_secs(2)), Duration::ZERO);
+        assert_eq!(backoff.after_cut(STABLE), Duration::ZERO);
+        assert_eq!(backoff.after_cut(lived), Duration::ZERO, "a good connection was between");
         assert_eq!(backoff.pause(1.0), SHORTEST, "the broker was reached");
     }
 }

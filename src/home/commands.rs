@@ -5,7 +5,6 @@
 
 use super::topics::Topics;
 use crate::consent::Order;
-use crate::events::Consent;
 use crate::settings::Setting;
 
 /// Longest payload, in bytes.
@@ -31,7 +30,13 @@ pub enum Command {
 impl Command {
     /// Whether it takes a consent away; such a command is never refused because others wait.
     pub fn withdraws(&self) -> bool {
-        matches!(self, Command::Consent(Order::Say(_, Consent::Withheld) | Order::GuestsCome(_)))
+        matches!(self, Command::Consent(order) if !order.gives())
+    }
+
+    /// Whether it counts only if somebody says it now, and not if it waited at the broker: what gives consent, and a
+    /// restart, which might come again after each.
+    pub fn counts_only_now(&self) -> bool {
+        matches!(self, Command::Consent(order) if order.gives()) || *self == Command::Restart
     }
 }
 

@@ -23,6 +23,8 @@ const LONGEST: Duration = Duration::from_millis(2500);
 /// From one announcement to the next at least: Home Assistant loses entities if a second one comes while
 /// it works on the first.
 const APART: Duration = Duration::from_secs(5);
+/// What comes on a connection before nothing came for so long may have waited at the broker.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Outlives connections.
 pub(super) struct Incoming {
@@ -32,6 +34,8 @@ pub(super) struct Incoming {
     /// Retained messages that are ignored, for the log.
     ignored: Refusals,
     subscriptions: Subscriptions,
+    /// Until then what comes may have waited at the broker.
+    waited: Option<Instant>,
     announced: Option<Instant>,
     announce: Option<Instant>,
 }
@@ -43,14 +47,22 @@ impl Incoming {
             too_long: Refusals::new(Instant::now()),
             ignored: Refusals::new(Instant::now()),
             subscriptions: Subscriptions::default(),
+            waited: None,
             announced: None,
             announce: None,
         }
     }
 
-    /// A new connection: subscriptions are gone, and the announcement is sent in any case.
-    pub(super) fn connected(&mut self) {
-        self.subscriptions.connected();
+    /// Whether the broker shall forget what it kept for this sensor.
+    pub(super) fn wants_a_clean_session(&self) -> bool {
+        self.subscriptions.want_a_clean_session()
+    }
+
+    /// A new connection: subscriptions are made anew, and the announcement is sent in any case. `resumed`: the broker
+    /// kept what was said meanwhile.
+    pub(super) fn connected(&mut self, resumed: bool) {
+        self.subscriptions.connected(resumed);
+        self.waited = resumed.then(|| Instant::now() + QUIET);
         self.announce = None;
     }
 
@@ -127,12 +139,31 @@ impl Incoming {
                 return false;
             }
         };
+        if self.waited() && command.counts_only_now() {
+            let topic = commands::shown(message.topic.as_bytes());
+            let why =
+                "it may have waited at the broker while the sensor was away; if it shall count, say it again";
+            self.refuse(format!("a command on {topic} is refused: {why}"), shared);
+            // A switch in Home Assistant waits for the answer.
+            let mut inner = shared.lock();
+            [Slot::Listening, Slot::Transcription, Slot::Guest]
+                .into_iter()
+                .for_each(|s| inner.slots.repeat(s));
+            return false;
+        }
         let full = shared.lock().commands.as_ref().is_some_and(|commands| !commands.push(command));
         if full {
             let waiting = commands::QUEUE;
             self.refuse(format!("a command is refused: {waiting} others wait already"), shared);
         }
         false
+    }
+
+    /// Whether a command that comes now may have waited at the broker.
+    fn waited(&mut self) -> bool {
+        let now = Instant::now();
+        self.waited = self.waited.filter(|until| now < *until).map(|_| now + QUIET);
+        self.waited.is_some()
     }
 
     /// Home Assistant has started. Several births become one announcement.

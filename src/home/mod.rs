@@ -22,9 +22,10 @@
 //! | [`subscriber`] | a second MQTT client, which shows what others see |
 //! | [`broker_check`] | name, TCP, TLS, login, publish: which stage fails |
 //!
-//! The client speaks MQTT 3.1.1 with clean sessions. Nothing is left to the broker's or the library's
-//! memory: a connection that ends takes all of its state with it, and the [`outbox`] alone knows what
-//! has to be sent again. Delivery is therefore at least once, and in order.
+//! The client speaks MQTT 3.1.1. Of what it tells, nothing is left to the broker's or the library's memory: a
+//! connection that ends takes all of its state with it, and the [`outbox`] alone knows what has to be sent again.
+//! Delivery is therefore at least once, and in order. Of what it is told, the broker keeps what is said while no
+//! connection is there, so that no withdrawal is lost; what counts only if it is said now is refused then.
 
 pub mod access;
 pub mod backoff;

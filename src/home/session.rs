@@ -58,6 +58,7 @@ async fn connect_again_and_again(shared: &Shared, access: &Access) {
     let mut backoff = Backoff::default();
     let mut incoming = Incoming::new();
     loop {
+        options.set_clean_session(incoming.wants_a_clean_session());
         let (mut link, eventloop) = Link::new(shared, access, &mut incoming, options.clone());
         let error = match link.run(eventloop).await {
             End::Closed => return,
@@ -70,7 +71,7 @@ async fn connect_again_and_again(shared: &Shared, access: &Access) {
             tracing::warn!("MQTT: {sentence}");
         }
         let pause = match lived {
-            Some(lived) if reason::oversized(&error) => backoff.after_cut(lived, rand::random()),
+            Some(lived) if reason::oversized(&error) => backoff.after_cut(lived),
             lived => {
                 backoff.connection_lived(lived.unwrap_or_default());
                 backoff.pause(rand::random())
@@ -213,10 +214,10 @@ impl<'a> Link<'a> {
     /// Takes note of what the library did or received.
     fn note(&mut self, event: Event) {
         match event {
-            Event::Incoming(Packet::ConnAck(_)) => {
+            Event::Incoming(Packet::ConnAck(ack)) => {
                 self.connected = Some(Instant::now());
                 self.shared.lock().slots.restart();
-                self.incoming.connected();
+                self.incoming.connected(ack.session_present);
                 self.shared.set_connected();
                 tracing::info!("MQTT: connected to {}", self.access.endpoint);
             }

@@ -1,11 +1,13 @@
 //! What the sensor asks the broker for, and how it stays able to hear although somebody left a message there
 //! that is too long for it.
 //!
-//! The library ends the connection at such a message and does not say on which topic it came. A retained one
-//! comes again at each subscription. So after the first the sensor asks for one topic after the other, consent
-//! first, and watches each for a while before the next: the topic at which the connection ends is left out. What
-//! was quiet is asked for at once at the next connection. What was left out is tried again rarely, one topic at
-//! a time, when all others are there.
+//! The library ends the connection at such a message and does not say on which topic it came. A passing one costs
+//! no more than that: all is asked for again. If the broker keeps it, as unacknowledged, it comes again with the
+//! session, which is then given up. A retained one comes again with each subscription. So when a message has come
+//! that soon in a clean session, the sensor asks for the topics of consent, then for one topic after the other, and
+//! watches each for a while before the next: the topic at which the connection ends is left out. What was quiet is
+//! asked for at once at the next connection. What was left out is tried again rarely, one topic at a time, when all
+//! others are there.
 
 use super::shared::Shared;
 use rumqttc::{AsyncClient, QoS, SubscribeFilter};
@@ -40,6 +42,10 @@ struct Shunned {
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     careful_until: Option<Instant>,
+    /// This connection goes on with what the broker kept.
+    resumed: bool,
+    /// The next one must not.
+    give_up: bool,
     shunned: Vec<Shunned>,
     /// Topics that were quiet while they were watched.
     quiet: Vec<String>,
@@ -57,8 +63,13 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// A new connection: the broker knows nothing.
-    pub(super) fn connected(&mut self) {
+    /// Whether the broker shall forget what it kept for this sensor, and ask for nothing by itself.
+    pub(super) fn want_a_clean_session(&self) -> bool {
+        self.give_up || self.careful_until.is_some()
+    }
+
+    /// A new connection: nothing was asked for on it. `resumed`: it goes on with what the broker kept.
+    pub(super) fn connected(&mut self, resumed: bool) {
         self.asked.clear();
         self.watched.clear();
         self.answered = None;
@@ -66,6 +77,7 @@ impl Subscriptions {
         if self.careful_until.is_none() {
             *self = Subscriptions::default();
         }
+        (self.resumed, self.give_up) = (resumed, false);
     }
 
     /// The broker has answered.
@@ -77,19 +89,30 @@ impl Subscriptions {
     /// long, if one can be blamed.
     pub(super) fn cut(&mut self, shared: &Shared) -> Option<(String, Duration)> {
         let now = Instant::now();
-        let careful = self.careful_until.replace(now + CAREFUL).is_some();
-        let watched = std::mem::take(&mut self.watched);
-        if !careful {
+        let within = |look| self.answered.is_none_or(|at| now.duration_since(at) < look);
+        if self.careful_until.is_none() {
+            self.give_up = self.resumed && within(LOOK);
+            self.careful_until = (!self.resumed && within(LOOK)).then_some(now + CAREFUL);
             return None;
         }
-        let early = self.answered.is_none_or(|at| now.duration_since(at) < self.look);
+        let early = within(self.look);
+        self.careful_until = Some(now + CAREFUL);
+        let watched = std::mem::take(&mut self.watched);
         if !early || watched.is_empty() {
             // Any of them: they are watched again, except those that must be there at once.
             self.quiet.retain(|filter| is_consent(shared, filter));
             return None;
         }
         self.quiet.retain(|filter| !watched.contains(filter));
-        let [filter] = watched.as_slice() else { return None };
+        let [filter] = watched.as_slice() else {
+            // One of them: the next question is about each alone.
+            for filter in watched.into_iter().filter(|filter| is_consent(shared, filter)) {
+                if self.times(&filter).is_none() {
+                    self.suspects.push((filter, 0));
+                }
+            }
+            return None;
+        };
         if let Some(shunned) = self.shunned.iter_mut().find(|shunned| &shunned.filter == filter) {
             shunned.pause = (shunned.pause * 2).min(LONGEST);
             shunned.until = now + shunned.pause;
@@ -101,6 +124,11 @@ impl Subscriptions {
         self.suspects.retain(|(suspect, _)| suspect != filter);
         self.shunned.push(Shunned { filter: filter.clone(), until: now + FIRST, pause: FIRST });
         Some((filter.clone(), FIRST))
+    }
+
+    /// How often the connection has ended at a topic, if it is suspected.
+    fn times(&self, filter: &str) -> Option<u32> {
+        self.suspects.iter().find(|(suspect, _)| suspect == filter).map(|(_, times)| *times)
     }
 
     /// Counts a suspicion.
@@ -171,15 +199,18 @@ impl Subscriptions {
         let mut open = wanted(shared, true);
         open.retain(|filter| !self.asked.contains(filter));
         let shunned = |filter: &String| self.shunned.iter().any(|shunned| &shunned.filter == filter);
-        let (mut consent, mut others): (Vec<String>, Vec<String>) =
+        let (consent, others): (Vec<String>, Vec<String>) =
             open.iter().filter(|f| !shunned(f)).cloned().partition(|f| is_consent(shared, f));
-        for (group, look) in [(&mut consent, STEP), (&mut others, LOOK)] {
-            if group.iter().any(|filter| self.quiet.contains(filter)) {
-                group.retain(|filter| self.quiet.contains(filter));
-                return (std::mem::take(group), STEP);
+        for (group, look, together) in [(consent, STEP, true), (others, LOOK, false)] {
+            let (quiet, unknown): (Vec<String>, Vec<String>) =
+                group.into_iter().partition(|filter| self.quiet.contains(filter));
+            if !quiet.is_empty() {
+                return (quiet, STEP);
             }
-            let times = |filter: &String| self.suspects.iter().find(|s| &s.0 == filter).map_or(0, |s| s.1);
-            if let Some(next) = group.iter().min_by_key(|filter| times(filter)) {
+            if together && unknown.iter().all(|filter| self.times(filter).is_none()) && !unknown.is_empty() {
+                return (unknown, look);
+            }
+            if let Some(next) = unknown.iter().min_by_key(|filter| self.times(filter)) {
                 return (vec![next.clone()], look);
             }
         }

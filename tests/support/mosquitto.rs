@@ -136,6 +136,33 @@ impl Mosquitto {
     pub fn url(&self) -> String {
         format!("mqtt://127.0.0.1:{}", self.port)
     }
+
+    /// Publishes with QoS 1, with the mark of a retained message or without.
+    pub fn publish(&self, topic: &str, payload: &str, retained: bool) {
+        self.publish_with(&["-t", topic, "-m", payload], retained);
+    }
+
+    /// The same with so many bytes, which may be more than fits an argument.
+    pub fn publish_bytes(&self, topic: &str, bytes: usize, retained: bool) {
+        let file = self.folder.path().join("payload");
+        std::fs::write(&file, vec![b'x'; bytes]).unwrap();
+        self.publish_with(&["-t", topic, "-f", file.to_str().unwrap()], retained);
+    }
+
+    /// The same so many times in a row, on one connection.
+    pub fn flood(&self, topic: &str, payload: &str, times: usize) {
+        let file = self.folder.path().join("flood");
+        std::fs::write(&file, format!("{payload}\n").repeat(times)).unwrap();
+        let script =
+            format!("mosquitto_pub -h 127.0.0.1 -p {} -q 1 -t {topic} -l < {}", self.port, file.display());
+        run("sh", &["-c", &script]);
+    }
+
+    fn publish_with(&self, words: &[&str], retained: bool) {
+        let port = self.port.to_string();
+        let retain: &[&str] = if retained { &["-r"] } else { &[] };
+        run("mosquitto_pub", &[&["-h", "127.0.0.1", "-p", &port, "-q", "1"], words, retain].concat());
+    }
 }
 
 impl Drop for Mosquitto {
