@@ -4,8 +4,12 @@
 mod program;
 
 use program::{Run, finish, undertone};
+use serde_json::Value;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A household: a configuration and a state folder.
@@ -48,7 +52,7 @@ impl Home {
 
     /// Listening and transcription, as `show --json` says, with why.
     fn holds(&self) -> [String; 2] {
-        let shown: serde_json::Value = serde_json::from_str(&self.done("show --json")).unwrap();
+        let shown: Value = serde_json::from_str(&self.done("show --json")).unwrap();
         ["listening", "transcription"].map(|scope| {
             let decision = &shown["standing"][scope];
             format!("{} {}", decision["consent"].as_str().unwrap(), decision["why"].as_str().unwrap())
@@ -245,6 +249,70 @@ fn two_writers_lose_nothing() {
     left.sort();
     // The file and its marker, the record and its own; nothing unfinished.
     assert_eq!(left, ["consent.json", "consent.kept", "ledger", "ledger-begun"]);
+}
+
+/// A grant waits for the lock while somebody in another terminal withdraws: the withdrawal stays.
+#[test]
+fn a_grant_that_waited_is_older_than_a_withdrawal_in_another_terminal() {
+    let home = Home::new("");
+    let at = "2026-11-25T18:30:00Z";
+    let withheld = format!(r#"{{"consent":"withheld","at":"{at}","by":"command"}}"#);
+    let guest = format!(r#"{{"since":"{at}","until":null,"by":"command"}}"#);
+    for (words, key, said, refused, listening, transcription) in [
+        (
+            "grant listening",
+            "listening",
+            &withheld,
+            "a grant of listening",
+            "withheld command",
+            "granted command",
+        ),
+        ("grant all", "listening", &withheld, "a grant of listening", "withheld command", "granted command"),
+        ("guest off", "guest", &guest, "ending the guest mode", "withheld guest", "withheld guest"),
+    ] {
+        home.done("guest off");
+        home.done("grant all");
+        let lock = fs::File::open(home.state()).unwrap();
+        lock.lock().unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_undertone"));
+        command.env_remove("STATE_DIRECTORY").arg("consent").args(words.split(' '));
+        command.arg("--config").arg(home.folder.path().join("undertone.toml"));
+        let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let open = format!("/proc/{}/fd", waiting.id());
+        let waits = || {
+            std::thread::sleep(Duration::from_millis(10));
+            let mut open =
+                fs::read_dir(&open).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            open.any(|path| path == home.state())
+        };
+        assert!((0..100).any(|_| waits()), "{words} does not wait for the lock");
+        // What the other terminal writes, if it is the first to get the lock.
+        let mut record: Value = serde_json::from_str(&fs::read_to_string(home.file()).unwrap()).unwrap();
+        record[key] = serde_json::from_str(said).unwrap();
+        fs::write(home.folder.path().join("said"), record.to_string()).unwrap();
+        fs::rename(home.folder.path().join("said"), home.file()).unwrap();
+        drop(lock);
+        let mut told = String::new();
+        waiting.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(waiting.wait().unwrap().code(), Some(1), "{told}");
+        assert!(told.contains(refused) && told.contains("meanwhile"), "{words}: {told}");
+        home.assert_holds(listening, transcription);
+    }
+    // Said again, it counts; and what was refused is not in the record.
+    home.done("guest off");
+    home.done("grant listening");
+    home.assert_holds("granted command", "granted command");
+    let shown = finish(
+        undertone()
+            .env_remove("STATE_DIRECTORY")
+            .args(["ledger", "show", "--format", "json", "--config"])
+            .arg(home.folder.path().join("undertone.toml")),
+    );
+    let count = |part: &str| shown.out.matches(part).count();
+    // Three times everything, once what was not refused of everything, and once at the end.
+    assert_eq!(count(r#""scope":"listening","consent":"granted""#), 4, "{}", shown.out);
+    assert_eq!(count(r#""scope":"transcription","consent":"granted""#), 4, "{}", shown.out);
+    assert_eq!(count(r#""kind":"guest","on":false"#), 4, "{}", shown.out);
 }
 
 /// `undertone consent` with a folder of its own for each thing that can name it; it may not wait for anything.

@@ -15,6 +15,9 @@ use std::path::Path;
 use std::time::Duration;
 
 const IGNORED: &str = "is no command and is ignored";
+const WAITED: &str = "may have waited at the broker";
+/// So long after what waited at the broker nothing else may come, before a grant counts.
+const QUIET: Duration = Duration::from_millis(2500);
 /// What is not to happen has happened by then.
 const A_WHILE: Duration = Duration::from_millis(700);
 
@@ -42,8 +45,9 @@ async fn tricked_by_retained(daemon: &mut Daemon, card: &Card, broker: &Mosquitt
     assert!(!daemon.microphone(), "a retained grant opened the microphone");
     let seen = witness.so_far();
     assert!(!says(&seen, "consent/listening", "granted"), "{seen:?}");
+    // Those that had asked before they were left got them once more, as said while they were away.
     let told = [problems(&seen, "consent", false), problems(&seen, "command", false)].concat();
-    assert!(told.is_empty(), "{told:?}");
+    assert!(told.iter().all(|told| told.contains(WAITED)), "{told:?}");
 }
 
 #[tokio::test]
@@ -100,6 +104,7 @@ async fn a_household_that_allows_it_can_grant_over_mqtt_but_not_by_a_retained_me
     tricked_by_retained(&mut daemon, &card, &broker).await;
 
     // Said now, it counts; and a broker that comes back does not say it again.
+    tokio::time::sleep(QUIET).await;
     say(&broker, "consent/listening/set", "granted", false);
     daemon.until("open", PATIENCE, Daemon::microphone);
     say(&broker, "consent/listening/set", "withheld", false);
@@ -109,6 +114,36 @@ async fn a_household_that_allows_it_can_grant_over_mqtt_but_not_by_a_retained_me
     daemon.until("ignored", PATIENCE, |d| d.log().matches(IGNORED).count() == 3);
     tokio::time::sleep(A_WHILE).await;
     assert!(!daemon.microphone());
+}
+
+/// The broker keeps what is said while the sensor is off: a withdrawal is obeyed when it comes back, a grant is not.
+#[tokio::test]
+async fn what_is_said_while_the_sensor_is_away_can_only_take_consent_away() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, "[consent]\nremote_grant = true");
+    daemon.consent(&["grant", "all"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    let witness = Witness::watch(broker.port);
+    witness.until("what holds", |seen| says(seen, "consent/listening", "granted")).await;
+
+    daemon.kill();
+    say(&broker, "consent/listening/set", "withheld", false);
+    say(&broker, "consent/listening/set", "granted", false);
+    say(&broker, "consent/transcription/set", "granted", false);
+    say(&broker, "command/restart", "PRESS", false);
+    daemon.restart(&card);
+    let refused =
+        |seen: &[Seen]| problems(seen, "command", false).iter().filter(|t| t.contains(WAITED)).count();
+    let all = |seen: &[Seen]| refused(seen) == 3 && says(seen, "consent/listening", "withheld");
+    witness.until("three refusals and a withdrawal", all).await;
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    tokio::time::sleep(QUIET).await;
+    assert!(!daemon.microphone(), "{}", daemon.log());
+    assert!(daemon.log().contains("withdrawn over MQTT on 20"), "{}", daemon.log());
+
+    // Said again, it counts.
+    say(&broker, "consent/listening/set", "granted", false);
+    daemon.until("open again", PATIENCE, Daemon::microphone);
 }
 
 /// A grant over MQTT waits while somebody at the machine withdraws: in a socket, because the daemon stands still,
@@ -124,7 +159,7 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     daemon.until("open", PATIENCE, Daemon::microphone);
     let refused = |seen: &[Seen]| {
         let told = problems(seen, "consent", false);
-        told.iter().any(|told| told.contains("at the machine meanwhile"))
+        told.iter().any(|told| told.contains("was withdrawn meanwhile"))
             && says(seen, "consent/listening", "withheld")
     };
 
@@ -159,6 +194,16 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     assert!(!daemon.microphone(), "{}", daemon.log());
     let said: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(said["listening"]["consent"], "withheld", "{said}");
+    // The record has the two that counted, and not those that were refused.
+    let counted = || {
+        let shown =
+            daemon.command().args(["ledger", "show", "--kind", "consent", "--format", "json"]).output();
+        let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+        shown.matches(r#""scope":"listening","consent":"granted","by":"mqtt""#).count()
+    };
+    daemon.until("recorded", PATIENCE, |_| counted() >= 2);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(counted(), 2);
 }
 
 /// Bytes of a file, of which there may be none yet.

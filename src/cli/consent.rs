@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::config::Config;
-use crate::consent::{By, Loaded, Order, Scope, Standing, Store};
+use crate::consent::{By, Loaded, Order, Record, Scope, Standing, Store};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
 use crate::state;
@@ -143,7 +143,21 @@ impl Where {
                 .map_err(|refusal| Failure::Usage(refusal.to_string()))?;
         }
         let now = Timestamp::now();
-        let note = |record: &mut _| orders.iter().for_each(|order| order.note(record, By::Command, now));
+        // What is withdrawn from here on, while another program keeps the lock, overtakes a grant.
+        let seen = store.load().record;
+        let (mut noted, mut overtaken) = (Vec::new(), Vec::new());
+        let note = |record: &mut Record| {
+            let found = *record;
+            for order in orders {
+                match order.overtaken(By::Command, &seen, &found) {
+                    Some(refusal) => overtaken.push(refusal),
+                    None => {
+                        order.note(record, By::Command, now);
+                        noted.push(*order);
+                    }
+                }
+            }
+        };
         let record = match store.change(note) {
             Ok(record) => record,
             Err(e) => {
@@ -157,7 +171,7 @@ impl Where {
                 return Err(e.into());
             }
         };
-        let entries: Vec<_> = orders.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
+        let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
         let mut writer = Writer::new(store.folder(), &config.ledger);
         if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
             complain!("undertone: consent is changed, but that is not recorded: {e}");
@@ -165,7 +179,8 @@ impl Where {
         let reached = !withdraws || self.reached(&config, &store, unread);
         // What was written, not what somebody else has said since.
         show(&config, &Loaded { record, fresh: false, problem: None }, false)?;
-        if reached { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+        overtaken.iter().for_each(|refusal| complain!("undertone: {refusal}"));
+        if reached && overtaken.is_empty() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
     }
 
     /// Warns where no daemon runs that a withdrawal could reach. False: it is likely that another one was meant,

@@ -42,6 +42,8 @@ pub enum Told {
         /// Now.
         now: Box<Standing>,
     },
+    /// Somebody over MQTT said so, and it counts: a withdrawal at once, a grant as soon as it is kept.
+    Said(Order),
     /// A grant that was obeyed does not hold, and why.
     Refused(Refusal),
     /// Something failed, or works again.
@@ -174,7 +176,7 @@ impl Keeper {
     /// This is on the disk.
     fn learn(&mut self, record: &Record) {
         for (grant, withdrawn) in GRANTS.iter().zip(&mut self.withdrawn) {
-            if grant.overtaken(&self.seen, record).is_some() {
+            if grant.overtaken(By::Mqtt, &self.seen, record).is_some() {
                 *withdrawn = Some(Instant::now());
             }
         }
@@ -200,15 +202,17 @@ impl Keeper {
     pub fn obey(&mut self, order: Order, received: Instant) -> Result<Vec<Told>, Refusal> {
         order.allowed(&self.rules, By::Mqtt)?;
         self.in_time(order, received)?;
-        let now = Timestamp::now();
+        let (now, mut told) = (Timestamp::now(), Vec::new());
         if !order.gives() || self.store.is_none() {
             order.note(&mut self.record, By::Mqtt, now);
+            told.push(Told::Said(order));
         }
         if self.store.is_some() {
             self.unwritten.add(order, now, &self.seen);
             self.write();
         }
-        Ok(self.apply().into_iter().collect())
+        told.extend(self.apply());
+        Ok(told)
     }
 
     /// Waits until what was said is on the disk, but no longer than this.
@@ -241,13 +245,15 @@ impl Keeper {
                 self.learn(&record);
                 (self.stamp, self.record, self.unsettled) = (Some(stamp), record, false);
                 self.unwritten.withhold(&mut self.record);
+                let granted = orders.grants().filter(|grant| grant.holds(&self.record)).map(Told::Said);
+                let granted: Vec<Told> = granted.collect();
                 if !self.unwritten.is_empty() {
                     self.write();
                 }
                 // That the loss of a file is noted is no end of it: somebody has to say something.
                 let mended = std::mem::take(&mut self.failed) || !orders.is_empty();
                 let mended = if mended { self.set_problem(None) } else { None };
-                overtaken.into_iter().map(Told::Refused).chain(mended).collect()
+                overtaken.into_iter().map(Told::Refused).chain(granted).chain(mended).collect()
             }
             Outcome::Failed { error, lost } => {
                 let (nothing, since) = (orders.is_empty(), std::mem::take(&mut self.unwritten));

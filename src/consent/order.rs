@@ -59,16 +59,14 @@ pub enum Refusal {
          consent guest off` at the machine"
     )]
     RemoteGuest,
-    /// It was withdrawn at the machine, and nobody can tell which of both was said later.
+    /// It was withdrawn elsewhere, and nobody can tell which of both was said later.
     #[error(
-        "a grant of {0} over MQTT was refused, because it was withdrawn at the machine meanwhile; if it shall hold all \
-         the same, say it again"
+        "a grant of {0} was refused, because {0} was withdrawn meanwhile; if it shall hold all the same, say it again"
     )]
     Overtaken(Scope),
     /// The same of a guest mode.
     #[error(
-        "ending the guest mode over MQTT was refused, because it was begun at the machine meanwhile; if it shall end \
-         all the same, say it again"
+        "ending the guest mode was refused, because it was begun meanwhile; if it shall end all the same, say it again"
     )]
     OvertakenGuest,
     /// The configuration forbids it.
@@ -77,14 +75,6 @@ pub enum Refusal {
 }
 
 impl Order {
-    /// The topics to subscribe to, below `<prefix>/<node>/`.
-    pub const TOPICS: &'static str = "consent/+/set";
-
-    /// Whether a topic below `<prefix>/<node>/` is one of these.
-    pub fn is_topic(topic: &str) -> bool {
-        topic.starts_with(TOPIC.0) && topic.ends_with(TOPIC.1)
-    }
-
     /// Reads a command. `topic` is what follows `<prefix>/<node>/`.
     ///
     /// # Errors
@@ -136,22 +126,33 @@ impl Order {
         }
     }
 
-    /// Why a grant over MQTT no longer counts: what is on the disk was withdrawn at the machine since whoever
-    /// took the order last saw it. Clocks that are set, or stood still, make no difference to that.
-    pub(super) fn overtaken(self, seen: &Record, found: &Record) -> Option<Refusal> {
+    /// Why a grant no longer counts: what is on the disk was withdrawn since whoever took the order last saw it.
+    /// What came over MQTT came in order, so there only a withdrawal at the machine overtakes. Clocks that are set,
+    /// or stood still, make no difference to that.
+    pub fn overtaken(self, by: By, seen: &Record, found: &Record) -> Option<Refusal> {
+        let unordered = |other: By| by != By::Mqtt || other != By::Mqtt;
         match self {
             Order::Say(scope, Consent::Granted) => {
                 let (before, now) = (seen.said(scope), found.said(scope)?);
-                let here = now.consent == Consent::Withheld && now.by != By::Mqtt;
+                let withdrawn = now.consent == Consent::Withheld && unordered(now.by);
                 // A file that stays lost gets a new time whenever it is looked for.
                 let lost = now.by == By::Lost && before.is_some_and(|before| before.by == By::Lost);
-                (here && !lost && before != Some(now)).then_some(Refusal::Overtaken(scope))
+                (withdrawn && !lost && before != Some(now)).then_some(Refusal::Overtaken(scope))
             }
             Order::GuestsGo => {
-                let here = found.guest.is_some_and(|guest| guest.by != By::Mqtt);
-                (here && seen.guest != found.guest).then_some(Refusal::OvertakenGuest)
+                let begun = found.guest.is_some_and(|guest| unordered(guest.by));
+                (begun && seen.guest != found.guest).then_some(Refusal::OvertakenGuest)
             }
             _ => None,
+        }
+    }
+
+    /// Whether what a grant asks for is what the record says.
+    pub(super) fn holds(self, record: &Record) -> bool {
+        match self {
+            Order::Say(scope, consent) => record.said(scope).is_some_and(|said| said.consent == consent),
+            Order::GuestsGo => record.guest.is_none(),
+            Order::GuestsCome(_) => record.guest.is_some(),
         }
     }
 

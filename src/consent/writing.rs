@@ -76,6 +76,11 @@ impl Orders {
         self.0.is_empty()
     }
 
+    /// What gives consent.
+    pub(super) fn grants(&self) -> impl Iterator<Item = Order> {
+        self.0.iter().map(|heard| heard.order).filter(|order| order.gives())
+    }
+
     /// Takes note of the withdrawals.
     pub(super) fn withhold(&self, record: &mut Record) {
         self.0
@@ -88,7 +93,7 @@ impl Orders {
     fn note(&self, record: &mut Record) -> Vec<Refusal> {
         let (found, mut overtaken) = (*record, Vec::new());
         for heard in &self.0 {
-            match heard.order.overtaken(&heard.seen, &found) {
+            match heard.order.overtaken(By::Mqtt, &heard.seen, &found) {
                 Some(refusal) => overtaken.push(refusal),
                 None => heard.order.note(record, By::Mqtt, heard.at),
             }

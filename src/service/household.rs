@@ -2,7 +2,7 @@
 
 use super::runtime::Service;
 use crate::config::Config;
-use crate::consent::{Refusal, Scope, Standing, Told};
+use crate::consent::{By, Refusal, Scope, Standing, Told};
 use crate::events::{Component, Consent};
 use crate::ledger::Entry;
 use crate::ledger::entry::Name;
@@ -48,7 +48,7 @@ impl Service {
         }
     }
 
-    /// Four times a second.
+    /// When the file has changed, when something was written, and now and then for the clock.
     pub(super) fn look_at_consent(&mut self) {
         for told in self.keeper.look() {
             self.consent_told(told);
@@ -58,6 +58,7 @@ impl Service {
     pub(super) fn consent_told(&mut self, told: Told) {
         match told {
             Told::Problem { message, recovered } => self.problem(Component::Consent, message, recovered),
+            Told::Said(order) => self.recorder.record(Entry::said(order, By::Mqtt)),
             Told::Refused(refusal) => self.refused(refusal),
             Told::Changed { before, now } => {
                 for scope in Scope::ALL {

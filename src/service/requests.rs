@@ -3,7 +3,6 @@
 use super::household::config_digest;
 use super::runtime::Service;
 use crate::config::{Config, ConfigError, changes};
-use crate::consent::By;
 use crate::events::Component;
 use crate::home::Command;
 use crate::ledger::Entry;
@@ -20,13 +19,16 @@ impl Service {
                 tracing::info!("a restart was asked for over MQTT");
                 self.restart = true;
             }
-            Command::Consent(order) => match self.keeper.obey(order, received) {
-                Ok(told) => {
-                    self.recorder.record(Entry::said(order, By::Mqtt));
-                    told.into_iter().for_each(|told| self.consent_told(told));
+            Command::Consent(order) => {
+                if order.gives() {
+                    // What was withdrawn at the machine while this process stood still has to be known first.
+                    self.look_at_consent();
                 }
-                Err(refusal) => self.refused(refusal),
-            },
+                match self.keeper.obey(order, received) {
+                    Ok(told) => told.into_iter().for_each(|told| self.consent_told(told)),
+                    Err(refusal) => self.refused(refusal),
+                }
+            }
         }
     }
 
