@@ -1,4 +1,4 @@
-//! What an operator has: figures for Prometheus, and a new model without a restart.
+//! What an operator has: figures for Prometheus, a new model without a restart, memory for other things.
 
 #[path = "support/fifo.rs"]
 #[allow(dead_code)]
@@ -17,6 +17,8 @@ use sensor::Sensor;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A card that plays the first two voices of the room, then silence.
@@ -111,5 +113,43 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     }
     assert_eq!(sensor.log().matches("judges from here on").count(), 1);
     assert_eq!(sensor.problems().len(), told);
+    sensor.stop();
+}
+
+/// Resident kB of ONNX Runtime's code, from the kernel.
+fn resident_code(pid: u32) -> u64 {
+    let (mut resident, mut counts) = (0, false);
+    for line in std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap().lines() {
+        if let Some(kilobytes) = line.strip_prefix("Rss:").filter(|_| counts) {
+            resident += kilobytes.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+        } else if line.split_whitespace().next().is_some_and(|first| first.contains('-')) {
+            counts = line.contains(" r-xp ") && line.contains("libonnxruntime");
+        }
+    }
+    resident
+}
+
+/// Most of ONNX Runtime's code only reads models. It is given back, and what is needed comes again.
+#[tokio::test]
+async fn code_that_only_the_start_needed_is_given_back() {
+    let (broker, card) = (Mosquitto::start(), Card::new(BARE));
+    let voices = room::at_rate(&room::two_voices(), 48_000);
+    let speak = Arc::new(AtomicBool::new(false));
+    let (speaks, spoken) = (speak.clone(), AtomicUsize::new(0));
+    // Digital silence, which nothing is asked about, until somebody speaks.
+    card.play(48_000, 120.0, move |_| {
+        let said = speaks.load(Ordering::Relaxed).then(|| spoken.fetch_add(1, Ordering::Relaxed));
+        said.and_then(|k| voices.get(k)).copied().unwrap_or(0.0).to_le_bytes().to_vec()
+    });
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
+    sensor.health("healthy").await;
+    let begun = Instant::now();
+    while resident_code(sensor.child.id()) > 1_000 {
+        assert!(begun.elapsed() < sensor::PATIENCE, "{} kB", resident_code(sensor.child.id()));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    speak.store(true, Ordering::Relaxed);
+    sensor.event("emotion").await;
+    assert!(resident_code(sensor.child.id()) > 1_000);
     sensor.stop();
 }

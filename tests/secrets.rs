@@ -1,4 +1,5 @@
-//! A password that somebody wrote where none belongs is repeated by nothing that the program says.
+//! A password that somebody wrote where none belongs is repeated by nothing that the program says; and the library
+//! that runs the model tells nobody about the machine.
 
 #[path = "support/program.rs"]
 mod program;
@@ -116,4 +117,21 @@ fn what_is_allowed_and_may_hold_a_secret_is_not_shown() {
     let (_, text) =
         said(&format!("[mqtt]\nbroker = \"mqtt://hub\"\nuser = \"ann\"\npassword_file = {absent:?}"));
     assert!(text.contains("/nonexistent/undertone/password"), "{text}");
+}
+
+/// Left to itself, ONNX Runtime keeps a database of what it is about to report, and an identifier of the machine,
+/// below the home folder. It does not when it thinks that it is being tested, hence the bare environment.
+#[test]
+fn onnx_runtime_prepares_no_report() {
+    let home = tempfile::tempdir().unwrap();
+    for disabled in [None, Some("0")] {
+        let mut command = undertone();
+        command.env_clear().env("HOME", home.path()).env("XDG_CACHE_HOME", home.path().join("cache"));
+        command.envs(disabled.map(|value| ("ORT_DISABLE_TELEMETRY", value)));
+        let run = finish(command.args(["analyze", "tests/golden/formats/voice.flac"]));
+        assert_eq!(run.status, 0, "{}", run.err);
+        let left: Vec<_> =
+            std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }

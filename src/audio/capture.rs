@@ -264,10 +264,15 @@ fn mix<T: Copy>(
 ) {
     let mut mono = [0.0; BLOCK];
     for block in data.unwrap_or_default().chunks(BLOCK * channels) {
-        let frames = block.chunks_exact(channels);
-        let count = frames.len();
-        for (frame, mean) in frames.zip(&mut mono) {
-            *mean = frame.iter().map(|&sample| level(sample)).sum::<f32>() / channels as f32;
+        let count = block.len() / channels;
+        match channels {
+            // Most microphones, and a loop that works on several samples at a time.
+            1 => block.iter().zip(&mut mono).for_each(|(&sample, mean)| *mean = level(sample)),
+            _ => {
+                for (frame, mean) in block.chunks_exact(channels).zip(&mut mono) {
+                    *mean = frame.iter().map(|&sample| level(sample)).sum::<f32>() / channels as f32;
+                }
+            }
         }
         sink(&mono[..count]);
     }
@@ -306,6 +311,7 @@ mod tests {
         let samples: Vec<f32> = (0..3 * 1_000).map(|i| i as f32).collect();
         let expected: Vec<f32> = (0..1_000).map(|i| (3 * i + 1) as f32).collect();
         assert_eq!(mono(&samples, 3, |s| s), expected);
+        assert_eq!(mono(&samples, 1, |s| s), samples);
         assert_eq!(mono(&[i16::MIN, i16::MAX, i16::MIN, i16::MIN], 2, |s| s.to_sample())[1], -1.0);
         assert!(mono::<f32>(&[], 2, |s| s).is_empty());
     }

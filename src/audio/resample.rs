@@ -5,7 +5,7 @@
 //! audio do not drift by a sample.
 
 use super::{AudioError, SAMPLE_RATE};
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
 /// Input rates that are converted, in samples per second.
@@ -186,8 +186,8 @@ impl Filter {
 
     fn convert(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         let (size_in, size_out) = (self.input.len(), self.output.len());
-        let input = InterleavedSlice::new(&self.input[..], 1, size_in)?;
-        let mut output = InterleavedSlice::new_mut(&mut self.output[..], 1, size_out)?;
+        let input = SequentialSlice::new(&self.input[..], 1, size_in)?;
+        let mut output = SequentialSlice::new_mut(&mut self.output[..], 1, size_out)?;
         self.fft.process_into_buffer(&input, &mut output, None)?;
         Ok(())
     }

@@ -6,6 +6,9 @@ use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
 use std::sync::Arc;
 
+/// `10 log10(x) = 10 log10(2) log2(x)`: the C library's logarithm to the base 2 takes a third of the time.
+const DB_OF_TWICE: f32 = 10.0 * std::f32::consts::LOG10_2;
+
 /// A mel filter: its first FFT bin, and its weights from there on.
 struct Band {
     first: usize,
@@ -66,11 +69,24 @@ impl LogMel {
         let mut frame = [0.0; MELS];
         for (db, band) in frame.iter_mut().zip(&self.bands) {
             let bins = &self.power[band.first..band.first + band.weights.len()];
-            let power: f32 = bins.iter().zip(&band.weights).map(|(p, w)| p * w).sum();
-            *db = 10.0 * power.max(AMIN).log10();
+            *db = DB_OF_TWICE * product(bins, &band.weights).max(AMIN).log2();
         }
         frame
     }
+}
+
+/// The sum of the products, in eight sums side by side: a single one would wait for each addition in turn.
+fn product(bins: &[f32], weights: &[f32]) -> f32 {
+    const SIDES: usize = 8;
+    let (bins, weights) = (bins.chunks_exact(SIDES), weights.chunks_exact(SIDES));
+    let rest: f32 = bins.remainder().iter().zip(weights.remainder()).map(|(p, w)| p * w).sum();
+    let mut sums = [0.0; SIDES];
+    for (bins, weights) in bins.zip(weights) {
+        for ((sum, p), w) in sums.iter_mut().zip(bins).zip(weights) {
+            *sum += p * w;
+        }
+    }
+    sums.iter().sum::<f32>() + rest
 }
 
 /// Slaney's mel scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998).

@@ -145,8 +145,7 @@ impl Work {
             if urgent || old || self.rules.fsync == Fsync::Always {
                 self.write();
             }
-            let due = Duration::from_secs_f64(self.rules.fsync_seconds);
-            if self.unsynced.is_some_and(|since| since.elapsed() >= due) {
+            if self.unsynced.is_some_and(|since| since.elapsed() >= self.sync_due()) {
                 self.sync();
             }
         }
@@ -156,9 +155,15 @@ impl Work {
     fn patience(&self) -> Duration {
         match (self.waiting.is_empty(), self.retry, self.unsynced) {
             (false, None, _) => COLLECT,
-            (false, Some(_), _) | (_, _, Some(_)) => Duration::from_secs(1),
-            _ => Duration::from_secs(3600),
+            (false, Some(_), _) => Duration::from_secs(1),
+            (true, _, Some(since)) => self.sync_due().saturating_sub(since.elapsed()),
+            (true, _, None) => Duration::from_secs(3600),
         }
+    }
+
+    /// How long lines may be in the file before they must be on the disk.
+    fn sync_due(&self) -> Duration {
+        Duration::from_secs_f64(self.rules.fsync_seconds)
     }
 
     fn take(&mut self, t: Timestamp, entry: Entry) {

@@ -8,6 +8,7 @@ mod contract;
 mod library;
 mod search;
 
+pub use library::NO_REPORTS;
 pub use search::{LIBRARY_VARIABLE, MODEL_VARIABLE};
 
 use crate::config;
@@ -46,6 +47,11 @@ pub enum ModelError {
         /// The loader's reason.
         reason: String,
     },
+    /// The library would report to its makers.
+    #[error(
+        "ONNX Runtime is not loaded, because it would report to its makers; start the program with {NO_REPORTS}=1"
+    )]
+    Reports,
     /// The file is no model.
     #[error("{path} is not a model that ONNX Runtime can load: {reason}")]
     NotAModel {

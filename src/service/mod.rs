@@ -51,6 +51,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const LAST_ATTEMPT: Duration = Duration::from_millis(500);
 /// How long the record gets for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// From the start, or a new model, until the code that only this needed is given back.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How long the listener gets to stop.
 const LAST_WINDOW: Duration = Duration::from_secs(5);
 
@@ -186,6 +188,9 @@ pub async fn run(
     let mut said = ConsentFile::watch(config);
     let written = service.keeper.written();
     let mut look = looks(&said);
+    let settled = tokio::time::sleep(SETTLED);
+    tokio::pin!(settled);
+    let mut settling = true;
     loop {
         tokio::select! {
             what = heard.recv() => match what {
@@ -229,7 +234,15 @@ pub async fn run(
                     service.metrics.connected();
                 }
             }
-            Some(what) = renewals.recv() => service.renewed(what),
+            Some(what) = renewals.recv() => {
+                service.renewed(what);
+                settled.as_mut().reset(tokio::time::Instant::now() + SETTLED);
+                settling = true;
+            }
+            () = &mut settled, if settling => {
+                settling = false;
+                memory::give_back_code();
+            }
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
             () = shutdown.cancelled() => break,
         }
