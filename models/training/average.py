@@ -8,16 +8,15 @@ from model import GatedConformer, Shape
 class Average:
     """`state` is the state_dict of the averaged network; batch statistics are averaged too."""
 
-    def __init__(self, model: GatedConformer, decay: float):
-        self.decay = decay
+    def __init__(self, model: GatedConformer):
         self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, model: GatedConformer) -> None:
+    def update(self, model: GatedConformer, decay: float) -> None:
         self.updates += 1
         # A young average would remember the random start.
-        part = 1.0 - min(self.decay, self.updates / (self.updates + 10.0))
+        part = 1.0 - min(decay, self.updates / (self.updates + 10.0))
         mine, theirs = [], []
         for name, value in model.state_dict().items():
             if value.dtype.is_floating_point:

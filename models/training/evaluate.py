@@ -18,7 +18,7 @@ from data import DataError, Table, load
 from model import BACKGROUND, LABELS, GatedConformer
 from runtime import quicken
 
-SPLITS = ("validation", "test_seen", "test_unseen")
+SPLITS = ("validation", "validation_seen", "test_seen", "test_unseen")
 
 
 def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None, keep: list[list[bool]] | None = None, batch: int = 32) -> dict:
@@ -27,13 +27,14 @@ def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: fl
     Without a threshold the gates are ignored, and the modules of `keep` (default: all) run.
     """
     model.eval()
+    device = model.stem.mean.device
     parts = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         for start in range(0, len(rows), batch):
             features, frames, _ = table.batch(rows[start : start + batch])
-            inputs = torch.from_numpy(features)
+            inputs = torch.from_numpy(features).to(device)
             output = model.forward_ungated(inputs, keep) if threshold is None else model(inputs, threshold)
-            parts.append((output.logits.numpy(), output.speech.numpy(), output.executed.numpy(), frames))
+            parts.append((*(part.float().cpu().numpy() for part in (output.logits, output.speech, output.executed)), frames))
     names = ("logits", "speech", "executed", "frames")
     return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts, strict=True), strict=True)}
 

@@ -93,6 +93,10 @@ class Stem(nn.Module):
         return self.norm((x.transpose(1, 2) + around).float())
 
 
+# Whether a module runs where there are no gates: for all clips of a batch or none, or 1 or 0 for each, [B].
+Keep = bool | Tensor
+
+
 class Step(NamedTuple):
     """What a block hands on: its output and the summary of it; P(execute) and what ran, [B, 4]."""
 
@@ -119,7 +123,7 @@ class Block(nn.Module):
 
     def odds(self, pooled: Tensor) -> Tensor:
         """Summary [B, 3d] -> log odds of execute [B, 4], in 32 bits."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(pooled.device.type, enabled=False):
             return self.gate(pooled)
 
     def sampled(self, x: Tensor, pooled: Tensor, temperature: float) -> Step:
@@ -145,13 +149,15 @@ class Block(nn.Module):
                 x = x.index_add(0, clips, body(x[clips]).to(x.dtype))
         return Step(x, summary(x) if run.any() else pooled, p, run.to(p.dtype))
 
-    def always(self, x: Tensor, pooled: Tensor, keep: list[bool]) -> Step:
-        """Training without gates; bodies that are not kept are not computed."""
-        for kept, body in zip(keep, self.bodies, strict=True):
-            if kept:
-                x = x + body(x)
-        ones = torch.ones(x.shape[0], len(keep))
-        return Step(x, pooled, ones, ones * torch.tensor(keep))
+    def always(self, x: Tensor, pooled: Tensor, keep: list[Keep]) -> Step:
+        """Training without gates; bodies that no clip keeps are not computed."""
+        ran = torch.zeros(x.shape[0], len(keep), device=x.device)
+        for place, (kept, body) in enumerate(zip(keep, self.bodies, strict=True)):
+            if kept is False:
+                continue
+            x = x + (body(x) if kept is True else kept[:, None, None] * body(x))
+            ran[:, place] = 1.0 if kept is True else kept
+        return Step(x, pooled, torch.ones_like(ran), ran)
 
 
 class Heads(nn.Module):
@@ -169,7 +175,7 @@ class Heads(nn.Module):
     def forward(self, x: Tensor, stem: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Last block's output [B, T, d] and the stem's statistics [B, 2d] -> logits [B, 7], speech [B, 90], frames, pooled."""
         x = self.norm(x.float())
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             weights = self.attend(x).softmax(1)
             mean = (weights * x).sum(1)
             deviation = (weights * x.square()).sum(1).sub(mean.square()).clamp(min=0.0).add(1e-5).sqrt()
@@ -199,7 +205,7 @@ class GatedConformer(nn.Module):
         """Training with gates."""
         return self.run(features, lambda index, block, x, pooled: block.sampled(x, pooled, temperature))
 
-    def forward_ungated(self, features: Tensor, keep: list[list[bool]] | None = None) -> Output:
+    def forward_ungated(self, features: Tensor, keep: list[list[Keep]] | None = None) -> Output:
         """Without gates; modules whose `keep` [blocks][4] is false are left out."""
         every = [True] * len(MODULES)
         return self.run(features, lambda index, block, x, pooled: block.always(x, pooled, keep[index] if keep else every))

@@ -35,7 +35,7 @@ class ClipDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
-        keep = torch.rand(x.shape[0], 1, x.shape[2]) >= self.p
+        keep = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.p
         return x * (keep / (1.0 - self.p)).to(x.dtype)
 
 
@@ -119,7 +119,7 @@ class Attention(nn.Module):
         content = by_clip(q + self.content_bias.to(q.dtype)) @ by_clip(k).transpose(1, 2)
         distance = (q + self.position_bias.to(q.dtype)) @ self.positions(frames)
         scores = content + Skew.apply(by_clip(distance))
-        with torch.autocast("cpu", enabled=False):  # else in 32 bits, at twice the cost
+        with torch.autocast(x.device.type, enabled=False):  # else in 32 bits, at twice the cost
             weights = scores.softmax(-1)
         heard = (weights @ by_clip(v)).view(self.heads, batch, frames, self.head_width)
         return self.dropout(self.out(heard.permute(1, 2, 0, 3).flatten(2)))

@@ -34,8 +34,9 @@ class Objective:
         if gated:
             noise = labels == BACKGROUND
             run = output.p_execute.mean(1)
-            idle = self.background_gate_cost * run[noise].sum()
-            busy = self.gate_cost * (run[~noise].mean() - self.budget).clamp(min=0.0) * (~noise).sum() if (~noise).any() else 0.0
+            idle = self.background_gate_cost * (run * noise).sum()
+            speech = (~noise).sum()
+            busy = self.gate_cost * ((run * ~noise).sum() / speech.clamp(min=1) - self.budget).clamp(min=0.0) * speech
             terms["gates"] = (idle + busy) / len(labels)
             total = total + terms["gates"]
         return {"total": total, **terms}
@@ -47,26 +48,25 @@ def someone_loss(logits: Tensor, labels: Tensor, frames: Tensor, least: float = 
     `least` is the share of frames that must be speech: 0.3 s of a window of 3.6 s.
     """
     spoken = (labels == NO_LABEL) & ((frames == 1).float().mean(1) >= least)
-    if not spoken.any():
-        return logits.sum() * 0.0
     rest = torch.cat([logits[:, :BACKGROUND], logits[:, BACKGROUND + 1 :]], 1).logsumexp(1)
-    return F.softplus(logits[:, BACKGROUND] - rest)[spoken].sum() / len(labels)
+    return (F.softplus(logits[:, BACKGROUND] - rest) * spoken).sum() / len(labels)
 
 
 def class_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy over the clips that have a label; 0 if none has."""
-    known = labels != NO_LABEL
-    if not known.any():
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits[known], labels[known], label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="none")
+    return mean_of(each, labels != NO_LABEL)
 
 
 def speech_loss(speech: Tensor, frames: Tensor) -> Tensor:
     """Binary cross-entropy over the frames that are not ignored."""
-    known = frames != IGNORED_FRAME
-    if not known.any():
-        return speech.sum() * 0.0
-    return F.binary_cross_entropy_with_logits(speech[known], frames[known].float())
+    each = F.binary_cross_entropy_with_logits(speech, (frames == 1).float(), reduction="none")
+    return mean_of(each, frames != IGNORED_FRAME)
+
+
+def mean_of(values: Tensor, where: Tensor) -> Tensor:
+    """The mean over the places where `where` is true; 0 if it is nowhere. Every shape stays fixed, as recorded steps need."""
+    return (values * where).sum() / where.sum().clamp(min=1)
 
 
 def learning_rate(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model import Output, Shape
+from objective import mean_of
 
 
 class Lesson(NamedTuple):
@@ -32,20 +33,13 @@ class Pupil(nn.Module):
 
     def losses(self, output: Output, lesson: Lesson) -> dict[str, Tensor]:
         """Mean squared errors; 1 is what the mean of all answers would score, since their spread is 1."""
-        heard = lesson.said.any(1)
-        if not heard.any():
-            zero = output.pooled.sum() * 0.0
-            return {"teacher_frames": zero, "teacher_clip": zero}
-        with torch.autocast("cpu", enabled=False):
-            frames = self.frames(output.frames[lesson.said]) - lesson.frames[lesson.said]
-            clip = self.clip(output.pooled[heard]) - lesson.clip[heard]
-        return {"teacher_frames": frames.square().mean(), "teacher_clip": clip.square().mean()}
+        with torch.autocast(output.pooled.device.type, enabled=False):
+            frames = (self.frames(output.frames) - lesson.frames).square().mean(2)
+            clip = (self.clip(output.pooled) - lesson.clip).square().mean(1)
+        return {"teacher_frames": mean_of(frames, lesson.said), "teacher_clip": mean_of(clip, lesson.said.any(1))}
 
 
 def opinion_loss(logits: Tensor, opinion: Tensor) -> Tensor:
     """Cross-entropy with how a listener who does not know the speaker would judge; 0 if there is none."""
-    judged = (opinion != 0).any(1)
-    if not judged.any():
-        return logits.sum() * 0.0
-    told = logits[judged].log_softmax(1)[:, : opinion.shape[1]]
-    return -(opinion[judged].exp() * told).sum(1).mean()
+    told = logits.log_softmax(1)[:, : opinion.shape[1]]
+    return mean_of(-(opinion.exp() * told).sum(1), (opinion != 0).any(1))

@@ -4,8 +4,14 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 import numpy as np
 import pytest
+import torch
 
+import encoder
+import opinion
 import teacher
+import voices
+from data import VALIDATION_SPEAKERS
+from judge import LENGTH, Schooling, masked
 
 
 def installed() -> bool:
@@ -15,18 +21,33 @@ def installed() -> bool:
         return False
 
 
+needs_encoder = pytest.mark.skipif(not installed(), reason="pipecat-ai is not installed; `make test-training` installs it")
+
+
 def test_frames_are_means_of_the_voice_alone():
-    heard = np.arange(90.0)[:, None] * np.ones((1, 3))
-    said = np.zeros(90, bool)
-    said[10:13] = True
-    frames, inside = teacher.bins(heard, said)
-    assert frames.shape == (45, 3) and inside.nonzero()[0].tolist() == [5, 6]
-    assert (frames[5] == 10.5).all() and (frames[6] == 12.0).all() and (frames[7] == 0.0).all()
+    heard = torch.arange(90.0)[None, :, None] * torch.ones(1, 1, 3)
+    said = torch.zeros(1, 90, dtype=torch.bool)
+    said[0, 10:13] = True
+    frames, inside = teacher.bins(heard, said, torch.tensor([90]))
+    assert frames.shape == (1, 45, 3) and inside[0].nonzero()[:, 0].tolist() == [5, 6]
+    assert (frames[0, 5] == 10.5).all() and (frames[0, 6] == 12.0).all() and (frames[0, 7] == 0.0).all()
 
 
-def test_a_short_clip_fills_all_frames():
-    frames, inside = teacher.bins(np.ones((20, 2)), np.ones(20, bool))
+def test_a_clip_begins_where_its_own_frames_do():
+    """20 own frames at the end of 50: they fill all 45, and what is before them counts for nothing."""
+    heard = torch.cat([torch.full((1, 30, 2), 9.0), torch.ones(1, 20, 2)], 1)
+    said = torch.arange(50)[None] >= 30
+    frames, inside = teacher.bins(heard, said, torch.tensor([20]))
     assert inside.all() and (frames == 1.0).all()
+
+
+def test_mean_and_spread_are_of_the_voice():
+    heard = torch.zeros(2, 40, 1)
+    heard[0, 10:30, 0] = torch.tensor([1.0, 3.0]).repeat(10)
+    said = torch.zeros(2, 40, dtype=torch.bool)
+    said[0, 10:30], said[1, :3] = True, True
+    found = teacher.over_voice(heard, said)
+    assert torch.allclose(found, torch.tensor([[2.0, 1.0], [0.0, 0.0]]))
 
 
 def test_components_have_unit_spread():
@@ -39,16 +60,75 @@ def test_components_have_unit_spread():
 
 
 def test_silence_is_nobody():
-    assert not teacher.spoken(np.zeros(16_000, np.float32)).any()
+    assert not voices.spoken(np.zeros(16_000, np.float32)).any()
 
 
-@pytest.mark.skipif(not installed(), reason="pipecat-ai is not installed; `make test-training` installs it")
-def test_a_clip_is_heard_alike_whatever_room_it_is_given(monkeypatch: pytest.MonkeyPatch):
-    rng, seconds = np.random.default_rng(0), np.arange(32_000) / 16_000
-    voice = (0.1 * np.sin(2 * np.pi * (150 + 40 * np.sin(3 * seconds)) * seconds) * (1 + rng.normal(size=32_000) / 10)).astype(np.float32)
-    own = teacher.Teacher()
-    short = own.hear(voice)
-    monkeypatch.setattr(teacher, "LENGTHS", (teacher.LONGEST,))
-    whole = own.hear(voice)
-    assert short.shape == whole.shape == (100, 3 * teacher.WIDTH)
+def test_clips_end_together():
+    rows = voices.ending_together([np.ones(3, np.float32), np.ones(5, np.float32)])
+    assert rows.shape == (2, voices.EIGHT_SECONDS) and rows.sum(1).tolist() == [3.0, 5.0] and (rows[:, -3:] == 1.0).all()
+
+
+def test_nobody_is_judged_by_who_knows_them():
+    class Table:
+        corpus = np.array(["emodb"] * 6 + ["nemo"] * 6)
+        speaker = np.array([f"emodb-{n}" for n in range(5)] + ["emodb-10"] + [f"nemo-{n}" for n in range(5)] + ["nemo-MP0"])
+
+    pairs = list(opinion.parts(Table(), np.arange(12)))
+    assert len(pairs) == opinion.PARTS + 1
+    for learnt, asked in pairs:
+        assert not set(learnt) & set(asked) and not set(learnt) & VALIDATION_SPEAKERS
+    assert sorted(s for _, asked in pairs for s in asked) == sorted(Table.speaker)
+
+
+def voice(seconds: float = 2.0) -> np.ndarray:
+    rng, time = np.random.default_rng(0), np.arange(int(16_000 * seconds)) / 16_000
+    return (0.1 * np.sin(2 * np.pi * (150 + 40 * np.sin(3 * time)) * time) * (1 + rng.normal(size=len(time)) / 10)).astype(np.float32)
+
+
+@needs_encoder
+def test_a_clip_is_heard_alike_whatever_room_it_is_given():
+    own = teacher.Teacher(torch.device("cpu"))
+    samples = voices.ending_together([voice()])
+    short, whole = own.hear(samples, 100)[0, -100:].float(), own.hear(samples, teacher.LONGEST)[0, -100:].float()
+    assert short.shape == whole.shape == (100, teacher.HEARD * encoder.WIDTH)
     assert np.corrcoef(short.ravel(), whole.ravel())[0, 1] > 0.9
+
+
+@needs_encoder
+def test_the_encoder_computes_what_its_file_does():
+    """The file rounds activations to 8 bits on the way, so the first two blocks agree only so far."""
+    import onnx
+    import onnxruntime
+
+    names = ["add_146", "add_268"]
+    model = onnx.load(encoder.package_file("data/smart-turn-v3.2-cpu.onnx"))
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    spectra = encoder.Spectra()(torch.from_numpy(voices.ending_together([voice()])), encoder.LONGEST)
+    theirs = session.run(names, {"input_features": spectra.numpy()})
+    with torch.inference_mode():
+        ours = encoder.pretrained().eval()(spectra)
+    for their, our in zip(theirs, ours, strict=False):
+        assert np.corrcoef(their[0, -100:].ravel(), our[0, -100:].numpy().ravel())[0, 1] > 0.95
+
+
+@needs_encoder
+def test_a_judge_learns():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    spectra = torch.full((8, encoder.BANDS, 2 * LENGTH), -0.5).half()
+    for n in range(8):
+        spectra[n, 10 * (n % 2) : 10 * (n % 2) + 20, LENGTH:] = 0.8
+    said = (torch.arange(LENGTH) >= LENGTH // 2).expand(8, -1)
+    known = opinion.Voices(np.arange(8), spectra, said, torch.arange(8) % 2)
+    school = opinion.School(known, Schooling(clips=160, batch=8), 0)
+    judge = school.teach(np.arange(8), np.full(8, 1 / 8), np.random.default_rng(0))
+    assert (opinion.judged(judge, known, np.arange(8)).argmax(1) == np.arange(8) % 2).all()
+
+
+def test_masks_leave_most_of_the_spectra():
+    torch.manual_seed(0)
+    spectra = torch.ones(64, 80, 400)
+    changed = (masked(spectra) != 1.0).float().mean((1, 2))
+    assert changed.max() < 0.6 and changed.mean() > 0.1

@@ -14,7 +14,8 @@ from data import NO_LABEL, DataError, Mix, Sampler, load
 from model import BACKGROUND, LABELS, Shape
 from objective import class_loss, speech_loss
 from pupil import opinion_loss
-from train import DEEP, SETTINGS, Trainer, train
+from parts import LATER, SETTINGS
+from train import Trainer, train
 
 TINY = Shape(blocks=2, width=8, heads=2, kernel=3, stem=4)
 
@@ -87,15 +88,15 @@ def test_a_teacher_is_learnt_from(folder: Path, tmp_path: Path):
     (tmp_path / "run").mkdir()
     lessons(folder)
     trainer = Trainer(load([folder]), TINY, settings(tmp_path / "run"))
-    rows = trainer.plan(0)[0]
+    rows = trainer.parts[0].rows(0, 1)[0]
     trainer.advance(rows)
-    first = {name: total for name, (total, _) in trainer.sums.items() if "teacher" in name}
+    first = {name: mean for name, mean in trainer.means().items() if "teacher" in name}
     assert set(first) == {"loss_teacher_frames", "loss_teacher_clip", "loss_teacher_class"}
     for _ in range(60):
-        trainer.sums = {}
+        trainer.sums.zero_()
         trainer.step = 1
         trainer.advance(rows)
-    assert all(trainer.sums[name][0] < first[name] for name in first)
+    assert all(trainer.means()[name] < first[name] for name in first)
     assert "pupil" in trainer.state() and trainer.state()["pupil"]
 
 
@@ -113,7 +114,7 @@ def test_a_listener_says_nothing_of_background_and_of_validation_speakers(folder
 
 def settings(out: Path) -> argparse.Namespace:
     values = {name: default for name, (default, _) in SETTINGS.items()}
-    return argparse.Namespace(**values | {"shallow_epochs": 2, "deep_epochs": 2, "batch": 4, "bf16": False, "out": out, "fresh": False})
+    return argparse.Namespace(**values | {"shallow_epochs": 2, "deep_epochs": 2, "finish_epochs": 1, "batch": 4, "bf16": False, "out": out, "fresh": False, "device": "cpu", "validate": 1})
 
 
 def test_stopping_changes_nothing(folder: Path, tmp_path: Path):
@@ -124,7 +125,7 @@ def test_stopping_changes_nothing(folder: Path, tmp_path: Path):
     whole = Trainer(table, TINY, settings(tmp_path / "whole"))
     train(whole, tmp_path / "whole")
     steps = whole.steps
-    for until in (steps // 3, 2 * steps // 3, None):
+    for until in (steps // 3, 2 * steps // 3, steps - 2, None):
         piece = Trainer(table, TINY, settings(tmp_path / "pieces"))
         last = tmp_path / "pieces" / "last.pt"
         if last.exists():
@@ -148,8 +149,8 @@ def test_the_deep_part_starts_from_another_run(folder: Path, tmp_path: Path):
     train(first, tmp_path)
     shallow = checkpoint.load(tmp_path / "shallow.pt")
     baseline = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"ungated": True}))
-    baseline.restore(shallow, after=DEEP)
-    assert baseline.deep and baseline.step == baseline.shallow_steps
+    baseline.restore(shallow, after=LATER)
+    assert baseline.part() == 1 and baseline.step == baseline.shallow_steps
     other = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"rate": 1.0}))
     with pytest.raises(DataError, match="settings"):
-        other.restore(shallow, after=DEEP)
+        other.restore(shallow, after=LATER)

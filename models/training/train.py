@@ -3,19 +3,20 @@
 
     train.py FEATURES... --out RUN        start, or go on where RUN was stopped
     train.py FEATURES... --out RUN --fresh   start again from nothing
-    train.py FEATURES... --out RUN --start OTHER/shallow.pt   only the deep part, after another run's first
+    train.py FEATURES... --out RUN --start OTHER/shallow.pt   only the later parts, after another run's first
 
 RUN then holds last.pt (the checkpoint: for export.py, evaluate.py and for going on) and
 log.jsonl (one line an epoch). Stop it whenever you like, also with kill -9: at most the
 last few minutes are lost, and the outcome is the same as without the stop.
 
-Training has two parts, each with a learning-rate cycle of its own:
+Training has three parts, each with a learning-rate cycle of its own (parts.py):
 
 1. Every second block, without gates. The blocks between stand by: their modules start as the
    identity, so bringing them in later changes nothing at that moment. (Growing a network in
    depth from a trained shallow one: Gong et al. 2019.)
 2. All blocks, with sampled gates (Gumbel-softmax, straight-through) and a price on
    P(execute): see objective.py. `--ungated` leaves the gates out: that is the baseline.
+3. A short finish, with more background, without the teacher's lessons, and with half of its opinion.
 
 What is validated and exported is a running average of the weights (Polyak).
 """
@@ -23,21 +24,25 @@ What is validated and exported is a running average of the weights (Polyak).
 import argparse
 import sys
 import time
-from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import checkpoint
-from augment import augment
+from augment import Change, augment
 from average import Average
-from data import DataError, Mix, Sampler, Table, load
+from data import DataError, Table, load
+from deck import Deck
 from evaluate import measure
-from model import BACKGROUND, MODULES, GatedConformer, Shape
-from objective import Objective, learning_rate
-from pupil import Lesson, Pupil, opinion_loss
+from model import BACKGROUND, MODULES, GatedConformer, Keep, Output, Shape
+from objective import Objective
+from parts import LATER, SETTINGS, Part, parse, parts
 from progress import Progress
+from pupil import Pupil, opinion_loss
+from recorded import Recorded
 from runtime import quicken
 
 SAVE_SECONDS = 180.0
@@ -49,36 +54,44 @@ class Trainer:
 
     def __init__(self, table: Table, shape: Shape, settings: argparse.Namespace):
         self.table, self.settings = table, settings
+        self.device = torch.device(settings.device)
         self.taught = bool(table.lessons) and settings.teacher > 0
-        self.train_rows, self.validation_rows = table.rows("train"), one_of_each(table, table.rows("validation"))
-        mix = Mix(settings.windows, settings.background, settings.balance)
-        self.sampler = Sampler(table, self.train_rows, mix)
-        self.epoch_steps = self.sampler.clips() // settings.batch
-        if self.epoch_steps < 1:
-            raise DataError(f"an epoch has {self.sampler.clips()} clips, fewer than one batch of {settings.batch}")
-        self.steps = (settings.shallow_epochs + settings.deep_epochs) * self.epoch_steps
+        self.train_rows = table.rows("everything" if settings.everything else "train")
+        self.validation_rows = {split: one_of_each(table, table.rows(split)) for split in ("validation", "validation_seen")}
+        self.parts = parts(table, self.train_rows, settings)
         self.objective = Objective(settings.smoothing, 1.0, settings.budget, settings.gate_cost, settings.background_gate_cost)
         torch.manual_seed(settings.seed)
         self.model = GatedConformer(shape)
         standardize(self.model, table, self.train_rows, settings.seed)
-        self.average = Average(self.model, settings.average)
-        self.pupil = Pupil(shape, *(table.lessons[0][n].shape[-1] for n in (0, 2))) if self.taught else None
-        self.optimizer = torch.optim.AdamW(groups(self.model, self.pupil, settings.weight_decay), lr=settings.rate)
+        self.pupil = Pupil(shape, *(table.lessons[0][n].shape[-1] for n in (0, 2))).to(self.device) if self.taught else None
+        self.model.to(self.device)
+        self.average = Average(self.model)
+        apart = {"fused": True, "capturable": True} if self.device.type == "cuda" else {}
+        self.optimizer = torch.optim.AdamW(groups(self.model, self.pupil, settings.weight_decay), lr=settings.rate, **apart)
+        self.rates = [torch.zeros((), device=self.device) for _ in self.optimizer.param_groups]
+        self.deck = Deck(table, self.device, self.taught)
+        self.corpora = sorted(set(table.corpus[table.kind == "utterance"]))
+        self.names = self.count_names()
+        self.sums = torch.zeros(len(self.names), 2, dtype=torch.float64, device=self.device)  # of this epoch: sum and count of each name
+        places = [self.corpora.index(c) if k == "utterance" else -1 for c, k in zip(table.corpus, table.kind, strict=True)]
+        self.corpus = torch.tensor(places, device=self.device)
+        self.rows = torch.zeros(settings.batch, dtype=torch.int64, device=self.device)
+        self.loss = torch.zeros((), device=self.device)
+        self.change = Change(settings.warp, settings.colour, settings.mask_bands, settings.mask_windows)
+        self.recorded = [Recorded(partial(self.learn, part), self.device) for part in self.parts]
         self.step = 0
-        self.sums: dict[str, list[float]] = {}  # of this epoch: name -> [sum, count]
+
+    @property
+    def steps(self) -> int:
+        return self.parts[-1].end
 
     @property
     def shallow_steps(self) -> int:
-        return self.settings.shallow_epochs * self.epoch_steps
+        return self.parts[0].end
 
-    @property
-    def deep(self) -> bool:
-        return self.step >= self.shallow_steps
-
-    def rate(self) -> float:
-        if self.deep:
-            return learning_rate(self.step - self.shallow_steps, self.steps - self.shallow_steps, self.settings.deep_rate)
-        return learning_rate(self.step, self.shallow_steps, self.settings.rate)
+    def part(self) -> int:
+        """Which of the parts the step at hand belongs to."""
+        return next((n for n, part in enumerate(self.parts) if self.step < part.end), len(self.parts) - 1)
 
     def standing(self, deep: bool) -> list[list[bool]]:
         """Which modules take part, by block: before the deep part, those of every second block."""
@@ -92,7 +105,7 @@ class Trainer:
             "pupil": self.pupil.state_dict() if self.pupil else {},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "sums": self.sums,
+            "sums": self.sums.tolist(),
             "settings": {name: value for name, value in vars(self.settings).items() if name in SETTINGS},
             "features": self.table.configuration,
             "data_digest": self.table.digest,
@@ -113,79 +126,80 @@ class Trainer:
         if self.pupil:
             self.pupil.load_state_dict(content["pupil"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.sums = content["step"], content["sums"]
+        self.step = content["step"]
+        self.sums.copy_(torch.tensor(content["sums"], dtype=torch.float64))
         self.average.updates = self.step
 
-    def plan(self, epoch: int) -> np.ndarray:
-        """The rows of each step of an epoch, [steps, batch]; the same whenever it is asked for."""
-        rng = np.random.default_rng([self.settings.seed, epoch])
-        rows = self.sampler.epoch(rng)[: self.epoch_steps * self.settings.batch]
-        return rows.reshape(self.epoch_steps, self.settings.batch)
-
-    def advance(self, rows: np.ndarray) -> float:
+    def advance(self, rows: np.ndarray) -> Tensor:
         """One step of the optimizer on these rows; returns the loss."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-        features, frames, labels = (torch.from_numpy(array) for array in self.table.batch(rows))
-        features = augment(features, self.model.stem.mean)
-        rate = self.rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["speed"]
-        gated = self.deep and not self.settings.ungated
+        self.rows.copy_(torch.from_numpy(rows))
+        number = self.part()
+        rate = self.parts[number].rate_at(self.step)
+        for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = own.fill_(rate * group["speed"]) if self.device.type == "cuda" else rate * group["speed"]
         self.model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bf16):
-            output = self.model.forward_sampled(features) if gated else self.model.forward_ungated(features, self.kept())
-        losses = self.objective.losses(output, labels, frames, gated)
+        self.recorded[number]()
+        self.average.update(self.model, self.parts[number].average)
+        self.step += 1
+        return self.loss
+
+    def learn(self, part: Part) -> None:
+        """Look at the rows of `self.rows`, and learn from them. On a GPU this is recorded: shapes and places stay."""
+        batch = self.deck.batch(self.rows)
+        features = augment(batch.features, self.model.stem.mean, self.change)
+        gated = part.gated
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+            output = self.model.forward_sampled(features) if gated else self.model.forward_ungated(features, self.kept(part.deep))
+        losses = self.objective.losses(output, batch.labels, batch.frames, gated)
         if self.pupil:
-            lesson = Lesson(*(torch.from_numpy(array) for array in self.table.lesson(rows)))
-            lessons = self.pupil.losses(output, lesson)
-            opinion = opinion_loss(output.logits, lesson.opinion)
+            lessons = self.pupil.losses(output, batch.lesson)
+            opinion = opinion_loss(output.logits, batch.lesson.opinion)
             losses |= lessons | {"teacher_class": opinion}
-            losses["total"] = losses["total"] + self.settings.teacher * sum(lessons.values()) + self.settings.opinion * opinion
+            losses["total"] = losses["total"] + part.teacher * sum(lessons.values()) + part.opinion * opinion
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
-        self.average.update(self.model)
-        self.step += 1
-        self.count(rows, labels.numpy(), output, losses)
-        return losses["total"].item()
+        self.loss.copy_(losses["total"].detach())
+        self.count(batch.labels, output, losses)
 
-    def kept(self) -> list[list[bool]]:
-        """Stochastic depth for the whole batch, rarer in the first blocks (Huang et al. 2016)."""
+    def kept(self, deep: bool) -> list[list[Keep]]:
+        """Stochastic depth, for each clip by itself and rarer in the first blocks (Huang et al. 2016)."""
         blocks = self.model.shape.blocks
         modules = blocks * len(MODULES)
-        chance = self.settings.drop_modules * (torch.arange(modules) + 1) / modules
-        drawn = (torch.rand(modules) >= chance).view(blocks, -1)
-        return (drawn & torch.tensor(self.standing(self.deep))).tolist()
+        chance = self.settings.drop_modules * (torch.arange(modules, device=self.device) + 1) / modules
+        drawn = (torch.rand(modules, len(self.rows), device=self.device) >= chance[:, None]).float().unflatten(0, (blocks, -1))
+        return [[drawn[b, m] if stands else False for m, stands in enumerate(row)] for b, row in enumerate(self.standing(deep))]
 
-    def count(self, rows: np.ndarray, labels: np.ndarray, output, losses: dict) -> None:
+    def count_names(self) -> list[str]:
+        losses = ["total", "class", "someone", "speech", "gates"] + (["teacher_frames", "teacher_clip", "teacher_class"] if self.pupil else [])
+        return [f"loss_{name}" for name in losses] + ["p_execute_background", "p_execute_speech"] + [f"accuracy_{c}" for c in self.corpora]
+
+    @torch.no_grad()
+    def count(self, labels: Tensor, output: Output, losses: dict) -> None:
         """Add a batch to the sums that the epoch's line is made of."""
-        for name, value in losses.items():
-            self.add(f"loss_{name}", value.item(), 1)
-        guess, probability = output.logits.argmax(1).numpy(), output.p_execute.detach().mean(1).numpy()
-        noise = labels == BACKGROUND
-        for name, own in (("background", noise), ("speech", ~noise)):
-            self.add(f"p_execute_{name}", float(probability[own].sum()), int(own.sum()))
-        corpora = np.where(self.table.kind[rows] == "utterance", self.table.corpus[rows], "")
-        for corpus in set(corpora) - {""}:
-            own = corpora == corpus
-            self.add(f"accuracy_{corpus}", float((guess[own] == labels[own]).sum()), int(own.sum()))
+        right, probability = output.logits.argmax(1) == labels, output.p_execute.mean(1)
+        noise, corpus, one = labels == BACKGROUND, self.corpus[self.rows], torch.ones((), device=self.device)
+        found = {f"loss_{name}": (value, one) for name, value in losses.items()}
+        found |= {f"p_execute_{name}": ((probability * own).sum(), own.sum()) for name, own in (("background", noise), ("speech", ~noise))}
+        found |= {f"accuracy_{c}": ((right & (corpus == n)).sum(), (corpus == n).sum()) for n, c in enumerate(self.corpora)}
+        none = (torch.zeros_like(one), torch.zeros_like(one))
+        self.sums += torch.stack([torch.stack([part.double() for part in found.get(name, none)]) for name in self.names])
 
-    def add(self, name: str, value: float, count: int) -> None:
-        total = self.sums.setdefault(name, [0.0, 0])
-        total[0] += value
-        total[1] += count
+    def means(self) -> dict[str, float]:
+        """Of this epoch so far; only what was counted."""
+        return {name: total / count for name, (total, count) in zip(self.names, self.sums.tolist(), strict=True) if count}
 
     def finish_epoch(self) -> dict:
         """Validation, and the epoch's figures."""
-        means = {name: total / count if count else float("nan") for name, (total, count) in sorted(self.sums.items())}
-        self.sums = {}
-        deep = self.step > self.shallow_steps
-        gated = deep and not self.settings.ungated
-        keep = None if gated else self.standing(deep)
-        network = self.average.network(self.model.shape)
-        validation = measure(network, self.table, self.validation_rows, 0.5 if gated else None, keep)
-        return {"epoch": self.step // self.epoch_steps, "gated": gated, "train": means, "validation": validation}
+        means = self.means()
+        self.sums.zero_()
+        part = next(part for part in self.parts if self.step <= part.end and part.epochs)
+        gated, keep = part.gated, None if part.gated else self.standing(part.deep)
+        network = self.average.network(self.model.shape).to(self.device)
+        figures = {split: measure(network, self.table, rows, 0.5 if gated else None, keep) for split, rows in self.validation_rows.items() if rows.size}
+        return {"epoch": part.epoch(self.step - 1)[0] + 1, "gated": gated, "train": means, **figures}
 
 
 def one_of_each(table: Table, rows: np.ndarray) -> np.ndarray:
@@ -213,18 +227,25 @@ def groups(model: GatedConformer, pupil: Pupil | None, weight_decay: float) -> l
     ]
 
 
+def told(figures: dict) -> str:
+    """Accuracy by corpus, and their mean."""
+    return "  ".join(f"{n} {100 * v:.1f}" for n, v in (figures["accuracy"] | {"mean": figures["mean_accuracy"]}).items())
+
+
 def summary(entry: dict) -> str:
     train, validation = entry["train"], entry["validation"]
     losses = "  ".join(f"{n[5:]} {v:.3f}" for n, v in train.items() if n.startswith("loss_"))
     seen = "  ".join(f"{n[9:]} {100 * v:.1f}" for n, v in train.items() if n.startswith("accuracy_"))
-    unseen = "  ".join(f"{n} {100 * v:.1f}" for n, v in validation["accuracy"].items())
+    unseen = told(validation)
+    known = told(entry["validation_seen"]) if "validation_seen" in entry else "–"
     return (
         f"epoch {entry['epoch']}{' gated' if entry['gated'] else ''}  {entry['clips_per_second']:.1f} clips/s  {entry['left']} left\n"
         f"  loss        {losses}\n"
         f"  P(execute)  speech {train['p_execute_speech']:.3f}  background {train['p_execute_background']:.3f}\n"
         f"  train       {seen}\n"
-        f"  validation  {unseen}  mean {100 * validation['mean_accuracy']:.1f}"
+        f"  validation  {unseen}"
         f"  background vs speech {100 * validation['background_vs_speech']:.2f}\n"
+        f"  known       {known}\n"
         f"  skipped     speech {100 * validation['skipped_speech']:.1f} %  background {100 * validation['skipped']['background']:.1f} %"
         f"  frames: speech {100 * validation['frame_recall']['speech']:.1f} %  background {100 * validation['frame_recall']['background']:.1f} %"
     )
@@ -233,17 +254,21 @@ def summary(entry: dict) -> str:
 def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
     """Run to the end, or to step `until`; `out`/last.pt always holds a recent state."""
     settings, saved = trainer.settings, time.monotonic()
+    epochs, ends = sum(part.epochs for part in trainer.parts), {part.end for part in trainer.parts}
     progress = Progress(trainer.steps, settings.batch, out / "log.jsonl")
     while trainer.step < (until or trainer.steps):
-        epoch, place = divmod(trainer.step, trainer.epoch_steps)
-        for rows in trainer.plan(epoch)[place:]:
+        part = trainer.parts[trainer.part()]
+        epoch, place = part.epoch(trainer.step)
+        for rows in part.rows(epoch, settings.seed)[place:]:
             loss = trainer.advance(rows)
-            progress.advance(trainer.step, f"epoch {epoch + 1}/{trainer.steps // trainer.epoch_steps}", loss)
+            progress.advance(trainer.step, f"epoch {epoch + 1}/{epochs}", loss)
             if time.monotonic() - saved > SAVE_SECONDS or trainer.step == until:
                 checkpoint.save(out / "last.pt", trainer.state())
                 saved = time.monotonic()
             if trainer.step == until:
                 return
+        if (epoch + 1) % settings.validate and trainer.step not in ends:
+            continue
         entry = trainer.finish_epoch()
         if trainer.step == trainer.shallow_steps:
             checkpoint.save(out / "shallow.pt", trainer.state())
@@ -253,55 +278,8 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         progress.tell(summary(entry))
 
 
-SETTINGS = {  # what a run cannot change when it goes on; the value is (default, help)
-    "shallow_epochs": (56, "how often about every utterance is seen by every second block"),
-    "deep_epochs": (22, "how often by all blocks, gated"),
-    "ungated": (False, "no gates in the deep part: the baseline"),
-    "batch": (32, "clips in a step"),
-    "rate": (1e-3, "peak learning rate of the shallow part"),
-    "deep_rate": (4e-4, "peak learning rate of the deep part"),
-    "weight_decay": (0.05, "AdamW's, on matrices only"),
-    "average": (0.998, "decay of the running average of the weights"),
-    "clip": (1.0, "norm to which gradients are cut"),
-    "smoothing": (0.1, "label smoothing"),
-    "budget": (Objective.budget, "share of modules that speech may run for nothing"),
-    "gate_cost": (Objective.gate_cost, "price of what speech runs above its budget"),
-    "background_gate_cost": (Objective.background_gate_cost, "price of P(execute) on background"),
-    "drop_modules": (0.1, "chance that the last module is left out while there are no gates"),
-    "dropout": (0.05, "dropout at the end of each module"),
-    "head_dropout": (0.1, "dropout in the class head"),
-    "teacher": (2.0, "weight of the teacher's lessons, where teacher.py has written them; 0: none"),
-    "opinion": (1.0, "weight of the teacher's opinion of the emotion, likewise"),
-    "windows": (Mix.windows, "share of utterances that come again as a window"),
-    "background": (Mix.background, "share of background clips"),
-    "balance": (Mix.balance, "corpora of n utterances get shares as n ** balance"),
-    "seed": (1, "of everything random"),
-}
-
-
-# What the first part does not depend on.
-DEEP = ("deep_epochs", "ungated", "deep_rate", "budget", "gate_cost", "background_gate_cost")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", type=Path, help="feature folders")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; goes on if it has a checkpoint")
-    parser.add_argument("--fresh", action="store_true", help="start again even if there is a checkpoint")
-    parser.add_argument("--start", type=Path, help="shallow.pt of another run: train the deep part only")
-    parser.add_argument("--threads", type=int, default=1, help="threads; more only on cores that are otherwise idle (default: %(default)s)")
-    parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="32-bit arithmetic, for processors without bfloat16")
-    for name, (default, text) in SETTINGS.items():
-        flag = f"--{name.replace('_', '-')}"
-        if default is False:
-            parser.add_argument(flag, action="store_true", help=text)
-        else:
-            parser.add_argument(flag, type=type(default), default=default, help=f"{text} (default: %(default)s)")
-    return parser.parse_args()
-
-
 def main() -> None:
-    settings = parse()
+    settings = parse(__doc__)
     quicken(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
     last = settings.out / "last.pt"
@@ -311,14 +289,14 @@ def main() -> None:
         if last.exists() and not settings.fresh:
             trainer.restore(checkpoint.load(last))
         elif settings.start:
-            trainer.restore(checkpoint.load(settings.start), after=DEEP)
+            trainer.restore(checkpoint.load(settings.start), after=LATER)
     except DataError as error:
         sys.exit(str(error))
     (settings.out / "log.jsonl").touch()
     weights = sum(p.numel() for p in trainer.model.parameters())
     print(
-        f"{len(trainer.train_rows)} training rows, {trainer.epoch_steps * settings.batch} clips an epoch, {weights / 1e6:.2f} M weights,"
-        f" {len(trainer.validation_rows)} validation rows; step {trainer.step} of {trainer.steps}",
+        f"{len(trainer.train_rows)} training rows, {trainer.parts[0].epoch_steps * settings.batch} clips an epoch, {weights / 1e6:.2f} M weights,"
+        f" {sum(map(len, trainer.validation_rows.values()))} validation rows; step {trainer.step} of {trainer.steps}",
         flush=True,
     )
     train(trainer, settings.out)
