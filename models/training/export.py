@@ -32,7 +32,7 @@ from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
-RELEASE = "0.3.1"  # of the recipe: what `make train` makes is named so
+RELEASE = "0.4.0"  # of the recipe: what `make train` makes is named so
 LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
 
 

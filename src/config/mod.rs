@@ -202,14 +202,14 @@ impl Default for Cascade {
             energy_margin_db: 3.0,
             stride_seconds: 0.8,
             suspect_stride_seconds: 0.2,
-            onset: 0.98,
+            onset: 0.99,
             offset: 0.35,
             min_speech_seconds: 0.2,
             min_silence_seconds: 0.6,
             pre_roll_seconds: 0.3,
             post_roll_seconds: 0.3,
             max_segment_seconds: 15.0,
-            background_veto: 0.7,
+            background_veto: 0.3,
             emotion_confidence: 0.0,
         }
     }

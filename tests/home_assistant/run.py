@@ -157,7 +157,7 @@ def shows_what_is_heard(house):
 
 def thresholds_act_and_survive(house):
     number = "number.undertone_kitchen_listen_threshold"
-    house.becomes("number.listen_threshold", "0.98")
+    house.becomes("number.listen_threshold", "0.99")
     house.core.service("number.set_value", entity_id=number, value=1.0)
     house.becomes("number.listen_threshold", "1.0")
     assert house.kitchen.settings() == {"listen_threshold": 1.0}
@@ -172,8 +172,8 @@ def thresholds_act_and_survive(house):
     house.kitchen.start()
     house.becomes("number.listen_threshold", "1.0")
     assert "listen_threshold 1 (changed at run time" in house.kitchen.check(), house.kitchen.check()
-    house.core.service("number.set_value", entity_id=number, value=0.98)
-    house.becomes("number.listen_threshold", "0.98")
+    house.core.service("number.set_value", entity_id=number, value=0.99)
+    house.becomes("number.listen_threshold", "0.99")
     assert house.kitchen.settings() == {}
     house.becomes("binary_sensor.speech", "on", seconds=120)
 
