@@ -120,8 +120,12 @@ async fn commands_arrive_and_nonsense_is_refused_with_a_problem() {
 async fn a_withdrawal_gets_through_however_much_waits() {
     let broker = broker();
     let (_client, mut commands) = sensor(&broker, &config(&broker.url())).await;
+    let witness = Witness::watch(broker.port);
     flood(&broker, "settings/gate_threshold/set", "0.5", 200);
     publish(&broker, "consent/listening/set", "withheld", false);
+    // Nobody takes a command before some were refused because others waited.
+    let full = |all: &[Seen]| problems(all).iter().any(|told| told.contains("others wait already"));
+    witness.until("a full queue", full).await;
     let mut before = 0;
     while !next(&mut commands).await.withdraws() {
         before += 1;
