@@ -120,6 +120,7 @@ impl Incoming {
             }
             return false;
         }
+        let waited = self.waited();
         let read = commands::read(&shared.topics, &message.topic, &message.payload, message.retain);
         let command = match read {
             Ok(None) => {
@@ -139,7 +140,7 @@ impl Incoming {
                 return false;
             }
         };
-        if self.waited() && command.counts_only_now() {
+        if waited && command.counts_only_now() {
             let topic = commands::shown(message.topic.as_bytes());
             let why =
                 "it may have waited at the broker while the sensor was away; if it shall count, say it again";
@@ -159,7 +160,7 @@ impl Incoming {
         false
     }
 
-    /// Whether a command that comes now may have waited at the broker.
+    /// Whether what comes now may have waited at the broker, and then what comes soon after it.
     fn waited(&mut self) -> bool {
         let now = Instant::now();
         self.waited = self.waited.filter(|until| now < *until).map(|_| now + QUIET);
