@@ -11,6 +11,9 @@ VENV := .venv-training
 PEERS := .venv-peers
 RECOGNISERS := .venv-recognisers
 
+# ONNX Runtime shall not report to its makers, from Python either (src/model/library.rs).
+export ORT_DISABLE_TELEMETRY := 1
+
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
