@@ -24,6 +24,15 @@ finish() {
 trap finish EXIT
 log=$SCRATCH/log
 try() { "$@" >"$log" 2>&1 || { tail -30 "$log"; fail "$*"; }; }
+logged() { # CONTAINER PATTERN WHAT: waits until its log has it
+    for _ in $(seq 100); do
+        pod logs "$1" >"$log" 2>&1 || true
+        if grep -q "$2" "$log"; then return; fi
+        sleep 0.2
+    done
+    cat "$log"
+    fail "$3"
+}
 # What this machine may not raise is left as it is.
 limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --ulimit core=0)
 
@@ -51,12 +60,7 @@ printf '[mqtt]\nbroker = "embedded"\n' >"$SCRATCH/undertone.toml"
 chmod 644 "$SCRATCH/undertone.toml"
 started=daemon
 try pod run -d --name daemon "${hardened[@]}" -v "$SCRATCH/undertone.toml:/etc/undertone/undertone.toml:ro" undertone
-for _ in $(seq 100); do
-    pod logs daemon >"$log" 2>&1 || true
-    grep -q 'MQTT: connected' "$log" && break
-    sleep 0.2
-done
-grep -q 'MQTT: connected' "$log" || { cat "$log"; fail "no broker"; }
+logged daemon 'MQTT: connected' "no broker"
 try pod exec daemon undertone consent grant listening
 begun=$SECONDS
 try pod stop -t 20 daemon
@@ -82,10 +86,5 @@ json.dump(options | {"broker": "mqtt://127.0.0.1:1"}, open(sys.argv[2], "w"))
 P
 started=addon
 try pod run -d --name addon --network none --pids-limit 64 "${limits[@]}" -v "$SCRATCH/data:/data" addon
-for _ in $(seq 100); do
-    pod logs addon >"$log" 2>&1 || true
-    grep -q 'INFO.* undertone .* as ' "$log" && break
-    sleep 0.2
-done
-grep -q 'INFO.* undertone .* as ' "$log" || { cat "$log"; fail "the add-on does not start"; }
+logged addon 'INFO.* undertone .* as ' "the add-on does not start"
 pass "an engine builds the add-on, and it starts with its default options"

@@ -5,14 +5,14 @@ mod hooks;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
-use hooks::{clip, start};
+use hooks::{clip, failure, made as hook, start};
 use servers::{Log, Post, Server, http, response};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_native_tls::native_tls;
-use undertone::asr::{AsrError, AsrHook, Clip, configured};
+use undertone::asr::{AsrError, Clip, configured};
 use undertone::config::{self, asr::Hook};
 use uuid::Uuid;
 
@@ -20,10 +20,6 @@ fn config(url: &str) -> config::Asr {
     let mut config = config::Asr { hook: Hook::Http, timeout_seconds: 10.0, ..Default::default() };
     config.http.url = url.into();
     config
-}
-
-fn hook(config: &config::Asr) -> Box<dyn AsrHook> {
-    configured(config, "attic").unwrap().unwrap()
 }
 
 /// What a server's answer comes to.
@@ -45,11 +41,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let server = Server::tcp("http", serve).await;
-    let config = config::Asr { timeout_seconds, ..config(&server.url) };
-    let begun = Instant::now();
-    let error = hook(&config).transcribe(&mut clip(60.0)).await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs_f64(timeout_seconds + 8.0), "{:?}", begun.elapsed());
-    error
+    failure(&config::Asr { timeout_seconds, ..config(&server.url) }, 60.0).await
 }
 
 fn json(text: &str) -> Vec<u8> {

@@ -6,13 +6,13 @@ mod hooks;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
-use hooks::{clip, start, tone};
+use hooks::{clip, failure, made as hook, start, tone};
 use serde_json::json;
 use servers::{Event, Log, Server, read_event, transcript, wyoming};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use undertone::asr::{AsrError, AsrHook, Clip, configured};
+use undertone::asr::{AsrError, Clip};
 use undertone::config::{self, asr::Hook};
 use uuid::Uuid;
 
@@ -20,10 +20,6 @@ fn config(url: &str) -> config::Asr {
     let mut config = config::Asr { hook: Hook::Wyoming, timeout_seconds: 10.0, ..Default::default() };
     config.wyoming.url = url.into();
     config
-}
-
-fn hook(config: &config::Asr) -> Box<dyn AsrHook> {
-    configured(config, "attic").unwrap().unwrap()
 }
 
 /// What a server's bytes, sent after `audio-stop`, come to.
@@ -46,11 +42,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let server = Server::tcp("tcp", serve).await;
-    let config = config::Asr { timeout_seconds, ..config(&server.url) };
-    let begun = Instant::now();
-    let error = hook(&config).transcribe(&mut clip(20.0)).await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs_f64(timeout_seconds + 8.0), "{:?}", begun.elapsed());
-    error
+    failure(&config::Asr { timeout_seconds, ..config(&server.url) }, 20.0).await
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ pub mod rig;
 
 use jiff::Timestamp;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use undertone::asr::{AsrError, AsrHook, Clip, configured};
 use undertone::config;
 use uuid::Uuid;
@@ -40,7 +40,20 @@ pub fn config(words: &[&str], timeout_seconds: f64) -> config::Asr {
 }
 
 pub fn hook(words: &[&str], timeout_seconds: f64) -> Box<dyn AsrHook> {
-    configured(&config(words, timeout_seconds), "attic").unwrap().unwrap()
+    made(&config(words, timeout_seconds))
+}
+
+/// The hook that a configuration makes.
+pub fn made(config: &config::Asr) -> Box<dyn AsrHook> {
+    configured(config, "attic").unwrap().unwrap()
+}
+
+/// Why this many seconds of audio cannot be transcribed; told little later than the hook's patience allows.
+pub async fn failure(config: &config::Asr, seconds: f64) -> AsrError {
+    let begun = Instant::now();
+    let error = made(config).transcribe(&mut clip(seconds)).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs_f64(config.timeout_seconds + 8.0), "{:?}", begun.elapsed());
+    error
 }
 
 pub async fn transcribe(words: &[&str], seconds: f64) -> Result<String, AsrError> {
