@@ -27,7 +27,7 @@ import urllib.request
 from pathlib import Path
 
 RATE = 48_000
-BLOCK = RATE // 10  # 100 ms, as the daemon reads
+BLOCK = RATE // 5  # 200 ms, as the daemon reads
 STAGE = 'stage_seconds_total{stage="%s"}'
 
 

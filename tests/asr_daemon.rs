@@ -137,7 +137,7 @@ async fn subscribe(broker: &Mosquitto) -> Subscriber {
 async fn words_and_keys_are_in_nothing_that_the_daemon_wrote() {
     let broker = Mosquitto::start();
     let mut subscriber = subscribe(&broker).await;
-    let card = speaking_card(100);
+    let card = speaking_card(200);
     // The first segment is answered with words, the second refused with a complaint that repeats them.
     let log = Log::<Post>::default();
     let seen = log.clone();

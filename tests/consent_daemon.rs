@@ -65,7 +65,7 @@ async fn the_microphone_is_open_only_while_listening_is_granted() {
 async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
     let samples = room::at_rate(&room::two_voices(), 48_000);
     let sample = move |k| samples.get(k).copied().unwrap_or(0.0);
-    let (broker, card) = (Mosquitto::start(), speaking_card(100, 21.0, sample));
+    let (broker, card) = (Mosquitto::start(), speaking_card(200, 21.0, sample));
     let witness = Witness::watch(broker.port);
     let scratch = tempfile::tempdir().unwrap();
     let pid_file = scratch.path().join("pid");

@@ -18,7 +18,7 @@ pub struct Pace {
 pub const PROMPT: Pace = Pace { period: Duration::from_millis(20), gathered: Duration::from_millis(20) };
 
 /// For one that has time.
-pub const CALM: Pace = Pace { period: Duration::from_millis(100), gathered: Duration::from_millis(200) };
+pub const CALM: Pace = Pace { period: Duration::from_millis(200), gathered: Duration::from_millis(200) };
 
 impl Pace {
     /// The same, but nothing waits for longer than this.

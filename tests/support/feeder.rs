@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const RATE: u64 = 48_000;
-/// 100 ms, the most that undertone reads at once: ALSA's file plugin fills what is missing from a read with
-/// silence.
-const BLOCK: usize = 4_800;
+/// The most that undertone reads at once: ALSA's file plugin fills what is missing from a read with silence.
+const PERIOD: Duration = Duration::from_millis(200);
+const BLOCK: usize = (RATE / 5) as usize;
 
 /// The card; its thread ends with the test's process.
 pub struct Feeder {
@@ -57,7 +57,7 @@ impl Feeder {
                     }
                     if real.load(Ordering::Relaxed) {
                         // Never quite still, which would be a device that is lost.
-                        std::thread::sleep(Duration::from_millis(100));
+                        std::thread::sleep(PERIOD);
                         (begin, base) = (Instant::now(), count.load(Ordering::Relaxed));
                     }
                     writer.write_all(block).unwrap();
@@ -69,7 +69,7 @@ impl Feeder {
             // Behind the end comes a quiet hum at real speed, so that the last segment ends and no device is lost.
             let hum: Vec<u8> = (0..BLOCK).flat_map(|k| ((k % 96) as f32 * 1e-6).to_le_bytes()).collect();
             while writer.write_all(&hum).is_ok() {
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(PERIOD);
             }
         });
         Feeder { alsa, played, holding, slow, round: whole as u64 }

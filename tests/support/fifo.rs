@@ -64,10 +64,10 @@ impl Card {
     }
 
     /// Plays `frame(k)`, the bytes of frame k, for `seconds` at `rate` on a thread; then stalls. For whoever
-    /// reads 100 ms at a time, as the daemon does.
+    /// reads 200 ms at a time, as the daemon does.
     #[allow(dead_code)] // not every test has a daemon
     pub fn play(&self, rate: u32, seconds: f64, frame: impl Fn(u64) -> Vec<u8> + Send + 'static) {
-        self.play_every(100, rate, seconds, frame);
+        self.play_every(200, rate, seconds, frame);
     }
 
     /// The same for whoever reads so many milliseconds at a time.

@@ -162,7 +162,7 @@ pub fn silent_card() -> Card {
     card
 }
 
-/// A card that plays these samples, at 48 kHz, to whoever reads so many milliseconds at a time (the daemon: 100,
+/// A card that plays these samples, at 48 kHz, to whoever reads so many milliseconds at a time (the daemon: 200,
 /// or 20 where it streams).
 pub fn speaking_card(
     milliseconds: u32,
