@@ -64,7 +64,10 @@ def names(log: list[dict], part: str, prefix: str) -> list[str]:
 
 
 def gates_begin(log: list[dict]) -> int | None:
-    return next((entry["epoch"] for entry in log if entry.get("gated")), None)
+    """The epoch after which gates decide; a log need not hold every epoch."""
+    if not any(entry.get("gated") for entry in log):
+        return None
+    return max((entry["epoch"] for entry in log if not entry.get("gated")), default=0)
 
 
 def draw_training(log: list[dict], out: Path) -> None:
