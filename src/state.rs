@@ -119,8 +119,8 @@ pub fn is_occupied(folder: &Path) -> bool {
     matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
-/// Replaces a file, or makes it, with its folder. It is on the disk when this returns, readable for all,
-/// and belongs to whoever owns the folder.
+/// Replaces a file, or makes it, with its folder. It is on the disk when this returns, belongs to whoever owns the
+/// folder, and may be read by whom the one before it might be; by all if there was none.
 ///
 /// # Errors
 /// What the system says; the old file is then untouched.
@@ -133,7 +133,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = (|| {
         // What an earlier life left, or somebody put there: it is not opened, it may be no file.
         let _ = fs::remove_file(&new);
+        let before =
+            fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|data| data.permissions());
         let mut file = File::options().write(true).create_new(true).mode(0o644).open(&new)?;
+        if let Some(permissions) = before {
+            file.set_permissions(permissions)?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         belong_to_folder(&file, folder);
@@ -158,6 +163,7 @@ pub fn belong_to_folder(file: &File, folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_file_is_replaced_whole() {
@@ -167,6 +173,9 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640, "nobody else may read it");
         assert!(replace(&path.join("below a file"), b"").is_err());
         let left = path.with_file_name(format!("file.new-{}", std::process::id()));
         fifo(&left);

@@ -47,6 +47,44 @@ fn folder_at(path: &Path) {
     fs::remove_file(made).unwrap();
 }
 
+/// Who may not read the state folder learns that, and not that the microphone is closed.
+#[test]
+fn who_may_not_read_consent_is_told_so() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let daemon = Daemon::start(&card, &broker, GRANTED);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    // Another user: a copy of the program where anybody may run it, in a folder that anybody may enter.
+    let open =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir_in("/tmp").unwrap();
+    let (program, config) = (open.path().join("undertone"), open.path().join("undertone.toml"));
+    fs::copy(env!("CARGO_BIN_EXE_undertone"), &program).unwrap();
+    fs::copy(daemon.config(), &config).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let root = rustix::process::getuid().is_root();
+    fs::set_permissions(daemon.state(), fs::Permissions::from_mode(if root { 0o700 } else { 0 })).unwrap();
+    for words in [
+        ["privacy", "--config"].as_slice(),
+        &["consent", "show", "--config"],
+        &["consent", "show", "--json", "--config"],
+    ] {
+        let mut asked = std::process::Command::new(&program);
+        asked.args(words).arg(&config).current_dir(open.path()).env("STATE_DIRECTORY", daemon.state());
+        if root {
+            asked.uid(65_534).gid(65_534);
+        }
+        let output = asked.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(
+            output.stdout.is_empty() && text(&output).contains("whether consent was given is not known"),
+            "{}",
+            text(&output)
+        );
+    }
+    fs::set_permissions(daemon.state(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 const GRANTED: &str = "[consent]\nlistening = \"granted\"\ntranscription = \"granted\"";
 
 #[test]

@@ -88,7 +88,7 @@ pub fn run(command: ConsentCommand) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show(Show { json, place }) => {
             let (config, store) = place.find(Config::find(place.config.as_deref())?);
-            show(&config, &store.load(), json)
+            show(&config, &store.ask()?, json)
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
         ConsentCommand::Revoke(change) => change.to(Consent::Withheld),

@@ -179,10 +179,10 @@ fn told(report: &verify::Report, json: bool) -> std::io::Result<()> {
         if report.erased > 0 { format!(", {} erased", report.erased) } else { String::new() },
     )?;
     match report.head {
-        Some((n, hash)) => {
+        Some((n, hash)) if report.is_whole() => {
             say!("note this elsewhere to prove later that nothing up to number {n} was touched: {hash}")
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -21,11 +21,13 @@ pub struct PrivacyArgs {
 /// Prints what is heard, kept and sent.
 ///
 /// # Errors
-/// When the configuration is wrong.
+/// When the configuration is wrong, or whoever asks may not read what consent was given.
 pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
-    let record =
-        state::folder(&config).map_or_else(Record::default, |folder| Store::new(&folder).load().record);
+    let record = match state::folder(&config) {
+        Some(folder) => Store::new(&folder).ask()?.record,
+        None => Record::default(),
+    };
     let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());
     std::io::stdout().write_all(privacy::page(&config, &standing).as_bytes())?;
     Ok(())

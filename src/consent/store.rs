@@ -118,6 +118,17 @@ pub enum ConsentError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Whoever asks has no right to know.
+    #[error(
+        "whether consent was given is not known: {folder} cannot be read: {source}; ask as root (try sudo) or as the \
+         user that the daemon runs as"
+    )]
+    Secret {
+        /// The state folder.
+        folder: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// Another program holds the lock.
     #[error("another program has been changing consent in {folder} for {} s; try again", LOCK.as_secs())]
     Locked {
@@ -190,6 +201,19 @@ impl Store {
                 }
             }
             Err(e) => unknown(format!("the consent file {} cannot be read: {e}", self.file().display())),
+        }
+    }
+
+    /// The same for somebody who asks beside the daemon: who may not read it is told so, and not that nothing was given.
+    ///
+    /// # Errors
+    /// [`ConsentError::Secret`].
+    pub fn ask(&self) -> Result<Loaded, ConsentError> {
+        match state::read(&self.file(), LONGEST) {
+            Err(source) if source.kind() == ErrorKind::PermissionDenied => {
+                Err(ConsentError::Secret { folder: self.folder.clone(), source })
+            }
+            _ => Ok(self.load()),
         }
     }
 
