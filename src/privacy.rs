@@ -84,6 +84,10 @@ fn kept(page: &mut Page, config: &Config) {
             )),
     }
     page.item(
+        "The system's log (the journal): a line whenever somebody speaks, with the time and the guessed emotion; no sound, no \
+         words. For as long as the system keeps its log. With UNDERTONE_LOG=warn these lines are left out.",
+    );
+    page.item(
         "The home hub, and whatever else receives the messages below, may keep them for as long as it is set to. Ask who \
          runs it.",
     );
