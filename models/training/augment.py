@@ -56,10 +56,14 @@ def coloured(features: Tensor, deviation_db: float, terms: int = 3) -> Tensor:
 def masked(features: Tensor, mean: Tensor, time: bool, widest: int, count: int = 2) -> Tensor:
     """SpecAugment (Park et al. 2019): `count` spans of up to `widest` windows or bands take the mean."""
     batch, rows, windows = features.shape
-    length, device = windows if time else BANDS, features.device
+    hidden = spans(batch, windows if time else BANDS, widest, count, features.device)
+    hidden = hidden[:, None, :] if time else hidden.repeat(1, rows // BANDS)[:, :, None]
+    return torch.where(hidden, mean, features)
+
+
+def spans(batch: int, length: int, widest: int, count: int, device: torch.device) -> Tensor:
+    """For each clip, which of `length` places lie in `count` random spans of up to `widest`, bool [B, length]."""
     width = (torch.rand(batch, count, 1, device=device) * (widest + 1)).floor()
     start = torch.rand(batch, count, 1, device=device) * (length - width)
     place = torch.arange(float(length), device=device)
-    hidden = ((place >= start) & (place < start + width)).any(1)
-    hidden = hidden[:, None, :] if time else hidden.repeat(1, rows // BANDS)[:, :, None]
-    return torch.where(hidden, mean, features)
+    return ((place >= start) & (place < start + width)).any(1)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from augment import spans
 from encoder import WIDTH, pretrained
 
 LENGTH = 200  # encoder frames that a judge hears: 4 s
@@ -43,8 +44,8 @@ class Judge(nn.Module):
         old = list(self.encoder.parameters())
         new = [p for name, p in self.named_parameters() if not name.startswith("encoder.")]
         return [
-            {"params": old, "lr": 0.1 * rate, "max_lr": 0.1 * rate, "weight_decay": decay},
-            {"params": new, "lr": rate, "max_lr": rate, "weight_decay": decay},
+            {"params": old, "lr": 0.1 * rate, "weight_decay": decay},
+            {"params": new, "lr": rate, "weight_decay": decay},
         ]
 
 
@@ -62,12 +63,7 @@ class Schooling:
 
 def masked(spectra: Tensor, bands: int = 12, frames: int = 40, count: int = 2) -> Tensor:
     """SpecAugment (Park et al. 2019): spans of bands and of time are silenced."""
-    batch, device = len(spectra), spectra.device
     for axis, widest in ((1, bands), (2, frames)):
-        length = spectra.shape[axis]
-        width = (torch.rand(batch, count, 1, device=device) * (widest + 1)).floor()
-        start = torch.rand(batch, count, 1, device=device) * (length - width)
-        place = torch.arange(float(length), device=device)
-        hidden = ((place >= start) & (place < start + width)).any(1)
-        spectra = spectra.masked_fill(hidden.unsqueeze(3 - axis), float(-0.5))
+        hidden = spans(len(spectra), spectra.shape[axis], widest, count, spectra.device)
+        spectra = spectra.masked_fill(hidden.unsqueeze(3 - axis), -0.5)
     return spectra

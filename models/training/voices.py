@@ -51,14 +51,18 @@ def ending_together(clips: list[np.ndarray]) -> np.ndarray:
 def batches(files: list[Path], size: int = 64, workers: int = 8) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """(which of `files`, their samples), reading ahead and telling how far it is."""
     begun, told = time.monotonic(), 0.0
+
+    def clips_from(start: int) -> list[np.ndarray]:
+        return [read(file) for file in files[start : start + size]]
+
     with ThreadPoolExecutor(workers) as pool:
         starts = range(0, len(files), size)
-        ahead = [pool.submit(lambda s: [read(f) for f in files[s : s + size]], start) for start in starts[:4]]
+        ahead = [pool.submit(clips_from, start) for start in starts[:4]]
         for number, start in enumerate(starts):
             clips = ahead[number].result()
             ahead[number] = None
             if number + 4 < len(starts):
-                ahead.append(pool.submit(lambda s: [read(f) for f in files[s : s + size]], starts[number + 4]))
+                ahead.append(pool.submit(clips_from, starts[number + 4]))
             yield slice(start, start + len(clips)), clips
             if (passed := time.monotonic() - begun) - told > 2.0:
                 told, done = passed, start + len(clips)
