@@ -8,6 +8,8 @@
 const PATIENCE: u32 = 4;
 /// Windows that a suspicion may last while the model is undecided.
 const LONGEST: u32 = 10;
+/// Windows that a doubt is worth.
+const AGAIN: u32 = 2;
 /// Regular windows that follow a suspicion that came to nothing, at most; they double up to it.
 const LONGEST_REST: u32 = 16;
 
@@ -85,11 +87,13 @@ impl Suspicion {
                 return;
             }
             Brought::Doubt if !suspected => {
+                // What the model takes for speech is looked at again soon, however many sounds came to nothing.
                 self.sound();
+                self.left = self.left.max(AGAIN);
                 self.rest = self.rest.saturating_sub(1);
                 return;
             }
-            Brought::Doubt if self.spent + 1 < LONGEST => self.left = self.left.max(2),
+            Brought::Doubt if self.spent + 1 < LONGEST => self.left = self.left.max(AGAIN),
             _ => {}
         }
         if suspected {
@@ -143,6 +147,38 @@ mod tests {
             short
         });
         assert_eq!(windows.count(), LONGEST as usize);
+    }
+
+    #[test]
+    fn what_resembles_speech_is_looked_at_again_even_after_many_fruitless_sounds() {
+        let mut s = suspicion();
+        for _ in 0..200 {
+            s.sound();
+            s.judged(Brought::Nothing);
+        }
+        while s.active() {
+            s.judged(Brought::Nothing);
+        }
+        s.sound();
+        assert_eq!(s.stride(false), 80, "it rests");
+        s.judged(Brought::Doubt);
+        assert_eq!(s.stride(false), 20);
+        (0..AGAIN).for_each(|_| s.judged(Brought::Nothing));
+        assert_eq!(s.stride(false), 80);
+    }
+
+    #[test]
+    fn noise_that_always_resembles_speech_costs_no_more_than_two_short_looks_for_a_long_one() {
+        let mut s = suspicion();
+        let (mut frames, mut windows) = (0, 0);
+        while frames < 360_000 {
+            s.sound();
+            frames += s.stride(false);
+            windows += 1;
+            s.judged(Brought::Doubt);
+        }
+        let most = 360_000 / (80 + 2 * 20) * 3;
+        assert!(windows <= most * 101 / 100, "{windows}, not {most}");
     }
 
     #[test]
