@@ -7,7 +7,7 @@ mod household;
 mod room;
 
 use household::fifo::Card;
-use household::mosquitto::{Mosquitto, Seen, Witness};
+use household::mosquitto::{Mosquitto, Seen, Speaker, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card, speaking_card};
 use serde_json::Value;
 use std::fs;
@@ -204,6 +204,42 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     daemon.until("recorded", PATIENCE, |_| counted() >= 2);
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(counted(), 2);
+}
+
+/// The broker stands still, and the connection stays: a grant that it was given before somebody at the machine
+/// withdrew comes long after that. It is refused however long it was held back; said again, it counts.
+#[tokio::test]
+async fn a_grant_that_a_frozen_broker_held_back_is_older_than_a_withdrawal_at_the_machine() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let daemon = Daemon::start(&card, &broker, "[consent]\nremote_grant = true");
+    let witness = Witness::watch(broker.port);
+    witness.until("what holds", |seen| says(seen, "consent/listening", "withheld")).await;
+    let mut home_assistant = Speaker::connect(&broker, "undertone/undertone/consent/listening/set");
+    home_assistant.say("granted");
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    witness.until("what holds", |seen| says(seen, "consent/listening", "granted")).await;
+
+    broker.freeze();
+    home_assistant.say("granted");
+    tokio::time::sleep(A_WHILE).await;
+    daemon.consent(&["revoke", "listening"]);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    // Longer than any two moments are taken for the same, and shorter than a broker is taken for dead.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    broker.thaw();
+    let refused = |seen: &[Seen]| {
+        let told = problems(seen, "consent", false);
+        told.iter().any(|told| told.contains("was withdrawn meanwhile"))
+            && says(seen, "consent/listening", "withheld")
+    };
+    witness.until("a refusal", refused).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!daemon.microphone(), "{}", daemon.log());
+    assert!(!daemon.log().contains("MQTT: 127.0.0.1"), "the connection was lost: {}", daemon.log());
+
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    home_assistant.say("granted");
+    daemon.until("open again", PATIENCE, Daemon::microphone);
 }
 
 /// Bytes of a file, of which there may be none yet.

@@ -22,9 +22,6 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
-/// A grant over MQTT that comes so soon after a withdrawal at the machine became known may be the older one of
-/// both: it may have waited in a socket while this process, or the machine, stood still.
-const SAME_TIME: Duration = Duration::from_secs(2);
 /// All orders that give consent.
 const GRANTS: [Order; 3] = [
     Order::Say(Scope::Listening, Consent::Granted),
@@ -183,25 +180,26 @@ impl Keeper {
         self.seen = *record;
     }
 
-    /// Whether a grant may be older than a withdrawal at the machine that is known.
-    fn in_time(&self, order: Order, received: Instant) -> Result<(), Refusal> {
+    /// Whether a grant is newer than each withdrawal at the machine that is known: it may have waited in a socket
+    /// while the broker, this process or the machine stood still.
+    fn in_time(&self, order: Order, said_after: Option<Instant>) -> Result<(), Refusal> {
         let withdrawn = GRANTS.iter().position(|grant| *grant == order).and_then(|at| self.withdrawn[at]);
         match (order, withdrawn) {
-            (_, Some(at)) if received >= at + SAME_TIME => Ok(()),
+            (_, Some(at)) if said_after.is_some_and(|moment| moment >= at) => Ok(()),
             (Order::Say(scope, _), Some(_)) => Err(Refusal::Overtaken(scope)),
             (_, Some(_)) => Err(Refusal::OvertakenGuest),
             (_, None) => Ok(()),
         }
     }
 
-    /// Obeys a command that came over MQTT, and when. A withdrawal holds when this returns; a grant holds once it is
+    /// Obeys a command that came over MQTT, and was said after that moment for sure (none: at any time). A withdrawal holds when this returns; a grant holds once it is
     /// written, which a later [`look`](Self::look) tells.
     ///
     /// # Errors
     /// [`Refusal`]; nothing has changed then.
-    pub fn obey(&mut self, order: Order, received: Instant) -> Result<Vec<Told>, Refusal> {
+    pub fn obey(&mut self, order: Order, said_after: Option<Instant>) -> Result<Vec<Told>, Refusal> {
         order.allowed(&self.rules, By::Mqtt)?;
-        self.in_time(order, received)?;
+        self.in_time(order, said_after)?;
         let (now, mut told) = (Timestamp::now(), Vec::new());
         if !order.gives() || self.store.is_none() {
             order.note(&mut self.record, By::Mqtt, now);

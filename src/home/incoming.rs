@@ -4,6 +4,7 @@
 //! queue, `problem` events for what is refused, and when to announce again. What is retained is no command.
 
 use super::access::MAX_INCOMING;
+use super::answers::Answers;
 use super::commands;
 use super::reason;
 use super::refusals::Refusals;
@@ -34,6 +35,7 @@ pub(super) struct Incoming {
     /// Retained messages that are ignored, for the log.
     ignored: Refusals,
     subscriptions: Subscriptions,
+    answers: Answers,
     /// Until then what comes may have waited at the broker.
     waited: Option<Instant>,
     announced: Option<Instant>,
@@ -47,6 +49,7 @@ impl Incoming {
             too_long: Refusals::new(Instant::now()),
             ignored: Refusals::new(Instant::now()),
             subscriptions: Subscriptions::default(),
+            answers: Answers::default(),
             waited: None,
             announced: None,
             announce: None,
@@ -91,6 +94,11 @@ impl Incoming {
     /// Asks for what is wanted.
     pub(super) fn subscribe(&mut self, client: &AsyncClient, shared: &Shared) {
         self.subscriptions.ask(client, shared);
+    }
+
+    /// The broker has acknowledged what had left at this moment.
+    pub(super) fn answered(&mut self, sent: Instant) {
+        self.answers.answered(sent.into_std(), Instant::now().into_std());
     }
 
     /// The broker's answer to a subscription.
@@ -152,7 +160,8 @@ impl Incoming {
                 .for_each(|s| inner.slots.repeat(s));
             return false;
         }
-        let full = shared.lock().commands.as_ref().is_some_and(|commands| !commands.push(command));
+        let after = self.answers.said_after(Instant::now().into_std());
+        let full = shared.lock().commands.as_ref().is_some_and(|commands| !commands.push(command, after));
         if full {
             let waiting = commands::QUEUE;
             self.refuse(format!("a command is refused: {waiting} others wait already"), shared);

@@ -17,6 +17,7 @@
 //! | `session` | one connection, from CONNECT to its end |
 //! | `incoming` | what arrives: commands, and Home Assistant's birth |
 //! | `subscriptions` | what the broker is asked for |
+//! | `answers` | what the broker has answered: than what a command is newer for sure |
 //! | `refusals` | how often refused commands are told |
 //! | [`broker`] | a broker inside the process (feature `embedded-broker`) |
 //! | [`subscriber`] | a second MQTT client, which shows what others see |
@@ -28,6 +29,7 @@
 //! connection is there, so that no withdrawal is lost; what counts only if it is said now is refused then.
 
 pub mod access;
+mod answers;
 pub mod backoff;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;

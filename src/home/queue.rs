@@ -1,7 +1,7 @@
 //! Commands on their way from the connection to the service: bounded, in order, and never without room for a
 //! withdrawal.
 //!
-//! In: commands, as they arrive. Out: the same, with when they came, but a withdrawal that only repeats one that waits is not kept
+//! In: commands, as they arrive, and after which moment each was said for sure. Out: the same, but a withdrawal that only repeats one that waits is not kept
 //! twice. So withdrawals need no limit of their own: at most three kinds of them wait between two grants, and
 //! of everything else at most [`super::commands::QUEUE`] wait.
 
@@ -23,9 +23,12 @@ pub(super) struct Queue {
     wake: Notify,
 }
 
+/// A command, and after which moment it was said for sure; none: at any time.
+type Waits = (Command, Option<Instant>);
+
 #[derive(Debug, Default)]
 struct Waiting {
-    commands: VecDeque<(Command, Instant)>,
+    commands: VecDeque<Waits>,
     /// Somebody else takes the commands from now on.
     closed: bool,
 }
@@ -37,9 +40,9 @@ impl Commands {
         (Arc::clone(&queue), Commands(queue))
     }
 
-    /// The next command, once there is one, and when it came; none if somebody else takes them now. Nothing is lost if the wait
+    /// The next command, once there is one, and after which moment it was said for sure; none if somebody else takes them now. Nothing is lost if the wait
     /// is given up.
-    pub async fn recv(&mut self) -> Option<(Command, Instant)> {
+    pub async fn recv(&mut self) -> Option<Waits> {
         loop {
             {
                 let mut waiting = self.0.lock();
@@ -53,7 +56,7 @@ impl Commands {
     }
 
     /// The next command, if there is one.
-    pub fn try_recv(&mut self) -> Option<(Command, Instant)> {
+    pub fn try_recv(&mut self) -> Option<Waits> {
         self.0.lock().commands.pop_front()
     }
 }
@@ -64,12 +67,12 @@ impl Queue {
     }
 
     /// Appends a command. False: too many others wait; never so for a withdrawal.
-    pub(super) fn push(&self, command: Command) -> bool {
+    pub(super) fn push(&self, command: Command, said_after: Option<Instant>) -> bool {
         let mut waiting = self.lock();
         let room = match command.withdraws() {
             true => {
                 if !repeats(&mut waiting.commands, command) {
-                    waiting.commands.push_back((command, Instant::now()));
+                    waiting.commands.push_back((command, said_after));
                 }
                 true
             }
@@ -77,7 +80,7 @@ impl Queue {
                 let others = waiting.commands.iter().filter(|(waits, _)| !waits.withdraws()).count();
                 let room = others < QUEUE;
                 if room {
-                    waiting.commands.push_back((command, Instant::now()));
+                    waiting.commands.push_back((command, said_after));
                 }
                 room
             }
@@ -96,7 +99,7 @@ impl Queue {
 
 /// Whether a withdrawal says the same as one that waits, and that no grant follows. Of two guest modes the
 /// longer one stays.
-fn repeats(commands: &mut VecDeque<(Command, Instant)>, withdrawal: Command) -> bool {
+fn repeats(commands: &mut VecDeque<Waits>, withdrawal: Command) -> bool {
     for (waits, _) in commands.iter_mut().rev() {
         match (&mut *waits, withdrawal) {
             (Command::Consent(order), _) if order.gives() => return false,
@@ -128,7 +131,7 @@ mod tests {
 
     fn left(pushed: &[Command]) -> Vec<Command> {
         let (queue, mut taken) = Commands::new();
-        pushed.iter().for_each(|command| assert!(queue.push(*command) || !command.withdraws()));
+        pushed.iter().for_each(|command| assert!(queue.push(*command, None) || !command.withdraws()));
         std::iter::from_fn(|| Some(taken.try_recv()?.0)).collect()
     }
 
@@ -157,7 +160,7 @@ mod tests {
                 async move { (taken.recv().await.map(|it| it.0), taken.recv().await.map(|it| it.0)) },
             );
         tokio::task::yield_now().await;
-        assert!(queue.push(Command::Restart));
+        assert!(queue.push(Command::Restart, None));
         tokio::task::yield_now().await;
         queue.close();
         assert_eq!(waiting.await.unwrap(), (Some(Command::Restart), None));

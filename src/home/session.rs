@@ -134,10 +134,10 @@ struct Link<'a> {
     client: AsyncClient,
     connected: Option<Instant>,
     announced: bool,
-    /// Handed to the library, which has not yet chosen a packet id.
-    handed: VecDeque<Sent>,
+    /// Handed to the library at this moment; it has not yet chosen a packet id.
+    handed: VecDeque<(Sent, Instant)>,
     /// On the wire, by packet id.
-    in_flight: HashMap<u16, Sent>,
+    in_flight: HashMap<u16, (Sent, Instant)>,
     notice: Option<Instant>,
     /// Set once the goodbye has begun: when it must be over.
     goodbye: Option<Instant>,
@@ -227,7 +227,8 @@ impl<'a> Link<'a> {
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                if let Some(sent) = self.in_flight.remove(&ack.pkid) {
+                if let Some((sent, at)) = self.in_flight.remove(&ack.pkid) {
+                    self.incoming.answered(at);
                     self.acknowledged(sent);
                 }
             }
@@ -300,7 +301,7 @@ impl<'a> Link<'a> {
     fn pump_notice(&mut self) {
         let inner = self.shared.lock();
         let count = inner.untold;
-        let told = |sent: &Sent| matches!(sent, Sent::Notice(_));
+        let told = |(sent, _): &(Sent, Instant)| matches!(sent, Sent::Notice(_));
         let on_its_way = self.handed.iter().chain(self.in_flight.values()).any(told);
         let recent = self.notice.is_some_and(|at| at.elapsed() < NOTICE_EVERY) && inner.closing.is_none();
         if count == 0 || on_its_way || recent {
@@ -334,7 +335,7 @@ impl<'a> Link<'a> {
             if publish.is_err() {
                 return;
             }
-            self.handed.push_back(Sent::Entry(entry.seq));
+            self.handed.push_back((Sent::Entry(entry.seq), Instant::now()));
             inner.outbox.mark_handed();
         }
     }
@@ -350,7 +351,7 @@ impl<'a> Link<'a> {
         };
         let handed = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_ok();
         if handed {
-            self.handed.push_back(sent);
+            self.handed.push_back((sent, Instant::now()));
         }
         handed
     }

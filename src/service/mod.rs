@@ -203,8 +203,8 @@ pub async fn run(
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
-            Some((command, received)) = commands.recv() => {
-                service.command(command, received);
+            Some((command, said_after)) = commands.recv() => {
+                service.command(command, said_after);
                 if service.restart {
                     break;
                 }

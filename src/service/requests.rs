@@ -10,8 +10,8 @@ use crate::settings::Setting;
 use std::time::Instant;
 
 impl Service {
-    /// Does what was asked over MQTT, and came then.
-    pub(super) fn command(&mut self, command: Command, received: Instant) {
+    /// Does what was asked over MQTT, after that moment for sure; none: at any time.
+    pub(super) fn command(&mut self, command: Command, said_after: Option<Instant>) {
         match command {
             Command::Set(setting, value) => self.set(setting, value),
             Command::Forget => self.forget(),
@@ -24,7 +24,7 @@ impl Service {
                     // What was withdrawn at the machine while this process stood still has to be known first.
                     self.look_at_consent();
                 }
-                match self.keeper.obey(order, received) {
+                match self.keeper.obey(order, said_after) {
                     Ok(told) => told.into_iter().for_each(|told| self.consent_told(told)),
                     Err(refusal) => self.refused(refusal),
                 }

@@ -1,7 +1,7 @@
 //! A real mosquitto on a loopback port, which can be killed, restarted and frozen, and mosquitto_sub
 //! as a witness that shares no code with undertone.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -162,6 +162,37 @@ impl Mosquitto {
         let port = self.port.to_string();
         let retain: &[&str] = if retained { &["-r"] } else { &[] };
         run("mosquitto_pub", &[&["-h", "127.0.0.1", "-p", &port, "-q", "1"], words, retain].concat());
+    }
+}
+
+/// Somebody who is connected already, as Home Assistant is: what it says goes out even while the broker stands still.
+#[allow(dead_code)] // for some tests
+pub struct Speaker(Child);
+
+#[allow(dead_code)]
+impl Speaker {
+    /// On one topic, with QoS 1.
+    pub fn connect(broker: &Mosquitto, topic: &str) -> Speaker {
+        let port = broker.port.to_string();
+        let child = program("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-l"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Speaker(child)
+    }
+
+    pub fn say(&mut self, payload: &str) {
+        let input = self.0.stdin.as_mut().unwrap();
+        input.write_all(format!("{payload}\n").as_bytes()).unwrap();
+        input.flush().unwrap();
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
