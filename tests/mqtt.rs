@@ -12,7 +12,8 @@ mod delivery;
 mod mosquitto;
 #[path = "mqtt/outages.rs"]
 mod outages;
-
+#[path = "mqtt/oversized.rs"]
+mod oversized;
 #[path = "mqtt/wire.rs"]
 mod wire;
 

@@ -43,7 +43,7 @@ impl Access {
         Ok(Access { endpoint, login, tls })
     }
 
-    /// Options for MQTT 3.1.1, with a clean session. Never log them: their `Debug` shows the password.
+    /// Options for MQTT 3.1.1, with a clean session that ends with its connection. Never log them: their `Debug` shows the password.
     pub(super) fn options(&self, client_id: &str) -> MqttOptions {
         let mut options = MqttOptions::new(client_id, &self.endpoint.host, self.endpoint.port);
         options.set_keep_alive(KEEP_ALIVE);

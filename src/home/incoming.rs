@@ -56,9 +56,14 @@ impl Incoming {
         }
     }
 
-    /// Whether the broker shall forget what it kept for this sensor.
-    pub(super) fn wants_a_clean_session(&self) -> bool {
-        self.subscriptions.want_a_clean_session()
+    /// Whether the broker shall forget what it kept for this sensor, before anything else.
+    pub(super) fn wants_to_purge(&self) -> bool {
+        self.subscriptions.want_to_purge()
+    }
+
+    /// It has.
+    pub(super) fn purged(&mut self) {
+        self.subscriptions.purged();
     }
 
     /// A new connection: subscriptions are made anew, and the announcement is sent in any case. `resumed`: the broker

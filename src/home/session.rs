@@ -54,14 +54,20 @@ pub(super) async fn keep(shared: Arc<Shared>, access: Access, shutdown: Cancella
 
 async fn connect_again_and_again(shared: &Shared, access: &Access) {
     let mut options = access.options(&format!("undertone-{}", shared.node));
+    let to_purge = options.clone();
+    options.set_clean_session(false);
     options.set_last_will(LastWill::new(&shared.topics.availability, OFFLINE, QoS::AtLeastOnce, true));
     let mut backoff = Backoff::default();
     let mut incoming = Incoming::new();
     loop {
-        options.set_clean_session(incoming.wants_a_clean_session());
+        let options = if incoming.wants_to_purge() { &to_purge } else { &options };
         let (mut link, eventloop) = Link::new(shared, access, &mut incoming, options.clone());
         let error = match link.run(eventloop).await {
             End::Closed => return,
+            End::Purged => {
+                link.incoming.purged();
+                continue;
+            }
             End::Lost(error) => error,
         };
         link.incoming.lost(&error, shared);
@@ -108,6 +114,8 @@ async fn wait(shared: &Shared, pause: Duration) -> bool {
 enum End {
     /// After a goodbye, or because the time for one was up.
     Closed,
+    /// The broker has forgotten what it kept for this sensor, which was all that the connection was for.
+    Purged,
     Lost(ConnectionError),
 }
 
@@ -202,10 +210,20 @@ impl<'a> Link<'a> {
                 }
             };
             match polled {
+                Ok(Event::Incoming(Packet::ConnAck(_))) if self.incoming.wants_to_purge() => {
+                    // Its session would end with it. The next connection takes this one's place at the broker.
+                    return End::Purged;
+                }
                 Ok(Event::Outgoing(Outgoing::Disconnect)) => return End::Closed,
                 Ok(event) => self.note(event),
                 Err(_) if self.goodbye.is_some() => return End::Closed,
-                Err(error) => return End::Lost(error),
+                Err(error) => {
+                    // What came in the same breath, before what ended the connection, was said all the same.
+                    while let Some(event) = eventloop.state.events.pop_front() {
+                        self.note(event);
+                    }
+                    return End::Lost(error);
+                }
             }
             self.pump();
         }

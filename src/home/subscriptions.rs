@@ -3,8 +3,9 @@
 //!
 //! The library ends the connection at such a message and does not say on which topic it came. A passing one costs
 //! no more than that: all is asked for again. If the broker keeps it, as unacknowledged, it comes again with the
-//! session, which is then given up. A retained one comes again with each subscription. So when a message has come
-//! that soon in a clean session, the sensor asks for the topics of consent, then for one topic after the other, and
+//! session, which is then given up: a connection with a clean session makes the broker forget it, and the next one begins
+//! one that is kept. A retained one comes again with each subscription. So when a message has come
+//! that soon in a session that was new, the sensor asks for the topics of consent, then for one topic after the other, and
 //! watches each for a while before the next: the topic at which the connection ends is left out. What was quiet is
 //! asked for at once at the next connection. What was left out is tried again rarely, one topic at a time, when all
 //! others are there.
@@ -44,8 +45,8 @@ pub(super) struct Subscriptions {
     careful_until: Option<Instant>,
     /// This connection goes on with what the broker kept.
     resumed: bool,
-    /// The next one must not.
-    give_up: bool,
+    /// The broker has to forget that first.
+    purge: bool,
     shunned: Vec<Shunned>,
     /// Topics that were quiet while they were watched.
     quiet: Vec<String>,
@@ -63,9 +64,14 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Whether the broker shall forget what it kept for this sensor, and ask for nothing by itself.
-    pub(super) fn want_a_clean_session(&self) -> bool {
-        self.give_up || self.careful_until.is_some()
+    /// Whether the broker shall forget what it kept for this sensor, and what it was asked for, before anything else.
+    pub(super) fn want_to_purge(&self) -> bool {
+        self.purge
+    }
+
+    /// It has.
+    pub(super) fn purged(&mut self) {
+        self.purge = false;
     }
 
     /// A new connection: nothing was asked for on it. `resumed`: it goes on with what the broker kept.
@@ -77,7 +83,7 @@ impl Subscriptions {
         if self.careful_until.is_none() {
             *self = Subscriptions::default();
         }
-        (self.resumed, self.give_up) = (resumed, false);
+        self.resumed = resumed;
     }
 
     /// The broker has answered.
@@ -90,11 +96,16 @@ impl Subscriptions {
     pub(super) fn cut(&mut self, shared: &Shared) -> Option<(String, Duration)> {
         let now = Instant::now();
         let within = |look| self.answered.is_none_or(|at| now.duration_since(at) < look);
-        if self.careful_until.is_none() {
-            self.give_up = self.resumed && within(LOOK);
-            self.careful_until = (!self.resumed && within(LOOK)).then_some(now + CAREFUL);
+        if self.resumed && within(LOOK) {
+            self.purge = true; // it was kept for the sensor, so no topic can be blamed
             return None;
         }
+        if self.careful_until.is_none() {
+            self.purge = within(LOOK);
+            self.careful_until = self.purge.then_some(now + CAREFUL);
+            return None;
+        }
+        self.purge = true;
         let early = within(self.look);
         self.careful_until = Some(now + CAREFUL);
         let watched = std::mem::take(&mut self.watched);

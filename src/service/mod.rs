@@ -278,6 +278,12 @@ pub async fn run(
     }
     service.progress = Progress { listening: false, speaking: false, ..progress };
     service.publish_state();
+    // What was withdrawn meanwhile is acknowledged to the broker, which will not say it again.
+    while let Some((command, said_after)) = commands.try_recv() {
+        if command.withdraws() {
+            service.command(command, said_after);
+        }
+    }
     for told in service.keeper.end(LAST_LINES).await {
         service.consent_told(told);
     }

@@ -1,6 +1,6 @@
 //! Commands that arrive, commands that are refused, and Home Assistant's birth.
 
-use crate::mosquitto::{Mosquitto, Seen, Witness};
+use crate::mosquitto::{Mosquitto, Seen, Witness, run};
 use crate::{PATIENCE, config, connected, event, number, start};
 use std::time::{Duration, Instant};
 use undertone::config::Mqtt;
@@ -53,6 +53,20 @@ const WITHDRAWAL: Command = Command::Consent(Order::Say(Scope::Listening, Consen
 
 async fn next(commands: &mut Commands) -> Command {
     tokio::time::timeout(PATIENCE, commands.recv()).await.expect("no command").unwrap().0
+}
+
+/// Says it again and again, as people do; what is said between two connections nobody hears.
+async fn said_until_heard(broker: &Mosquitto, commands: &mut Commands, said: (&str, &str), command: Command) {
+    let heard = async {
+        loop {
+            publish(broker, said.0, said.1, false);
+            let heard = tokio::time::timeout(Duration::from_millis(500), commands.recv()).await;
+            if heard.is_ok_and(|heard| heard.unwrap().0 == command) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the sensor is deaf");
 }
 
 fn problems(all: &[Seen]) -> Vec<&str> {
@@ -200,18 +214,7 @@ async fn messages_too_long_for_the_connection_do_not_make_the_sensor_deaf() {
         let mut commands = client.commands();
         let cut = |all: &[Seen]| problems(all).iter().any(|text| text.contains("more than 1024 KiB"));
         witness.until("a word about it", cut).await;
-        // Said again and again, as people do; what is said between two connections nobody hears.
-        let heard = async {
-            loop {
-                publish(&broker, alive, payload, false);
-                match tokio::time::timeout(Duration::from_millis(500), commands.recv()).await {
-                    Ok(heard) => break heard,
-                    Err(_) => continue,
-                }
-            }
-        };
-        let heard = tokio::time::timeout(PATIENCE, heard).await.expect("the sensor is deaf");
-        assert_eq!(heard.unwrap().0, command, "{poisoned}");
+        said_until_heard(&broker, &mut commands, (alive, payload), command).await;
         connected(&client).await;
         client.event(&event(5));
         witness.until("an event", |all| all.iter().any(|seen| number(&seen.payload) == Some(5))).await;
@@ -259,14 +262,44 @@ async fn a_passing_message_that_is_too_long_leaves_every_topic_heard() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     publish_bytes(&broker, "consent/transcription/set", 1_500_000, false);
     broker.until_logged_again(SUBSCRIBED).await;
-    for (leaf, payload) in
-        [("consent/guest/set", "on"), ("consent/listening/set", "withheld"), ("command/forget", "PRESS")]
-    {
-        publish(&broker, leaf, payload, false);
+    for (leaf, payload, command) in [
+        ("consent/guest/set", "on", Command::Consent(Order::GuestsCome(None))),
+        ("consent/listening/set", "withheld", WITHDRAWAL),
+        ("command/forget", "PRESS", Command::Forget),
+    ] {
+        said_until_heard(&broker, &mut commands, (leaf, payload), command).await;
     }
-    assert_eq!(next(&mut commands).await, Command::Consent(Order::GuestsCome(None)));
-    assert_eq!(next(&mut commands).await, WITHDRAWAL);
-    assert_eq!(next(&mut commands).await, Command::Forget);
+}
+
+/// However it was cut: what is withdrawn while the sensor is away afterwards is obeyed when it comes back.
+#[tokio::test]
+async fn after_a_message_that_is_too_long_withdrawals_wait_for_the_sensor_again() {
+    // A passing one, one that the broker keeps for the sensor, one that is retained.
+    for (qos, retained) in [("0", false), ("1", false), ("1", true)] {
+        let broker = broker();
+        let witness = Witness::watch(broker.port);
+        let (client, mut commands) = sensor(&broker, &config(&broker.url())).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let port = broker.port.to_string();
+        let file = broker.folder.path().join("payload");
+        std::fs::write(&file, vec![b'x'; 1_500_000]).unwrap();
+        let topic = "undertone/kitchen/command/restart";
+        let mut words =
+            vec!["-h", "127.0.0.1", "-p", &port, "-q", qos, "-t", topic, "-f", file.to_str().unwrap()];
+        words.extend(retained.then_some("-r"));
+        run("mosquitto_pub", &words);
+        // What was retained is told twice, at last with its topic.
+        let last = if retained { "nothing is taken from" } else { "more than 1024 KiB" };
+        let told = |all: &[Seen]| problems(all).iter().any(|text| text.contains(last));
+        witness.until("a word about it", told).await;
+        said_until_heard(&broker, &mut commands, ("consent/listening/set", "withheld"), WITHDRAWAL).await;
+
+        client.flush(Duration::from_secs(5)).await;
+        publish(&broker, "consent/listening/set", "withheld", false);
+        let (client, _task) = start(&config(&broker.url()));
+        let mut commands = client.commands();
+        assert_eq!(next(&mut commands).await, WITHDRAWAL, "{qos} {retained}");
+    }
 }
 
 /// With the limit of deploy/mosquitto such a message does not come as far as the sensor.
