@@ -119,6 +119,21 @@ pub fn is_occupied(folder: &Path) -> bool {
     matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
+/// The daemon that runs with this state folder, by the lock that it holds: something can be said to it although
+/// nothing can be written.
+pub fn occupant(folder: &Path) -> Option<rustix::process::Pid> {
+    let lock = fs::metadata(folder.join(LOCK)).ok()?.ino().to_string();
+    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
+    let own = name("self").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`; not every file system names its device alike.
+    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", process, file, ..] = words[..] else { return None };
+        let held = file.rsplit(':').next() == Some(&lock) && name(process).is_ok_and(|name| name == own);
+        held.then(|| process.parse().ok().and_then(rustix::process::Pid::from_raw)).flatten()
+    })
+}
+
 /// Replaces a file, or makes it, with its folder. It is on the disk when this returns, belongs to whoever owns the
 /// folder, and may be read by whom the one before it might be; by all if there was none.
 ///
@@ -211,7 +226,12 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let first = occupy(scratch.path()).unwrap().unwrap();
         assert!(occupy(scratch.path()).unwrap().is_none() && is_occupied(scratch.path()));
+        let name = fs::read_to_string("/proc/self/comm").unwrap();
+        let main = fs::read_to_string(format!("/proc/{}/comm", std::process::id())).unwrap();
+        assert_eq!(name, main);
+        assert_eq!(occupant(scratch.path()), Some(rustix::process::getpid()));
         drop(first);
+        assert_eq!(occupant(scratch.path()), None);
         assert!(!is_occupied(scratch.path()));
         assert!(occupy(scratch.path()).unwrap().is_some());
         fs::remove_file(scratch.path().join(LOCK)).unwrap();

@@ -204,6 +204,56 @@ async fn a_folder_that_somebody_keeps_locked_does_not_delay_what_is_told() {
     assert!(shown.contains("\"guest\":{"), "{shown}");
 }
 
+/// A disk that became read-only: what is said at the machine reaches the daemon all the same, and what that is worth
+/// is said. Where no mounts of its own are allowed, it is a folder without the right to write.
+#[test]
+fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    for words in ["consent revoke listening", "consent guest on"] {
+        let mut daemon = Daemon::prepare(&broker, GRANTED);
+        let state = daemon.state().display().to_string();
+        let bind = format!("mount --bind {state} {state}");
+        let tried = std::process::Command::new("unshare").args(["-m", "sh", "-c", &bind]).status();
+        let mounts = tried.is_ok_and(|status| status.success());
+        match mounts {
+            true => daemon
+                .restart_in(&["unshare", "-m", "sh", "-c", &format!("{bind} && exec \"$0\" \"$@\"")], &card),
+            false => daemon.restart(&card),
+        }
+        daemon.until("open", PATIENCE, Daemon::microphone);
+        daemon.until("settled", PATIENCE, |d| d.state().join("ledger/head").exists());
+        let pid = daemon.child.id().to_string();
+        let inside: &[&str] = if mounts { &["nsenter", "-t", &pid, "-m"] } else { &["env"] };
+        let remount = |how: &str, mode: u32| match mounts {
+            true => run("nsenter", &[&inside[1..], &["mount", "-o", how, &state]].concat()),
+            false => fs::set_permissions(daemon.state(), fs::Permissions::from_mode(mode)).unwrap(),
+        };
+        remount("remount,bind,ro", 0o555);
+        let asked = std::process::Command::new(inside[0])
+            .args(&inside[1..])
+            .arg(env!("CARGO_BIN_EXE_undertone"))
+            .args(words.split(' '))
+            .args(["--config", daemon.config().to_str().unwrap(), "--state-dir", &state])
+            .output()
+            .unwrap();
+        let told = text(&asked);
+        assert_eq!(asked.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains(&format!("(process {pid}) was told")) && told.contains("NOT written"),
+            "{told}"
+        );
+        daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+        // Once it can be written, it is.
+        remount("remount,bind,rw", 0o755);
+        daemon.until("written", PATIENCE, |d| {
+            fs::read_to_string(d.state().join("consent.json")).is_ok_and(|text| text.contains("command"))
+        });
+        daemon.restart(&card);
+        daemon.until("withheld", PATIENCE, |d| d.log().contains("withheld: withdrawn on 20"));
+    }
+}
+
 /// SIGTERM, and how long it takes.
 fn stop(daemon: &mut Daemon) -> Duration {
     let begun = Instant::now();

@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::config::Config;
-use crate::consent::{By, Loaded, Order, Record, Scope, Standing, Store};
+use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
 use crate::state;
@@ -168,6 +168,10 @@ impl Where {
                     );
                     return Err(Failure::Told { status: 1 });
                 }
+                if withdrawal {
+                    complain!("undertone: {}", told_otherwise(&store, &e));
+                    return Err(Failure::Told { status: 1 });
+                }
                 return Err(e.into());
             }
         };
@@ -211,6 +215,22 @@ impl Where {
                 self.state_dir.is_some() || !unread
             }
         }
+    }
+}
+
+/// What becomes of a withdrawal that cannot be written: the daemon is told by a signal, if it can be.
+fn told_otherwise(store: &Store, why: &ConsentError) -> String {
+    let told = state::occupant(store.folder())
+        .filter(|daemon| rustix::process::kill_process(*daemon, rustix::process::Signal::USR1).is_ok());
+    match told {
+        Some(daemon) => format!(
+            "the undertone that runs (process {daemon}) was told to withhold everything until it is granted anew, but \
+             that is NOT written down and ends with the process: {why}; mend that, and say it again"
+        ),
+        None => format!(
+            "this did NOT take effect, and if undertone runs its microphone may be open: {why}; `systemctl stop \
+             undertone` closes it at once, as does the switch in the home hub"
+        ),
     }
 }
 

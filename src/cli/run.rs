@@ -31,7 +31,7 @@ const RESTART: u8 = 75;
 /// How long what still runs beside the daemon may take to end.
 const LAST_THREADS: Duration = Duration::from_millis(100);
 
-/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A restart that is asked for over
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again, SIGUSR1 withdraws all consent. A restart that is asked for over
 /// MQTT replaces the process by a new one of the same number.
 ///
 /// # Errors
@@ -56,6 +56,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             stop.cancel();
         });
         let (reload, reloads) = mpsc::channel(1);
+        let (withdraw, withdrawals) = mpsc::channel(1);
+        let mut signals = signal(SignalKind::user_defined1())?;
+        tokio::spawn(
+            async move { while signals.recv().await.is_some() && withdraw.send(()).await.is_ok() {} },
+        );
         let embedded = (config.mqtt.broker == EMBEDDED).then(|| running.mqtt.broker.clone());
         tokio::spawn(hang_up(signal(SignalKind::hangup())?, args.config.clone(), embedded, reload));
         tracing::info!(
@@ -69,7 +74,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         if let Some(problem) = problem {
             tracing::warn!("{problem}");
         }
-        let controls = Controls { settings, reloads };
+        let controls = Controls { settings, reloads, withdrawals };
         // As a task: whatever wakes the future that is blocked on goes through the kernel, and costs a second
         // turn of the loop.
         let service = async move { service::run(&running, Source::Microphone, controls, shutdown).await };

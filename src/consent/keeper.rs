@@ -206,11 +206,26 @@ impl Keeper {
             told.push(Told::Said(order));
         }
         if self.store.is_some() {
-            self.unwritten.add(order, now, &self.seen);
+            self.unwritten.add(order, By::Mqtt, now, &self.seen);
             self.write();
         }
         told.extend(self.apply());
         Ok(told)
+    }
+
+    /// Withdraws everything, as somebody at the machine wants who cannot write that down. It holds when this returns.
+    pub fn withdraw(&mut self) -> Vec<Told> {
+        let now = Timestamp::now();
+        for scope in Scope::ALL {
+            let order = Order::Say(scope, Consent::Withheld);
+            order.note(&mut self.record, By::Command, now);
+            if self.store.is_some() {
+                self.unwritten.add(order, By::Command, now, &self.seen);
+            }
+        }
+        self.withdrawn = [Some(Instant::now()); GRANTS.len()];
+        self.write();
+        self.apply().into_iter().collect()
     }
 
     /// Waits until what was said is on the disk, but no longer than this.

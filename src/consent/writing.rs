@@ -17,10 +17,11 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Orders(Vec<Heard>);
 
-/// An order, when it came, and what was known of the disk then.
+/// An order, whose it is, when it came, and what was known of the disk then.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Heard {
     order: Order,
+    by: By,
     at: Timestamp,
     seen: Record,
 }
@@ -28,8 +29,8 @@ struct Heard {
 impl Orders {
     /// Adds an order. A grant replaces no withdrawal, because a grant that cannot be written is forgotten and
     /// a withdrawal is not.
-    pub(super) fn add(&mut self, order: Order, at: Timestamp, seen: &Record) {
-        self.add_heard(Heard { order, at, seen: *seen });
+    pub(super) fn add(&mut self, order: Order, by: By, at: Timestamp, seen: &Record) {
+        self.add_heard(Heard { order, by, at, seen: *seen });
     }
 
     fn add_heard(&mut self, heard: Heard) {
@@ -86,16 +87,16 @@ impl Orders {
         self.0
             .iter()
             .filter(|heard| !heard.order.gives())
-            .for_each(|heard| heard.order.note(record, By::Mqtt, heard.at));
+            .for_each(|heard| heard.order.note(record, heard.by, heard.at));
     }
 
     /// Takes note of all but the grants that a withdrawal at the machine has overtaken, and says which.
     fn note(&self, record: &mut Record) -> Vec<Refusal> {
         let (found, mut overtaken) = (*record, Vec::new());
         for heard in &self.0 {
-            match heard.order.overtaken(By::Mqtt, &heard.seen, &found) {
+            match heard.order.overtaken(heard.by, &heard.seen, &found) {
                 Some(refusal) => overtaken.push(refusal),
-                None => heard.order.note(record, By::Mqtt, heard.at),
+                None => heard.order.note(record, heard.by, heard.at),
             }
         }
         overtaken
@@ -171,7 +172,8 @@ mod tests {
     fn kept(orders: &[Order]) -> Vec<Order> {
         let mut kept = Orders::default();
         for (second, order) in orders.iter().enumerate() {
-            kept.add(*order, Timestamp::from_second(second as i64).unwrap(), &Record::default());
+            let at = Timestamp::from_second(second as i64).unwrap();
+            kept.add(*order, By::Mqtt, at, &Record::default());
         }
         kept.0.into_iter().map(|heard| heard.order).collect()
     }
@@ -199,7 +201,8 @@ mod tests {
     fn what_fails_leaves_the_withdrawals() {
         let orders = |list: &[Order]| {
             let mut orders = Orders::default();
-            list.iter().for_each(|order| orders.add(*order, Timestamp::UNIX_EPOCH, &Record::default()));
+            let (at, seen) = (Timestamp::UNIX_EPOCH, Record::default());
+            list.iter().for_each(|order| orders.add(*order, By::Mqtt, at, &seen));
             orders
         };
         let say = |consent| Order::Say(Scope::Listening, consent);

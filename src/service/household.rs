@@ -2,7 +2,7 @@
 
 use super::runtime::Service;
 use crate::config::Config;
-use crate::consent::{By, Refusal, Scope, Standing, Told};
+use crate::consent::{By, Order, Refusal, Scope, Standing, Told};
 use crate::events::{Component, Consent};
 use crate::ledger::Entry;
 use crate::ledger::entry::Name;
@@ -73,6 +73,19 @@ impl Service {
                 self.publish_consent();
                 self.publish_state();
             }
+        }
+    }
+
+    /// Somebody at the machine withdraws everything and cannot write that down.
+    pub(super) fn withdraw(&mut self) {
+        tracing::warn!(
+            "everything is withdrawn by a signal, as `undertone consent` sends it where it cannot write"
+        );
+        for scope in Scope::ALL {
+            self.recorder.record(Entry::said(Order::Say(scope, Consent::Withheld), By::Command));
+        }
+        for told in self.keeper.withdraw() {
+            self.consent_told(told);
         }
     }
 

@@ -97,12 +97,15 @@ pub struct Controls {
     /// Configurations that are to replace the running one, as far as that is possible without a restart,
     /// and reasons why there is none.
     pub reloads: mpsc::Receiver<Result<Config, ConfigError>>,
+    /// Somebody at the machine withdraws everything.
+    pub withdrawals: mpsc::Receiver<()>,
 }
 
 impl Controls {
     /// Nothing changes but by MQTT, and nothing of it is kept.
     pub fn fixed(config: &Config) -> Controls {
-        Controls { settings: Settings::fixed(config), reloads: mpsc::channel(1).1 }
+        let (reloads, withdrawals) = (mpsc::channel(1).1, mpsc::channel(1).1);
+        Controls { settings: Settings::fixed(config), reloads, withdrawals }
     }
 }
 
@@ -145,7 +148,7 @@ pub async fn run(
     controls: Controls,
     shutdown: CancellationToken,
 ) -> Result<Ended, ServiceError> {
-    let Controls { settings, mut reloads } = controls;
+    let Controls { settings, mut reloads, mut withdrawals } = controls;
     let cascade = Cascade::new(config, Model::load(&config.model)?);
     let renewal = Arc::new(Renewal::default());
     renewal.uses(cascade.model());
@@ -209,6 +212,7 @@ pub async fn run(
                     break;
                 }
             }
+            Some(()) = withdrawals.recv() => service.withdraw(),
             Some(read) = reloads.recv() => {
                 service.reload(read);
                 // With the configuration comes the model: its file may be a new one.
