@@ -226,7 +226,16 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
         let pid = daemon.child.id().to_string();
         let inside: &[&str] = if mounts { &["nsenter", "-t", &pid, "-m"] } else { &["env"] };
         let remount = |how: &str, mode: u32| match mounts {
-            true => run("nsenter", &[&inside[1..], &["mount", "-o", how, &state]].concat()),
+            true => {
+                // Not while a file is being written.
+                let mount = || {
+                    std::process::Command::new("nsenter")
+                        .args(&inside[1..])
+                        .args(["mount", "-o", how, &state])
+                        .output()
+                };
+                daemon.until(how, PATIENCE, |_| mount().unwrap().status.success());
+            }
             false => fs::set_permissions(daemon.state(), fs::Permissions::from_mode(mode)).unwrap(),
         };
         remount("remount,bind,ro", 0o555);
