@@ -204,6 +204,17 @@ pub enum Circuit {
     HalfOpen,
 }
 
+/// Why a recogniser was woken. In JSON `"speech"`, or the emotion's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WakeCause {
+    /// It was speech that passed the limits (`asr.wake.when = "speech"`).
+    Speech,
+    /// Its emotion was asked for (`asr.wake.when = "emotion"`).
+    #[serde(untagged)]
+    Emotion(Label),
+}
+
 /// One hand-over of audio to the recogniser. Never the words.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AsrWoken {
@@ -217,6 +228,8 @@ pub struct AsrWoken {
     pub end: Timestamp,
     /// Samples handed over, at 16 kHz; the recogniser got at most these.
     pub samples: u64,
+    /// Why the recogniser was woken.
+    pub why: WakeCause,
     /// Kind of hook: `command`, `wyoming` or `http`.
     pub hook: String,
     /// How it ended.

@@ -154,7 +154,7 @@ async fn a_redirect_is_not_followed() {
         elsewhere.url
     );
     let error = answered(answer.into_bytes()).await.unwrap_err();
-    assert!(error.to_string().contains("307"), "{error}");
+    assert!(error.to_string().contains("307") && error.to_string().contains("asr.http.url"), "{error}");
     assert_eq!(elsewhere.connections(), 0);
 }
 
@@ -175,7 +175,7 @@ async fn servers_that_hang_up_stall_or_flood_are_left() {
     let error = served(move |stream| http(stream, Log::default(), half.clone())).await;
     assert!(matches!(error, AsrError::TimedOut { .. }), "{error}");
     let error = served(|stream| http(stream, Log::default(), b"SSH-2.0-OpenSSH\r\n".to_vec())).await;
-    assert!(matches!(error, AsrError::Broken { .. }), "{error}");
+    assert!(matches!(error, AsrError::Protocol { .. }), "{error}");
     // Bodies, chunks and headers without end.
     for (first, then) in [
         ("HTTP/1.1 200 OK\r\n\r\n", "aaaaaaaa"),
@@ -193,7 +193,7 @@ async fn servers_that_hang_up_stall_or_flood_are_left() {
             }
         });
         let error = error.await;
-        assert!(matches!(error, AsrError::Flooded { .. } | AsrError::Broken { .. }), "{first}: {error}");
+        assert!(matches!(error, AsrError::Flooded { .. } | AsrError::Protocol { .. }), "{first}: {error}");
     }
 }
 

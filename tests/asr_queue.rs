@@ -93,7 +93,9 @@ async fn a_broken_recogniser_is_told_once_and_so_is_its_recovery() {
         rig.asr.offer(clip(0.2));
         let woken = rig.woken().await;
         assert_eq!((woken.outcome, woken.samples), (AsrOutcome::Failed, 3_200));
-        assert!(woken.error.is_some_and(|e| e.ends_with("it said: not today")));
+        assert!(
+            woken.error.is_some_and(|e| e.ends_with("run it by hand with a recording on its standard input"))
+        );
         if n == 0 {
             let problem = rig.problem().await;
             assert_eq!((problem.component, problem.recovered), (Component::Asr, false));
@@ -110,6 +112,26 @@ async fn a_broken_recogniser_is_told_once_and_so_is_its_recovery() {
         }
     }
     assert_eq!(rig.end().await, Counts { transcribed: 2, failed: 3, ..Counts::default() });
+}
+
+/// Recognisers may complain with what they heard.
+#[tokio::test]
+async fn complaints_are_told_where_words_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    std::fs::write(&broken, "").unwrap();
+    for publish_transcript in [false, true] {
+        let config =
+            config::Asr { publish_transcript, ..config(&["fail_while.sh", broken.to_str().unwrap()], 10.0) };
+        let mut rig = rig(&config);
+        rig.asr.offer(clip(0.2));
+        let (woken, problem) = (rig.woken().await.error.unwrap(), rig.problem().await.message);
+        for sentence in [woken, problem] {
+            assert!(sentence.contains("fail_while.sh"), "{sentence}");
+            assert_eq!(sentence.contains("not today"), publish_transcript, "{sentence}");
+        }
+        rig.end().await;
+    }
 }
 
 #[tokio::test]

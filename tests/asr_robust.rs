@@ -10,7 +10,7 @@ use hooks::rig::rig;
 use hooks::{clip, config, start, tone};
 use servers::{Event, Log, Server, transcript, wyoming};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use undertone::asr::{Clip, Counts};
 use undertone::config::{self, asr::Hook, asr::QueueFull};
@@ -59,6 +59,66 @@ async fn a_segment_that_was_sent_is_not_sent_again() {
     rig.problem().await;
     assert_eq!(server.connections(), 1);
     rig.end().await;
+}
+
+/// Pauses that double would else hold a segment, and those behind it, for hours.
+#[tokio::test]
+async fn nobody_is_tried_for_longer_than_an_answer_may_take() {
+    let socket = tempfile::tempdir().unwrap();
+    let mut config = server_config(&format!("unix://{}", socket.path().join("nobody").display()));
+    config.timeout_seconds = 0.5;
+    config.retry = config::asr::Retry { attempts: 10, pause_seconds: 0.2 };
+    let mut rig = rig(&config);
+    assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+    let woken = rig.woken().await;
+    assert_eq!((woken.outcome, woken.samples), (AsrOutcome::Failed, 0));
+    assert!(woken.error.unwrap().contains("cannot be reached"));
+    assert!((0.4..5.0).contains(&woken.took_s), "{}", woken.took_s);
+    rig.problem().await;
+    rig.end().await;
+}
+
+/// A server that answers before the end may have heard what is no speech.
+#[tokio::test]
+async fn an_early_answer_waits_for_the_end_of_the_segment() {
+    let serve = |mut stream: TcpStream| async move {
+        let mut bytes = [0; 4096];
+        let _ = stream.read(&mut bytes).await;
+        let _ = stream.write_all(&transcript("enough")).await;
+        while let Ok(1..) = stream.read(&mut bytes).await {}
+    };
+    let server = Server::tcp("tcp", serve).await;
+    let programs = hooks::command(&["head", "-c", "1000"]);
+    for hook in [Hook::Wyoming, Hook::Command] {
+        for speech in [true, false] {
+            let config = config::Asr {
+                hook,
+                command: programs.clone(),
+                mode: config::asr::Mode::Stream,
+                publish_transcript: true,
+                ..server_config(&server.url)
+            };
+            let mut rig = rig(&config);
+            let (clip, growing) = Clip::growing(Uuid::now_v7(), start());
+            assert_eq!(rig.asr.offer(clip), AsrDecision::Woken);
+            growing.push(tone(1.0));
+            // It has answered long before this.
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            growing.push(tone(1.0));
+            assert!(rig.events.try_recv().is_err(), "{hook:?}: nothing is told yet");
+            if speech {
+                growing.finish();
+                let woken = rig.woken().await;
+                assert_eq!(woken.outcome, AsrOutcome::Transcribed);
+                assert!(woken.samples < 32_000, "{hook:?}: what nobody wanted was not handed over");
+                rig.transcript().await;
+            } else {
+                drop(growing);
+                assert_eq!(rig.woken().await.outcome, AsrOutcome::Stopped);
+            }
+            rig.end().await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -168,4 +228,60 @@ async fn consent_withdrawn_in_the_middle_of_a_stream_stops_it_at_once() {
     assert!(log.lock().unwrap().len() < 20_000, "{}", log.lock().unwrap().len());
     growing.finish();
     assert_eq!(rig.end().await, Counts { stopped: 1, ..Counts::default() });
+}
+
+/// What the system has not sent yet is taken back; a hand-over that ends by itself is closed in peace.
+#[tokio::test]
+async fn a_server_that_reads_slowly_gets_no_more_after_a_withdrawal() {
+    for hook in [Hook::Wyoming, Hook::Http] {
+        for withdraws in [true, false] {
+            // The system takes little for it, and it reads nothing until it is told to.
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(1).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (go, wait) = tokio::sync::oneshot::channel::<()>();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                wait.await.unwrap();
+                let (mut count, mut bytes) = (0, [0; 4096]);
+                loop {
+                    match stream.read(&mut bytes).await {
+                        Ok(0) => return (count, true),
+                        Ok(read) => count += read,
+                        Err(_) => return (count, false),
+                    }
+                }
+            });
+            let mut config =
+                config::Asr { hook, publish_transcript: true, ..server_config(&format!("tcp://{address}")) };
+            config.http.url = format!("http://{address}");
+            config.timeout_seconds = if withdraws { 30.0 } else { 0.5 };
+            let mut rig = rig(&config);
+            // So little that the system takes it all: 384 kB.
+            assert_eq!(rig.asr.offer(clip(12.0)), AsrDecision::Woken);
+            let woken = if withdraws {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                rig.withdraw();
+                rig.woken().await
+            } else {
+                let woken = rig.woken().await;
+                rig.problem().await;
+                woken
+            };
+            assert_eq!(woken.samples, 192_000, "{hook:?}: it was handed to the system");
+            // The connection goes with the tasks that hold it.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            go.send(()).unwrap();
+            let (count, in_peace) =
+                tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
+            assert_eq!(in_peace, !withdraws, "{hook:?}");
+            match withdraws {
+                true => assert!(count < 150_000, "{hook:?}: {count} bytes after the withdrawal"),
+                false => assert!(count > 384_000, "{hook:?}: {count} bytes"),
+            }
+            rig.end().await;
+        }
+    }
 }

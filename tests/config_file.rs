@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use toml::{Table, Value};
-use undertone::config::Config;
+use undertone::config::{Config, asr::Kind};
 
+const RECOGNISERS: &str = include_str!("../docs/recognisers.md");
 const SHIPPED: &str = include_str!("../config/undertone.toml");
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -240,4 +241,12 @@ fn a_fifo_in_the_place_of_a_file_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{text}: {err}");
         assert!(err.contains("it is a FIFO, and must be a file"), "{text}: {err}");
     }
+}
+
+#[test]
+fn what_the_chapter_on_recognisers_shows_is_a_configuration() {
+    let shown: Vec<&str> =
+        RECOGNISERS.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let hooks: Vec<_> = shown.iter().map(|text| parse(text).unwrap().asr.kind().unwrap()).collect();
+    assert_eq!(hooks, [Kind::Command, Kind::Wyoming, Kind::Http]);
 }

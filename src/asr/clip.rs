@@ -7,6 +7,7 @@
 use super::AsrError;
 use crate::audio::SAMPLE_RATE;
 use crate::audio::sound::{Sound, append};
+use crate::events::WakeCause;
 use jiff::Timestamp;
 use std::fmt;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Clip {
     pub id: Uuid,
     /// First moment of the audio (pre-roll included), UTC.
     pub start: Timestamp,
+    /// Why it is handed over.
+    pub why: WakeCause,
     /// What nobody has taken yet. Its length is bounded by the longest segment.
     parts: UnboundedReceiver<Part>,
     taken: u64,
@@ -45,7 +48,7 @@ pub struct Growing {
 }
 
 impl Clip {
-    /// A finished segment: mono samples in [-1, 1] at 16 kHz.
+    /// A finished segment: mono samples in [-1, 1] at 16 kHz. It is handed over because it is speech.
     pub fn whole(id: Uuid, start: Timestamp, samples: impl Into<Sound>) -> Clip {
         let (clip, growing) = Clip::growing(id, start);
         growing.push(samples);
@@ -57,7 +60,15 @@ impl Clip {
     pub fn growing(id: Uuid, start: Timestamp) -> (Clip, Growing) {
         let (sender, parts) = unbounded_channel();
         let ended = CancellationToken::new();
-        let clip = Clip { id, start, parts, taken: 0, complete: false, ended: ended.clone() };
+        let clip = Clip {
+            id,
+            start,
+            why: WakeCause::Speech,
+            parts,
+            taken: 0,
+            complete: false,
+            ended: ended.clone(),
+        };
         (clip, Growing { parts: sender, ended })
     }
 
@@ -95,6 +106,21 @@ impl Clip {
             }
         }
         Ok(all)
+    }
+
+    /// Waits until the segment is over, without taking what nobody took.
+    ///
+    /// # Errors
+    /// As [`Clip::next`].
+    pub async fn settled(&mut self) -> Result<(), AsrError> {
+        while !self.complete {
+            match self.parts.recv().await {
+                Some(Part::Samples(_)) => {} // overwritten as it goes
+                Some(Part::End) => self.complete = true,
+                None => return Err(AsrError::NoSpeech),
+            }
+        }
+        Ok(())
     }
 
     /// Samples that were taken.
@@ -179,6 +205,19 @@ mod tests {
         growing.push(vec![0.1; 5]);
         drop(growing);
         assert!(matches!(clip.rest().await, Err(AsrError::NoSpeech)));
+    }
+
+    #[tokio::test]
+    async fn it_settles_without_being_taken() {
+        let (mut clip, growing) = Clip::growing(Uuid::nil(), Timestamp::UNIX_EPOCH);
+        growing.push(vec![0.1; 5]);
+        growing.finish();
+        clip.settled().await.unwrap();
+        assert_eq!((clip.taken(), clip.next().await.unwrap()), (0, None));
+        clip.settled().await.unwrap();
+        let (mut clip, growing) = Clip::growing(Uuid::nil(), Timestamp::UNIX_EPOCH);
+        drop(growing);
+        assert!(matches!(clip.settled().await, Err(AsrError::NoSpeech)));
     }
 
     #[tokio::test]

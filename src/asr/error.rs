@@ -144,7 +144,7 @@ pub enum AsrError {
 }
 
 impl AsrError {
-    /// The error with what the recogniser complained about, for the event of this hand-over.
+    /// The error with what the recogniser complained about, for events where words may be published.
     ///
     /// Recognisers may put words into their complaints, so this must not be logged.
     pub fn sentence(&self) -> String {

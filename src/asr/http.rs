@@ -3,6 +3,7 @@
 //! One connection serves one request. Redirects are not followed and no proxy is used: audio goes where
 //! the configuration says, or nowhere.
 
+use super::cut::Cut;
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::config::{self, asr::HttpAddress};
 use crate::state;
@@ -74,6 +75,14 @@ impl Http {
         AsrError::Broken { recogniser: format!("at {}", self.peer), reason: reason.to_string() }
     }
 
+    /// No answer: it broke off, or what came is no answer at all.
+    fn unheard(&self, error: &hyper::Error) -> AsrError {
+        match error.is_parse() || error.is_parse_too_large() {
+            true => self.protocol(&format!("its answer is no HTTP ({error})")),
+            false => self.broken(error),
+        }
+    }
+
     fn unreachable(&self, reason: impl ToString) -> AsrError {
         AsrError::Connect { peer: self.peer.clone(), reason: reason.to_string(), key: KEY }
     }
@@ -85,10 +94,12 @@ impl Http {
             let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
             let stream = stream.map_err(|e| self.unreachable(e))?;
             stream.set_nodelay(true).map_err(|e| self.unreachable(e))?;
+            let cut = Cut::of(&stream).map_err(|e| self.unreachable(e))?;
             let opened = match &self.tls {
-                None => open(stream).await,
+                None => open(stream, cut).await,
                 Some(tls) => {
-                    open(tls.connect(&address.host, stream).await.map_err(|e| self.unreachable(e))?).await
+                    let stream = tls.connect(&address.host, stream).await.map_err(|e| self.unreachable(e))?;
+                    open(stream, cut).await
                 }
             };
             opened.map_err(|e| self.unreachable(e))
@@ -103,11 +114,14 @@ impl Http {
         let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
         let converse = async {
             let request = self.request(&pcm::wav(&clip.rest().await?)?).map_err(|e| self.broken(e))?;
-            let response = line.sender.send_request(request).await.map_err(|e| self.broken(e))?;
+            let response = line.sender.send_request(request).await.map_err(|e| self.unheard(&e))?;
             self.judge(response).await
         };
         let recogniser = format!("at {}", self.peer);
-        within(expiry, converse, || AsrError::TimedOut { recogniser, seconds: self.limit_seconds }).await
+        let timed_out = || AsrError::TimedOut { recogniser, seconds: self.limit_seconds };
+        let answer = within(expiry, converse, timed_out).await;
+        line.cut.spare();
+        answer
     }
 
     fn request(&self, wav: &[u8]) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -152,7 +166,12 @@ impl Http {
             let said = json.as_ref().and_then(complaint).unwrap_or(&body);
             return Err(AsrError::Refused {
                 peer: self.peer.clone(),
-                what: format!("HTTP status {status}"),
+                what: match status.is_redirection() {
+                    true => format!(
+                        "HTTP status {status}; redirects are not followed: let asr.http.url name where it leads to"
+                    ),
+                    false => format!("HTTP status {status}"),
+                },
                 complaint: Complaint::last_line(said).filter(|_| !self.repeats_the_key(said)),
             });
         }
@@ -189,7 +208,7 @@ impl AsrHook for Http {
     /// The server takes connections; there is no question that every one of them answers.
     fn probe(&self) -> Answer<'_> {
         Box::pin(async {
-            self.connect().await?;
+            self.connect().await?.cut.spare();
             let key = if self.authorization.is_some() { "with a key" } else { "without a key" };
             Ok(format!("{} takes connections; segments are posted {key}", self.peer))
         })
@@ -199,10 +218,11 @@ impl AsrHook for Http {
 /// An open connection. Dropping it closes it.
 struct Line {
     sender: SendRequest<Full<Bytes>>,
+    cut: Cut,
     _driver: AbortOnDropHandle<()>,
 }
 
-async fn open<S>(stream: S) -> hyper::Result<Line>
+async fn open<S>(stream: S, cut: Cut) -> hyper::Result<Line>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -212,7 +232,7 @@ where
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
     // How it ends shows in what the sender returns.
     let driver = tokio::spawn(async { drop(driver.await) });
-    Ok(Line { sender, _driver: AbortOnDropHandle::new(driver) })
+    Ok(Line { sender, cut, _driver: AbortOnDropHandle::new(driver) })
 }
 
 /// What a server says in the error objects that are in use.

@@ -11,6 +11,7 @@
 pub mod breaker;
 pub mod clip;
 pub mod command;
+mod cut;
 pub mod error;
 pub mod http;
 pub mod pcm;

@@ -117,7 +117,7 @@ impl Asr {
             added: Notify::new(),
             breaker: Breaker::new(&config.breaker),
             counters: Counters::default(),
-            herald: Herald::new(node, name, events),
+            herald: Herald::new(node, name, config.publish_transcript, events),
         });
         let worker = TaskTracker::new();
         let entrance = hook.map(|hook| {

@@ -26,6 +26,7 @@ pub(super) struct Worker {
     publish: bool,
     attempts: u32,
     pause: Duration,
+    limit: Duration,
     breaker_seconds: f64,
     consent: watch::Receiver<Scopes>,
     shutdown: CancellationToken,
@@ -49,6 +50,7 @@ impl Worker {
             publish: config.publish_transcript,
             attempts: config.retry.attempts,
             pause: Duration::from_secs_f64(config.retry.pause_seconds),
+            limit: Duration::from_secs_f64(config.timeout_seconds),
             breaker_seconds: config.breaker.pause_seconds,
             consent,
             shutdown,
@@ -116,15 +118,27 @@ impl Worker {
         }
     }
 
-    /// Tries again, after growing pauses, as long as the recogniser was not reached.
+    /// The words, once the segment is over: what answers early may have heard what then is withdrawn.
     async fn attempt(&self, clip: &mut Clip) -> Result<String, AsrError> {
+        let words = self.words(clip).await?;
+        clip.settled().await?;
+        Ok(words)
+    }
+
+    /// Tries again, after growing pauses, as long as the recogniser was not reached and there is time.
+    async fn words(&self, clip: &mut Clip) -> Result<String, AsrError> {
         let mut pause = self.pause;
+        let expiry = clip.expiry(self.limit);
+        tokio::pin!(expiry);
         for _ in 1..self.attempts {
             match self.hook.transcribe(clip).await {
                 Err(error) if error.may_be_retried() && clip.taken() == 0 => {
                     tracing::debug!("{error}");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    tokio::select! {
+                        biased;
+                        () = &mut expiry => return Err(error),
+                        () = tokio::time::sleep(pause) => pause *= 2,
+                    }
                 }
                 answer => return answer,
             }
@@ -174,7 +188,7 @@ impl Worker {
                 tracing::debug!(failures = self.failures, "{error}");
                 if !told_before {
                     tracing::warn!("{error}");
-                    self.problem(error.sentence(), false).await;
+                    self.problem(self.shared.herald.words_of(error), false).await;
                 }
                 if !opened || std::mem::replace(&mut self.told_resting, true) {
                     return;
@@ -241,12 +255,18 @@ async fn withdrawn(mut consent: watch::Receiver<Scopes>) {
 pub(super) struct Herald {
     pub node: String,
     hook: &'static str,
+    /// Words may be told: also those that a recogniser puts into its complaints.
+    quotes: bool,
     pub events: mpsc::Sender<Told>,
 }
 
 impl Herald {
-    pub fn new(node: &str, hook: &'static str, events: mpsc::Sender<Told>) -> Herald {
-        Herald { node: node.into(), hook, events }
+    pub fn new(node: &str, hook: &'static str, quotes: bool, events: mpsc::Sender<Told>) -> Herald {
+        Herald { node: node.into(), hook, quotes, events }
+    }
+
+    fn words_of(&self, error: &AsrError) -> String {
+        if self.quotes { error.sentence() } else { error.to_string() }
     }
 
     fn woken(&self, clip: &Clip, began: Instant, error: Option<&AsrError>) -> Told {
@@ -256,10 +276,11 @@ impl Herald {
             start: clip.start,
             end: clip.end(),
             samples: clip.taken(),
+            why: clip.why,
             hook: self.hook.into(),
             outcome: error.map_or(AsrOutcome::Transcribed, AsrError::outcome),
             took_s: began.elapsed().as_secs_f64(),
-            error: error.map(AsrError::sentence),
+            error: error.map(|error| self.words_of(error)),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::line::Digest;
 use crate::consent::{By, Order, Scope, Why};
-use crate::events::{AsrDecision, AsrOutcome, BackgroundCause, Component, Consent, Event, Label};
+use crate::events::{AsrDecision, AsrOutcome, BackgroundCause, Component, Consent, Event, Label, WakeCause};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -180,6 +180,9 @@ pub enum Entry {
         end: Timestamp,
         /// Samples that it was given.
         samples: u64,
+        /// Why; lines of earlier versions do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<WakeCause>,
         /// Kind of recogniser.
         hook: Name,
         /// How it ended.
@@ -258,6 +261,7 @@ impl Entry {
                 start: e.start,
                 end: e.end,
                 samples: e.samples,
+                why: Some(e.why),
                 hook: Name::of(&e.hook),
                 outcome: e.outcome,
                 took_s: crate::tell::round(e.took_s, 3),

@@ -7,7 +7,7 @@ use crate::audio::SAMPLE_RATE;
 use crate::audio::sound::{Sound, append};
 use crate::cascade::{Grown, Segment};
 use crate::config::{self, asr::When};
-use crate::events::AsrDecision;
+use crate::events::{AsrDecision, WakeCause};
 use crate::tell::Teller;
 use std::time::Duration;
 use uuid::Uuid;
@@ -153,7 +153,11 @@ impl Recogniser {
             _ if !self.wanted(segment) => AsrDecision::BelowThreshold,
             _ => {
                 let start = teller.time(segment.clip_start);
-                let decision = self.asr.offer(Clip::whole(segment.id, start, samples));
+                let mut clip = Clip::whole(segment.id, start, samples);
+                if self.settings.wake.when == When::Emotion {
+                    clip.why = WakeCause::Emotion(segment.label);
+                }
+                let decision = self.asr.offer(clip);
                 self.recognising += usize::from(decision == AsrDecision::Woken);
                 decision
             }

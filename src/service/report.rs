@@ -90,6 +90,7 @@ impl Service {
         let modules = effort.modules_total.saturating_sub(before.modules_total);
         let run = effort.modules_run.saturating_sub(before.modules_run);
         let wall = now.duration_since(then).as_secs_f64().max(1e-3);
+        self.circuit = self.recogniser.asr().circuit();
         self.client.state(&State {
             node: self.config.node.clone(),
             time: Timestamp::now(),
@@ -104,7 +105,7 @@ impl Service {
             cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
             dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
             problems: self.faults.keys().copied().collect(),
-            asr_circuit: self.recogniser.asr().circuit(),
+            asr_circuit: self.circuit,
             consent: self.keeper.standing().decided(),
             model: self.model.clone(),
         });

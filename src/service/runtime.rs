@@ -11,7 +11,7 @@ use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Effort, Told};
 use crate::config::Config;
 use crate::consent::Keeper;
-use crate::events::{AsrDecision, BackgroundCause, Component, Consent, Event, Label};
+use crate::events::{AsrDecision, BackgroundCause, Circuit, Component, Consent, Event, Label};
 use crate::home::{Client, Slot};
 use crate::ledger::{Entry, Recorder};
 use crate::metrics::{Metrics, Queues, Work, endpoint};
@@ -45,6 +45,8 @@ pub(super) struct Service {
     pub(super) faults: BTreeMap<Component, Fault>,
     /// Somebody asked for a new start.
     pub(super) restart: bool,
+    /// The recogniser's circuit breaker, as the last state showed it.
+    pub(super) circuit: Option<Circuit>,
     /// At the last state: effort, CPU seconds, wall clock.
     pub(super) last: (Effort, f64, Instant),
 }
@@ -76,6 +78,7 @@ impl Service {
             forget: 0,
             background: None,
             emotion: None,
+            circuit: None,
             last: (Effort::default(), cpu_seconds(), Instant::now()),
         }
     }
@@ -125,7 +128,10 @@ impl Service {
             Heard::Told(..) | Heard::Grown(_)
                 if self.keeper.standing().listening.consent == Consent::Withheld
                     || self.progress.forgotten != self.forget => {}
-            Heard::Grown(grown) => self.recogniser.grown(grown, &self.teller),
+            Heard::Grown(grown) => {
+                self.recogniser.grown(grown, &self.teller);
+                self.show_circuit();
+            }
             Heard::Told(mut told, now) => {
                 self.progress.clock = now;
                 let asr = match &mut told {
@@ -216,8 +222,16 @@ impl Service {
             asr::Told::Problem(problem) => {
                 self.fault(problem.component, &problem.message, problem.recovered);
                 self.tell(&Event::Problem(problem)); // logged where it arose
-                self.publish_state(); // the circuit breaker
+                self.publish_state();
             }
+        }
+        self.show_circuit();
+    }
+
+    /// A circuit breaker that moved is shown at once: a trial that failed is no news for a `problem`.
+    fn show_circuit(&mut self) {
+        if self.recogniser.asr().circuit() != self.circuit {
+            self.publish_state();
         }
     }
 

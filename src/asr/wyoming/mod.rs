@@ -5,6 +5,7 @@
 
 pub mod wire;
 
+use super::cut::Cut;
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::audio::SAMPLE_RATE;
 use crate::config::{self, asr::WyomingAddress};
@@ -61,15 +62,18 @@ impl Wyoming {
         }
     }
 
-    async fn connect(&self) -> Result<Box<dyn Connection>, AsrError> {
+    async fn connect(&self) -> Result<(Box<dyn Connection>, Option<Cut>), AsrError> {
         let connecting = async {
             Ok(match &self.address {
                 Some(WyomingAddress::Tcp(host, port)) => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
-                    Box::new(stream) as Box<dyn Connection>
+                    let cut = Cut::of(&stream)?;
+                    (Box::new(stream) as Box<dyn Connection>, Some(cut))
                 }
-                Some(WyomingAddress::Unix(path)) => Box::new(UnixStream::connect(path).await?),
+                Some(WyomingAddress::Unix(path)) => {
+                    (Box::new(UnixStream::connect(path).await?) as Box<dyn Connection>, None)
+                }
                 None => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
             })
         };
@@ -91,7 +95,8 @@ impl Wyoming {
     }
 
     async fn hand_over(&self, clip: &mut Clip) -> Result<String, AsrError> {
-        let (reader, writer) = tokio::io::split(self.connect().await?);
+        let (connection, cut) = self.connect().await?;
+        let (reader, writer) = tokio::io::split(connection);
         let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
         let converse = async {
             let mut listen = std::pin::pin!(self.listen(Incoming::new(reader)));
@@ -110,7 +115,12 @@ impl Wyoming {
             }
         };
         let recogniser = format!("at {}", self.peer);
-        within(expiry, converse, || AsrError::TimedOut { recogniser, seconds: self.limit_seconds }).await
+        let timed_out = || AsrError::TimedOut { recogniser, seconds: self.limit_seconds };
+        let answer = within(expiry, converse, timed_out).await;
+        if let Some(cut) = cut {
+            cut.spare();
+        }
+        answer
     }
 
     /// Sends the audio as it comes in. The open connection is returned, because closing half of it is a
@@ -173,7 +183,11 @@ impl Wyoming {
 
     /// Asks the server what it is.
     async fn describe(&self) -> Result<String, AsrError> {
-        let (reader, mut writer) = tokio::io::split(self.connect().await?);
+        let (connection, cut) = self.connect().await?;
+        if let Some(cut) = cut {
+            cut.spare();
+        }
+        let (reader, mut writer) = tokio::io::split(connection);
         let asking = async {
             writer.write_all(&encode("describe", &Value::Null, &[])).await.map_err(|e| self.broken(e))?;
             let mut incoming = Incoming::new(reader);
