@@ -4,8 +4,8 @@
 //! are merged over `data`, then `payload_length` raw bytes. What a server sends is not trusted: every
 //! length has a limit, payloads are skipped without being kept, and nothing here can panic.
 
-use crate::asr::pcm::Bytes;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 /// Longest header line. Servers that write `info` inline need some.
 pub const MAX_HEADER_BYTES: usize = 256 * 1024;
@@ -171,8 +171,8 @@ fn length(fields: &Map<String, Value>, key: &'static str, limit: usize) -> Resul
     })
 }
 
-/// Writes an event in the form that the protocol's own library writes.
-pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Bytes {
+/// Writes an event in the form that the protocol's own library writes. The bytes are overwritten when they have served.
+pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Zeroizing<Vec<u8>> {
     let empty = data.as_object().is_none_or(Map::is_empty);
     let data = if empty { String::new() } else { data.to_string() };
     let mut header = Map::new();
@@ -184,7 +184,7 @@ pub fn encode(kind: &str, data: &Value, payload: &[u8]) -> Bytes {
     }
     let header = Value::Object(header).to_string();
     let length = header.len() + 1 + data.len() + payload.len();
-    let mut bytes = Bytes::new(Vec::with_capacity(length));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     bytes.extend_from_slice(header.as_bytes());
     bytes.push(b'\n');
     bytes.extend_from_slice(data.as_bytes());
@@ -221,6 +221,13 @@ mod tests {
             encode("transcript-chunk", &json!({ "text": "žluťoučký\n" }), &[]).to_vec(),
         ]
         .concat()
+    }
+
+    /// `make fuzz` builds this file without the rest of the program.
+    #[test]
+    fn it_stands_alone() {
+        let text = include_str!("wire.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!text.contains("crate::") && !text.contains("super::"), "it cannot be fuzzed");
     }
 
     #[test]
