@@ -20,11 +20,11 @@ from pathlib import Path
 PICTURES = {
     "onset": ("cascade.onset", [0.1, 0.5, 0.9, 0.99, 0.999], "lower finds more, and more that is no speech"),
     "silence": ("cascade.min_silence_seconds", [0.15, 0.3, 0.6, 1.5, 3.0], "lower tears sentences apart, higher joins them"),
-    "veto": ("cascade.background_veto", [0.1, 0.2, 0.5, 0.7, 1.0], "lower withdraws more segments"),
+    "veto": ("cascade.background_veto", [0.02, 0.1, 0.3, 0.7, 1.0], "lower withdraws more segments"),
     "margin": ("cascade.energy_margin_db", [0.0, 3.0, 6.0, 12.0, 24.0], "higher spares the model, and misses soft speech"),
     "gate": ("model.gate_threshold", [0.1, 0.3, 0.5, 0.7, 0.9], "higher runs fewer modules"),
 }
-DEFAULTS = {"cascade.onset": 0.99, "cascade.min_silence_seconds": 0.6, "cascade.background_veto": 0.2,
+DEFAULTS = {"cascade.onset": 0.99, "cascade.min_silence_seconds": 0.6, "cascade.background_veto": 0.1,
             "cascade.energy_margin_db": 3.0, "model.gate_threshold": 0.5}  # fmt: skip
 WIDTH, LEFT, ROW, RIGHT = 960, 120, 26, 190
 COLOURS = {"neutral": "#7a8793", "happy": "#d99a00", "fear": "#7b54b3", "disgust": "#4d8b31", "anger": "#c8442f", "sad": "#2f6fb5"}

@@ -10,6 +10,7 @@
 
 mod beginning;
 pub mod energy;
+pub mod evidence;
 pub mod history;
 mod judging;
 pub mod segment;
@@ -116,7 +117,10 @@ impl Cascade {
             judged: 0,
             clock: 0,
             floor: NoiseFloor::new(settings.energy_margin_db as f32),
-            votes: Votes::new(),
+            // As many as the longest segment has, and a window more.
+            votes: Votes::new(
+                (samples(settings.max_segment_seconds) as usize).div_ceil(SPEECH_HOP) + FRAMES / GROUP,
+            ),
             segmenter: Segmenter::new(settings, config.asr.streams()),
             history: History::new(samples(kept) as usize),
             utterance: Utterance::new(),
@@ -242,7 +246,7 @@ impl Cascade {
         self.epoch = self.clock;
         self.epoch_frames = 0;
         self.judged = 0;
-        self.votes = Votes::new();
+        self.votes.restart();
         self.floor.restart();
         self.suspicion.restart();
         done
@@ -265,7 +269,7 @@ impl Cascade {
         self.frames.clear();
         self.utterance.forget();
         self.floor = NoiseFloor::new(self.energy_margin_db);
-        self.votes = Votes::new();
+        self.votes.restart();
         self.epoch = self.clock;
         self.epoch_frames = 0;
         self.judged = 0;

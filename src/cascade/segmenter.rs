@@ -6,51 +6,12 @@
 //! back to where the run of frames began.
 
 use super::SPEECH_HOP;
+use super::evidence::Evidence;
 use crate::audio::SAMPLE_RATE;
 use crate::config;
-use std::collections::VecDeque;
 
-/// Logits count up to this, in both directions.
-const SUREST: f64 = 12.0;
-/// Frames over whose mean an onset is decided (320 ms).
-const EVIDENCE: usize = 8;
-/// The same where a recogniser waits for it (200 ms).
-const QUICK_EVIDENCE: usize = 5;
-
-/// What the newest frames of a run say together.
-#[derive(Debug, Clone)]
-pub struct Evidence {
-    span: usize,
-    recent: VecDeque<f64>,
-}
-
-impl Evidence {
-    /// Over 320 ms, or 200 ms if it must be `quick`, or the shortest speech (in frames) if that is shorter than both.
-    pub fn new(min_speech: usize, quick: bool) -> Evidence {
-        let span = match min_speech {
-            shorter if shorter < QUICK_EVIDENCE => shorter.max(1),
-            _ if quick => QUICK_EVIDENCE,
-            _ => EVIDENCE,
-        };
-        Evidence { span, recent: VecDeque::with_capacity(span) }
-    }
-
-    /// The posterior of the mean logit up to this frame; nothing before the run is long enough.
-    pub fn push(&mut self, posterior: f64) -> Option<f64> {
-        let logit = (posterior / (1.0 - posterior)).ln().clamp(-SUREST, SUREST);
-        if self.recent.len() == self.span {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(logit);
-        let mean = self.recent.iter().sum::<f64>() / self.span as f64;
-        (self.recent.len() == self.span).then(|| 1.0 / (1.0 + (-mean).exp()))
-    }
-
-    /// The run is over.
-    pub fn clear(&mut self) {
-        self.recent.clear();
-    }
-}
+/// Hindsight asks for no more than this, unless the onset does: half of all speech is not surer.
+const SURE: f64 = 0.9997;
 
 /// A finished span, in speech frames.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +153,12 @@ impl Segmenter {
             })
     }
 
+    /// Whether a span that has ended is believed in hindsight: by its frames' posteriors with the votes of all windows.
+    pub fn confirms(&self, span: &Span, hindsight: impl IntoIterator<Item = f64>) -> bool {
+        // What goes on after a cut has been believed already.
+        span.continues || self.evidence.best(hindsight) >= surer(self.onset)
+    }
+
     /// The next frame's speech posterior.
     pub fn push(&mut self, posterior: f64) -> Option<Change> {
         let frame = self.next;
@@ -271,6 +238,11 @@ impl Segmenter {
     }
 }
 
+/// What hindsight asks for: four times the odds of the onset, as far as models are that sure of speech.
+fn surer(onset: f64) -> f64 {
+    (4.0 * onset / (1.0 + 3.0 * onset)).min(SURE).max(onset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +312,32 @@ mod tests {
                 told > 0 || s.begins(row[done..].iter().copied()) != run(&mut s, &row[done..]).is_empty()
             });
             assert!(known, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn hindsight_asks_for_four_times_the_odds() {
+        let span = Span {
+            start: 0,
+            end: 9,
+            speech_frames: 9,
+            speech_sum: 8.0,
+            cut: false,
+            continues: false,
+            decided: 20,
+        };
+        let s = segmenter(); // onset 0.6: odds of 1.5, and 6 in hindsight
+        assert!(s.confirms(&span, [0.5, 0.86, 0.86, 0.86, 0.5]));
+        assert!(!s.confirms(&span, [0.5, 0.85, 0.85, 0.85, 0.5]));
+        assert!(!s.confirms(&span, [0.5, 0.99, 0.5, 0.1, 0.99, 0.5]), "single frames are no evidence");
+        assert!(s.confirms(&Span { continues: true, ..span }, [0.5; 9]), "it was believed before the cut");
+    }
+
+    #[test]
+    fn whatever_the_onset_sure_speech_is_confirmed() {
+        for onset in [0.0, 0.01, 0.5, 0.99, 0.999, 0.99999] {
+            let asked = surer(onset);
+            assert!(asked >= onset && asked <= SURE.max(onset), "{onset}: {asked}");
         }
     }
 

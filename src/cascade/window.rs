@@ -112,6 +112,9 @@ impl Cascade {
             Some(Change::Ended(span)) => {
                 let Some(open) = self.current.take() else { return Ok(()) };
                 self.dropped = Some(open.id);
+                if !self.segmenter.confirms(&span, self.votes.hindsight(span.start..span.end)) {
+                    return Ok(()); // the windows that came later saw no speech in it
+                }
                 let segment = self.judge(&open, &span)?;
                 if segment.posterior[Label::Background as usize] > self.background_veto {
                     return Ok(()); // a noise that resembled speech; `background` will be told

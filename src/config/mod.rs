@@ -209,7 +209,7 @@ impl Default for Cascade {
             pre_roll_seconds: 0.3,
             post_roll_seconds: 0.3,
             max_segment_seconds: 15.0,
-            background_veto: 0.2,
+            background_veto: 0.1,
             emotion_confidence: 0.0,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Test;
 use super::clips::{Clip, Input, Role};
-use crate::cascade::segmenter::Evidence;
+use crate::cascade::evidence::Evidence;
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
 use crate::events::Label;
