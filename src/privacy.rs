@@ -50,6 +50,17 @@ pub fn page(config: &Config, standing: &Standing) -> String {
     page.0
 }
 
+/// Stands in front of a page that is made from another configuration than the daemon's.
+pub fn other_configuration() -> String {
+    let mut page = Page(String::new());
+    page.say(
+        "NOTE: the undertone that runs here runs with another configuration than the one this page is made from, because \
+         the file was changed since (or the program was). What it does may differ from what follows until it is started \
+         anew: `systemctl restart undertone`. The page of the one that runs is on its MQTT topic `privacy`.",
+    );
+    page.0 + "\n"
+}
+
 fn heard(page: &mut Page, config: &Config) {
     page.title("What is heard");
     page.say(format!(
@@ -195,7 +206,10 @@ fn law(page: &mut Page) {
 fn recogniser(config: &Config) -> Option<String> {
     let asr = &config.asr;
     Some(match asr.kind()? {
-        Kind::Command => format!("the program {} on this machine", asr.place()),
+        Kind::Command => {
+            let place = asr.place(); // where it lies tells nobody in the room anything
+            format!("the program {} on this machine", place.rsplit('/').next().unwrap_or(&place))
+        }
         Kind::Wyoming => format!("the wyoming recogniser at {}", asr.place()),
         Kind::Http => format!("the http recogniser at {}", asr.place()),
     })

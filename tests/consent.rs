@@ -194,6 +194,12 @@ fn guests_withhold_both_until_they_are_gone() {
     home.done("revoke listening");
     home.done("guest off");
     home.assert_holds("withheld command", "granted command");
+    // Days are 24 hours.
+    home.done("guest 2d");
+    let shown: Value = serde_json::from_str(&home.done("show --json")).unwrap();
+    let time =
+        |key: &str| -> jiff::Timestamp { shown["said"]["guest"][key].as_str().unwrap().parse().unwrap() };
+    assert_eq!(time("until").duration_since(time("since")).as_hours(), 48);
     for wrong in ["3", "-3h", "1s", "99999h", "forever"] {
         let run = home.run(&format!("guest {wrong}"));
         assert_eq!(run.status, 2, "{wrong}");
@@ -221,6 +227,22 @@ fn a_folder_that_cannot_be_written_is_said_with_the_mend() {
         let said = run.err.contains("did NOT take effect") && run.err.contains("systemctl stop undertone");
         assert_eq!(said, words != "grant listening", "{}", run.err);
     }
+}
+
+/// It is done, though nobody can be shown what holds now.
+#[test]
+fn a_withdrawal_that_cannot_be_shown_is_none_that_failed() {
+    let home = Home::new("listening = \"granted\"");
+    let _daemon = undertone::state::occupy(&home.state()).unwrap().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_undertone"));
+    command.env_remove("STATE_DIRECTORY").args(["consent", "revoke", "listening", "--config"]);
+    command.arg(home.folder.path().join("undertone.toml"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("consent is changed, but what holds now cannot be shown"), "{told}");
+    home.assert_holds("withheld command", "withheld lost");
 }
 
 #[test]

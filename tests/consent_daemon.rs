@@ -150,7 +150,7 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         assert!(plain.contains(part), "no `{part}` in {plain}");
     }
     let other = page(
-        "node = \"hall\"\n[mqtt]\nbroker = \"mqtt://hub.lan\"\n[asr]\ncommand = [\"/opt/words\"]\npublish_transcript = true\n\
+        "node = \"hall\"\n[mqtt]\nbroker = \"mqtt://hub.lan\"\n[asr]\ncommand = [\"/opt/secret/words\"]\npublish_transcript = true\n\
          [consent]\nlistening = \"granted\"\nremote_grant = true\nquiet_hours = [\"00:00-12:00\", \"12:00-00:00\"]\n[ledger]\nkeep_days = 7\n",
     );
     for part in [
@@ -158,7 +158,7 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         "quiet hours",
         "mqtt://hub.lan",
         "NOT encrypted",
-        "the program /opt/words",
+        "the program words on this machine",
         "undertone/hall/transcript",
         "For about 7 days",
         "They can also grant it",

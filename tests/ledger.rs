@@ -223,8 +223,8 @@ fn what_is_erased_leaves_a_gap_that_can_be_verified() {
             && all.contains(&format!("\"start\":\"{}\"", at(807)))
     );
     // Again, and around it; what explains the chain stays.
-    assert_eq!(erase(book.folder.path(), &book.rules, at(405), at(804)).unwrap(), 0);
-    assert_eq!(erase(book.folder.path(), &book.rules, at(0), Timestamp::now()).unwrap(), 80);
+    assert_eq!(erase(book.folder.path(), &book.rules, at(405), at(804)).unwrap().lines, 0);
+    assert_eq!(erase(book.folder.path(), &book.rules, at(0), Timestamp::now()).unwrap().lines, 80);
     let report = book.report();
     assert!(report.is_whole(), "{:?}", report.findings);
     assert_eq!((report.lines, report.erased), (2, 120));
@@ -232,12 +232,48 @@ fn what_is_erased_leaves_a_gap_that_can_be_verified() {
     assert!(book.report().is_whole());
 }
 
+/// What a damaged line says can often be read all the same, and when it was written cannot be known: it goes with
+/// the lines around it. That it was damaged stays a finding.
+#[test]
+fn damaged_lines_in_the_span_are_erased_with_it() {
+    let book = Book::with_lines(20);
+    let mut lines = book.lines();
+    // Numbers 2 (far before), 8 and 9 (inside), 11 (right behind it), 18 (far behind).
+    for n in [2, 8, 9, 11, 18] {
+        lines[n - 1] = lines[n - 1].replacen("\"kind\"", "\"kinD\"", 1);
+    }
+    book.set(&lines);
+    let run = book.run(&["erase", "--from", &at(55).to_string(), "--to", &at(104).to_string()]);
+    assert_eq!(run.status, 0, "{}", run.err);
+    assert!(run.out.starts_with("3 lines") && run.out.contains("3 damaged lines"), "{}", run.out);
+    let all = book.lines().join("\n");
+    let there = |n: i64| all.contains(&format!("\"t\":\"{}\"", at(10 * n)));
+    let left: Vec<i64> = (1..=20).filter(|n| there(*n)).collect();
+    assert_eq!(left, [1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
+    let damaged = book.findings();
+    assert_eq!(damaged.len(), 5, "{damaged:?}");
+    assert_eq!(
+        damaged.iter().filter(|it| it.contains("erased on somebody's wish")).count(),
+        3,
+        "{damaged:?}"
+    );
+    // Nothing is left to erase, and the chain goes on.
+    let again = book.run(&["erase", "--from", &at(55).to_string(), "--to", &at(104).to_string()]);
+    assert!(again.out.starts_with("nothing was recorded"), "{}", again.out);
+    book.append(30, 3);
+    assert_eq!(book.findings().len(), 5);
+    // Where nothing but damaged lines is in the span.
+    let alone = book.run(&["erase", "--from", &at(176).to_string(), "--to", &at(179).to_string()]);
+    assert!(alone.out.contains("1 damaged line "), "{}", alone.out);
+    assert_eq!(book.findings().len(), 5);
+}
+
 #[test]
 fn a_hash_that_was_noted_holds_though_its_line_was_erased() {
     let book = Book::with_lines(6);
     let noted = book.report().head.unwrap().1.to_string();
     book.append(7, 3);
-    assert_eq!(erase(book.folder.path(), &book.rules, at(0), at(75)).unwrap(), 7);
+    assert_eq!(erase(book.folder.path(), &book.rules, at(0), at(75)).unwrap().lines, 7);
     let run = book.run(&["verify", "--head", &noted]);
     assert_eq!(run.status, 0, "{}", run.out);
 }
@@ -282,6 +318,7 @@ fn lines_are_shown_filtered_and_exported() {
     assert_eq!(count(&["--label", "anger"]), 4);
     assert_eq!(count(&["--since", &at(30).to_string(), "--until", &at(60).to_string()]), 3);
     assert_eq!(count(&["--since", "1h", "--until", "now"]), 0);
+    assert_eq!((count(&["--since", "1d"]), count(&["--since", "20000d"])), (0, 10));
     let json = book.run(&["show", "--format", "json", "--label", "happy"]).json();
     assert!(json.len() == 4 && json.iter().all(|line| line["label"] == "happy"));
     let csv = book.run(&["show", "--format", "csv"]).out;
@@ -296,6 +333,33 @@ fn lines_are_shown_filtered_and_exported() {
     assert_eq!(book.run(&["show", "--label", "joy"]).status, 2);
     assert_eq!(book.run(&["show", "--since", "yesterday"]).status, 2);
     assert_eq!(book.run(&["erase", "--from", "2h", "--to", "3h"]).status, 2);
+}
+
+/// The marker of consent says, too, that there was a record: folder and mark do not go together unnoticed.
+#[test]
+fn a_record_that_is_gone_with_its_mark_is_missed() {
+    let book = Book::new();
+    let consent = |words: &[&str]| {
+        let mut command = undertone();
+        command.env("STATE_DIRECTORY", book.folder.path()).arg("consent").args(words);
+        assert_eq!(finish(&mut command).status, 0);
+    };
+    consent(&["grant", "listening"]);
+    book.assert_whole(1);
+    fs::remove_dir_all(book.folder.path().join("ledger")).unwrap();
+    fs::remove_file(book.folder.path().join("ledger-begun")).unwrap();
+    let gone = |report: Report| report.findings.iter().any(|it| it.what.contains("nothing was left of it"));
+    assert!(gone(book.report()));
+    // Whoever goes on finds it, and it stays a finding.
+    consent(&["grant", "transcription"]);
+    assert!(gone(book.report()), "{:?}", book.findings());
+    // Named by hand, for whoever has no configuration.
+    let folder = book.folder.path().to_str().unwrap();
+    let elsewhere =
+        finish(undertone().env_remove("STATE_DIRECTORY").args(["ledger", "verify", "--state-dir", folder]));
+    assert!(elsewhere.status == 1 && elsewhere.out.contains("nothing was left of it"), "{}", elsewhere.out);
+    let page = finish(undertone().env_remove("STATE_DIRECTORY").args(["privacy", "--state-dir", folder]));
+    assert!(page.out.contains("microphone is open now"), "{}", page.out);
 }
 
 #[test]
@@ -323,7 +387,7 @@ fn checked_by_the_program_of_the_docs(book: &Book) -> bool {
 #[test]
 fn the_program_of_the_docs_checks_the_chain() {
     let book = Book::with_lines(12);
-    assert_eq!(erase(book.folder.path(), &book.rules, at(0), at(55)).unwrap(), 5);
+    assert_eq!(erase(book.folder.path(), &book.rules, at(0), at(55)).unwrap().lines, 5);
     book.append(13, 2);
     assert!(checked_by_the_program_of_the_docs(&book));
     let mut lines = book.lines();

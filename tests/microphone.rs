@@ -207,7 +207,7 @@ fn a_wrong_name_is_one_sentence() {
     card.play_every(20, 48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
     let file = card.configuration().with_file_name("undertone.toml");
     std::fs::write(&file, "[audio]\ndevice = \"hw:CARD=Nowhere\"\n").unwrap();
-    let output = card.wait(devices(&["--config", file.to_str().unwrap()]), LIMIT);
+    let output = card.wait(devices(&["--open-microphone", "--config", file.to_str().unwrap()]), LIMIT);
     let (stdout, stderr) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
@@ -220,7 +220,19 @@ fn a_wrong_name_is_one_sentence() {
 fn devices_shows_the_level() {
     let card = Card::new(BARE);
     card.play_every(20, 48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
-    let output = card.wait(devices(&["--seconds", "1.2"]), LIMIT);
+    let state = tempfile::tempdir().unwrap();
+    let shown = |arguments: &[&str]| {
+        let mut command = devices(arguments);
+        command.env("STATE_DIRECTORY", state.path());
+        card.wait(command, LIMIT)
+    };
+    // Nobody has allowed it: the devices are listed, and nothing is heard.
+    let output = shown(&["--seconds", "1.2"]);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("* default\n"), "{stdout}");
+    assert!(!stdout.contains("dBFS") && stdout.contains("listening is withheld"), "{stdout}");
+    assert!(stdout.contains("--open-microphone"), "{stdout}");
+    let output = shown(&["--seconds", "1.2", "--open-microphone"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     assert!(
@@ -246,7 +258,8 @@ fn a_pattern_finds_a_card_by_its_description() {
     let file = card.configuration().with_file_name("undertone.toml");
     let listed = |device: &str, seconds: &str| {
         std::fs::write(&file, format!("[audio]\ndevice = \"{device}\"\n")).unwrap();
-        let output = card.wait(devices(&["--seconds", seconds, "--config", file.to_str().unwrap()]), LIMIT);
+        let words = ["--seconds", seconds, "--open-microphone", "--config", file.to_str().unwrap()];
+        let output = card.wait(devices(&words), LIMIT);
         (
             output.status.code(),
             String::from_utf8(output.stdout).unwrap(),

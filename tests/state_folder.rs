@@ -4,7 +4,7 @@
 #[path = "support/household.rs"]
 mod household;
 
-use household::mosquitto::{Mosquitto, Seen, Witness, run};
+use household::mosquitto::{Mosquitto, Seen, Witness, free_port, run};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
 use std::fs::{self, File};
 use std::path::Path;
@@ -202,6 +202,39 @@ async fn a_folder_that_somebody_keeps_locked_does_not_delay_what_is_told() {
     assert!(!daemon.microphone());
     let shown = text(&command(&daemon, "consent show --json"));
     assert!(shown.contains("\"guest\":{"), "{shown}");
+}
+
+/// The page is made from the file; a daemon that does not know the file's newest version is told of.
+#[test]
+fn the_page_says_when_the_daemon_runs_with_another_configuration() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, GRANTED);
+    daemon.until("settled", PATIENCE, |d| d.state().join("ledger/head").exists());
+    let differs = |daemon: &Daemon| {
+        let page = text(&command(daemon, "privacy"));
+        assert!(page.contains("What is heard"), "{page}");
+        page.split_whitespace().collect::<Vec<_>>().join(" ").contains("runs with another configuration")
+    };
+    assert!(!differs(&daemon));
+    daemon.configure(&broker, &format!("{GRANTED}\n[ledger]\nkeep_days = 7"));
+    assert!(differs(&daemon));
+    daemon.configure(&broker, &format!("{GRANTED}\nremote_grant = true"));
+    assert!(differs(&daemon));
+    daemon.signal("-HUP");
+    daemon.until("reloaded", PATIENCE, |d| !differs(d));
+    daemon.configure(&broker, GRANTED);
+    assert!(differs(&daemon));
+    daemon.kill();
+    assert!(!differs(&daemon), "nothing runs");
+    // With its own broker, whose address takes the place of its name.
+    let port = free_port();
+    let own = format!("[mqtt]\nbroker = \"embedded\"\nembedded_listen = \"127.0.0.1:{port}\"\n{GRANTED}\n");
+    fs::write(daemon.config(), &own).unwrap();
+    daemon.restart(&card);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    daemon.until("recorded", PATIENCE, |d| !differs(d));
+    fs::write(daemon.config(), own + "remote_grant = true\n").unwrap();
+    assert!(differs(&daemon));
 }
 
 /// A disk that became read-only: what is said at the machine reaches the daemon all the same, and what that is worth

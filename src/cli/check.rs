@@ -158,7 +158,8 @@ fn store(config: &Config) -> Store {
     Store::new(&state::folder(config).unwrap_or_default())
 }
 
-fn standing(config: &Config) -> Standing {
+/// What holds now, by this configuration and what was said.
+pub(super) fn standing(config: &Config) -> Standing {
     let record = store(config).load().record;
     Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system())
 }

@@ -182,7 +182,13 @@ impl Where {
         }
         let reached = !withdraws || self.reached(&config, &store, unread);
         // What was written, not what somebody else has said since.
-        show(&config, &Loaded { record, fresh: false, problem: None }, false)?;
+        match show(&config, &Loaded { record, fresh: false, problem: None }, false) {
+            Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
+                complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
+            }
+            Err(Failure::Output(_)) => {} // nobody reads
+            shown => shown?,
+        }
         overtaken.iter().for_each(|refusal| complain!("undertone: {refusal}"));
         if reached && overtaken.is_empty() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
     }

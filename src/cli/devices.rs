@@ -1,11 +1,14 @@
 //! `undertone devices`: what can record, how it would be opened, and whether sound comes in.
 
 use super::Failure;
+use super::check::standing;
 use crate::audio::conditioning::Conditioner;
 use crate::audio::microphone::{self, Listed, Microphone, Offer};
 use crate::audio::{AudioSource, Read};
 use crate::config::Config;
+use crate::events::Consent;
 use clap::Args;
+use jiff::tz::TimeZone;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,7 +26,7 @@ const CLIPPED: f32 = 0.999;
 ///
 /// The device marked with `*` is the one that the daemon would use. The level is what the daemon hears:
 /// after `audio.gain_db` and `audio.high_pass_hz`. Speak: the bar should move well above its resting
-/// place, and "clipped" should not appear.
+/// place, and "clipped" should not appear. While listening is withheld nothing is heard: devices are listed only.
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
     /// Configuration file (default: /etc/undertone/undertone.toml if it exists)
@@ -32,6 +35,9 @@ pub struct DevicesArgs {
     /// How long to show the level; 0 only lists
     #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = seconds)]
     pub seconds: f64,
+    /// Open the microphone for the level although listening is withheld; nothing of it is kept or sent
+    #[arg(long)]
+    pub open_microphone: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -46,7 +52,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// If the configuration is wrong, nothing records, or the configured device cannot be used.
 pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
-    let config = Config::find(args.config.as_deref())?.audio;
+    let whole = Config::find(args.config.as_deref())?;
+    let config = &whole.audio;
     // Whoever reads this may stop before the end; that is no failure.
     let mut out = io::stdout().lock();
     let devices = microphone::list(&config.device)?;
@@ -60,9 +67,19 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     if args.seconds == 0.0 {
         return Ok(());
     }
-    let mut microphone = Microphone::open(&config)?;
+    let listening = standing(&whole).listening;
+    if listening.consent == Consent::Withheld && !args.open_microphone {
+        let _ = writeln!(
+            out,
+            "\nThe microphone stays closed, and no level is shown: listening is {}.\nWith --open-microphone it is opened \
+             for the level all the same; whoever is in the room should know.",
+            listening.sentence(&TimeZone::system())
+        );
+        return Ok(());
+    }
+    let mut microphone = Microphone::open(config)?;
     let _ = writeln!(out, "\n{}: {}", config.device, microphone.format());
-    let conditioner = Conditioner::new(&config, microphone.sample_rate());
+    let conditioner = Conditioner::new(config, microphone.sample_rate());
     show_level(&mut microphone, conditioner, args.seconds, io::stdout().is_terminal(), &mut out)
 }
 

@@ -2,14 +2,16 @@
 
 use super::Failure;
 use crate::config::Config;
+use crate::consent::order::duration;
 use crate::events::Label;
+use crate::ledger::erase::{self, Erased};
 use crate::ledger::line::Digest;
 use crate::ledger::show::{Filter, Format, ShowError, show};
-use crate::ledger::{erase, verify};
+use crate::ledger::verify;
 use crate::state;
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use std::io::{BufWriter, stdout};
 use std::path::PathBuf;
 
@@ -30,12 +32,15 @@ struct Where {
     /// Configuration file; default: as the daemon finds it
     #[arg(long)]
     config: Option<PathBuf>,
+    /// The daemon's state folder; default: STATE_DIRECTORY, else state_dir in the configuration
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// Which lines.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h
+    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
     #[arg(long, alias = "from", value_parser = moment)]
     since: Option<Timestamp>,
     /// Before this moment
@@ -77,7 +82,7 @@ pub struct Verify {
 /// Which span.
 #[derive(Debug, Args)]
 pub struct Erase {
-    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h
+    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
     #[arg(long, alias = "since", value_parser = moment)]
     from: Timestamp,
     /// Until this moment
@@ -121,13 +126,21 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
             if args.to < args.from {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
-            match erase::erase(&state, &config.ledger, args.from, args.to)? {
-                0 => say!("nothing was recorded from {} to {}", args.from, args.to)?,
+            let Erased { lines, damaged } = erase::erase(&state, &config.ledger, args.from, args.to)?;
+            match lines {
+                0 if damaged == 0 => say!("nothing was recorded from {} to {}", args.from, args.to)?,
                 lines => say!(
                     "{lines} lines from {} to {} are erased; gaps that say so, and a line about it, stay in the record",
                     args.from,
                     args.to
                 )?,
+            }
+            if damaged > 0 {
+                let lines = if damaged == 1 { "line" } else { "lines" };
+                say!(
+                    "{damaged} damaged {lines} that may be of that time went, too; that something was damaged there \
+                     stays a finding of `undertone ledger verify`"
+                )?;
             }
             Ok(())
         }
@@ -137,7 +150,7 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
 impl Where {
     fn find(&self) -> Result<(Config, PathBuf), Failure> {
         let config = Config::find(self.config.as_deref())?;
-        let state = state::folder(&config).unwrap_or_default();
+        let state = self.state_dir.clone().or_else(|| state::folder(&config)).unwrap_or_default();
         Ok((config, state))
     }
 }
@@ -196,11 +209,10 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     let zone = TimeZone::system();
     // A day alone is its beginning.
     let local = || text.parse::<jiff::civil::DateTime>().ok().and_then(|time| zone.to_timestamp(time).ok());
-    let ago =
-        || text.parse::<SignedDuration>().ok().and_then(|time| Timestamp::now().checked_sub(time.abs()).ok());
+    let ago = || duration(text).and_then(|time| Timestamp::now().checked_sub(time.abs()).ok());
     let now = || (text == "now").then(Timestamp::now);
     text.parse::<Timestamp>().ok().or_else(now).or_else(local).or_else(ago).ok_or_else(|| {
-        "allowed are 2026-11-25, 2026-11-25T18:30, 2026-11-25T18:30:00Z, or how long ago, such as 3h".into()
+        "allowed are 2026-11-25, 2026-11-25T18:30, 2026-11-25T18:30:00Z, or how long ago, such as 3h or 7d".into()
     })
 }
 

@@ -1,14 +1,17 @@
 //! `undertone privacy`: the page for people in the room.
 
 use super::Failure;
-use crate::config::Config;
+use crate::config::{Config, EMBEDDED};
 use crate::consent::{Record, Standing, Store};
+use crate::ledger::show::configured;
+use crate::service::config_digest;
 use crate::{privacy, state};
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 /// Of which sensor.
 #[derive(Debug, Args)]
@@ -16,6 +19,9 @@ pub struct PrivacyArgs {
     /// Configuration file; default: as the daemon finds it
     #[arg(long)]
     config: Option<PathBuf>,
+    /// The daemon's state folder; default: STATE_DIRECTORY, else state_dir in the configuration
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// Prints what is heard, kept and sent.
@@ -24,11 +30,34 @@ pub struct PrivacyArgs {
 /// When the configuration is wrong, or whoever asks may not read what consent was given.
 pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
-    let record = match state::folder(&config) {
-        Some(folder) => Store::new(&folder).ask()?.record,
+    let folder = args.state_dir.clone().or_else(|| state::folder(&config));
+    let record = match &folder {
+        Some(folder) => Store::new(folder).ask()?.record,
         None => Record::default(),
     };
+    if folder.is_some_and(|folder| runs_otherwise(&config, &folder)) {
+        std::io::stdout().write_all(privacy::other_configuration().as_bytes())?;
+    }
     let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());
     std::io::stdout().write_all(privacy::page(&config, &standing).as_bytes())?;
     Ok(())
+}
+
+/// Whether a daemon runs that was started, or reloaded, with another configuration, as far as its record says.
+fn runs_otherwise(config: &Config, folder: &Path) -> bool {
+    let running = Some(folder).filter(|folder| state::is_occupied(folder)).and_then(configured);
+    let Some(running) = running else { return false };
+    let mut config = config.clone();
+    if config.mqtt.broker == EMBEDDED {
+        // The address of its own broker takes the place of the name.
+        let Ok(mut listen) = config.mqtt.embedded_listen.parse::<SocketAddr>() else { return false };
+        match listen {
+            _ if listen.port() == 0 => return false, // any port: nobody knows which
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        config.mqtt.broker = format!("mqtt://{listen}");
+    }
+    config_digest(&config) != running
 }

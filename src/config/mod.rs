@@ -301,6 +301,11 @@ mod tests {
     fn a_typo_suggests_the_key() {
         let e = parse("[cascade]\nonsett = 0.5").unwrap_err();
         assert!(e.contains("cascade.onsett") && e.contains("did you mean `cascade.onset`"), "{e}");
+        let e = parse("[consent]\nbogus = 1").unwrap_err();
+        assert!(!e.contains("did you mean") && e.contains("in `consent` there are "), "{e}");
+        assert!(e.contains("listening") && e.contains("remote_grant"), "{e}");
+        let e = parse("[consent]\nremotegrant = 1").unwrap_err();
+        assert!(e.contains("did you mean `consent.remote_grant`"), "{e}");
         let e = parse("[cascad]\nonset = 0.5").unwrap_err();
         assert!(e.contains("did you mean `cascade`"), "{e}");
         let e = parse("gate_treshold = 0.5").unwrap_err();

@@ -25,13 +25,13 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key that does not exist.
-    #[error("{path}: there is no key `{key}`{}", suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
+    #[error("{path}: there is no key `{key}`{}", suggestion.as_ref().map(|s| format!("; {s}")).unwrap_or_default())]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// The key as written, with its table.
         key: String,
-        /// The nearest key that exists.
+        /// The nearest key that exists, or all of the table.
         suggestion: Option<String>,
     },
     /// A value that is not allowed.
@@ -223,9 +223,23 @@ pub(super) fn refuse_unknown_keys(table: &toml::Table, path: &Path) -> Result<()
         let whole = strsim::jaro_winkler(name, &key);
         whole.max(strsim::jaro_winkler(&leaf(name), &leaf(&key)) - 0.02)
     };
-    let suggestion =
-        names.iter().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|name| score(name) > 0.75).cloned();
+    let there = inside(&known, &key);
+    // In a table that is there the beginning of the name says nothing.
+    let near = |name: &&String| match there {
+        Some(_) => strsim::jaro_winkler(&leaf(name), &leaf(&key)) > 0.8,
+        None => score(name) > 0.75,
+    };
+    let best = names.iter().filter(near).max_by(|a, b| score(a).total_cmp(&score(b)));
+    let suggestion = best.map(|name| format!("did you mean `{name}`?")).or(there);
     Err(ConfigError::UnknownKey { path: path.into(), key, suggestion })
+}
+
+/// What there is in the table in which this key stands, if there is such a table.
+fn inside(known: &toml::Table, key: &str) -> Option<String> {
+    let (table, _) = key.rsplit_once('.')?;
+    let known = table.split('.').try_fold(known, |known, name| known.get(name)?.as_table())?;
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    Some(format!("in `{table}` there are {}", names.join(", ")))
 }
 
 /// The first key that is not among the known ones, with its tables.

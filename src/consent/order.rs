@@ -6,12 +6,13 @@
 //! | `consent/transcription/set` | `granted` or `withheld` |
 //! | `consent/guest/set` | `on`, `off`, or how long, such as `3h` or `90m` |
 //!
+//! What withdraws may be said in capitals, too, and `off` is `withheld`; what gives has to be said as it stands here.
 //! A retained message on one of them is no command, because nobody says it now; it does not come here.
 
 use super::{By, Guest, Record, Said, Scope};
 use crate::config::{ConsentRules, Written};
 use crate::events::Consent;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// What the topics of the commands begin and end with.
 const TOPIC: (&str, &str) = ("consent/", "/set");
@@ -82,12 +83,20 @@ impl Order {
     pub fn from_message(topic: &str, payload: &[u8]) -> Result<Order, Refusal> {
         let name = topic.strip_prefix(TOPIC.0).and_then(|rest| rest.strip_suffix(TOPIC.1));
         let name = name.ok_or(Refusal::UnknownScope)?;
-        let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= LONGEST).map(str::trim);
+        let all = std::str::from_utf8(payload).unwrap_or_default();
+        let lenient = all.trim().to_ascii_lowercase();
+        let text = Some(all).filter(|text| text.len() <= LONGEST).map(str::trim);
         match (Scope::from_name(name), name, text) {
             (Some(scope), _, Some("granted")) => Ok(Order::Say(scope, Consent::Granted)),
-            (Some(scope), _, Some("withheld")) => Ok(Order::Say(scope, Consent::Withheld)),
+            (Some(scope), _, _) if ["withheld", "off"].contains(&lenient.as_str()) => {
+                Ok(Order::Say(scope, Consent::Withheld))
+            }
             (Some(scope), _, _) => Err(Refusal::Malformed(scope)),
-            (None, "guest", text) => text.and_then(Order::guest).ok_or(Refusal::MalformedGuest),
+            (None, "guest", Some("off")) => Ok(Order::GuestsGo),
+            (None, "guest", _) => {
+                let come = Order::guest(&lenient).filter(|order| !order.gives());
+                come.ok_or(Refusal::MalformedGuest)
+            }
             _ => Err(Refusal::UnknownScope),
         }
     }
@@ -98,7 +107,7 @@ impl Order {
             "on" => Some(Order::GuestsCome(None)),
             "off" => Some(Order::GuestsGo),
             time => {
-                let time: SignedDuration = time.parse().ok()?;
+                let time = duration(time)?;
                 let allowed = SignedDuration::from_mins(1)..=LONGEST_GUEST;
                 allowed.contains(&time).then_some(Order::GuestsCome(Some(time)))
             }
@@ -175,6 +184,13 @@ impl Order {
     }
 }
 
+/// A time such as `3h`, `90m` or `2d`; a day has 24 hours.
+pub fn duration(text: &str) -> Option<SignedDuration> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<Span>().ok()?.to_duration(SpanRelativeTo::days_are_24_hours()).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +213,18 @@ mod tests {
             Ok(Order::GuestsCome(Some(SignedDuration::from_mins(90))))
         );
         assert_eq!(read("consent/guest/set", "off"), Ok(Order::GuestsGo));
+        // What withdraws is understood however it is said.
+        let far = format!("{}OFF\n", " ".repeat(60));
+        for withheld in ["WITHHELD", " Withheld ", "off", "OFF", &far] {
+            let order = Ok(Order::Say(Scope::Listening, Withheld));
+            assert_eq!(read("consent/listening/set", withheld), order, "{withheld:?}");
+        }
+        let two_days = Order::GuestsCome(Some(SignedDuration::from_hours(48)));
+        for (guest, order) in
+            [("ON", Order::GuestsCome(None)), (" On\n", Order::GuestsCome(None)), ("2D", two_days)]
+        {
+            assert_eq!(read("consent/guest/set", guest), Ok(order), "{guest:?}");
+        }
     }
 
     #[test]
@@ -209,7 +237,7 @@ mod tests {
                 "{payload:?}"
             );
         }
-        for payload in ["", "3", "0m", "-3h", "745h", "ever", "1s", &"9".repeat(40)] {
+        for payload in ["", "3", "0m", "-3h", "745h", "ever", "1s", "OFF", "32d", "1mo", &"9".repeat(40)] {
             assert_eq!(read("consent/guest/set", payload), Err(Refusal::MalformedGuest), "{payload:?}");
         }
         for topic in

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The file.
 pub const FILE: &str = "consent.json";
 /// Says that there was a file.
-const MARKER: &str = "consent.kept";
+pub const MARKER: &str = "consent.kept";
 /// How the names of all begin that undertone ever leaves in its folder, unfinished files included.
 const LEFT: [&str; 5] = [FILE, MARKER, settings::FILE, "ledger", state::LOCK];
 /// No honest file is longer.

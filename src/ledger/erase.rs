@@ -1,21 +1,35 @@
 //! The wish to be forgotten: lines of a span of time are replaced by a gap that says so.
 //!
 //! The gap carries the hash of the body of each line that stood there, so the chain holds; the erasure itself is
-//! recorded first, so that a gap without one is seen for what it is.
+//! recorded first, so that a gap without one is seen for what it is. A damaged line that may be of that span goes, too:
+//! what it says can often be read all the same. That it was damaged stays to be seen.
 
 use super::LedgerError;
 use super::entry::{Entry, Gap};
 use super::files::Folder;
-use super::line::{self, Digest, LONGEST, Line};
+use super::line::{self, BLOT, Digest, LONGEST, Line};
 use super::writer::Writer;
 use crate::{config, state};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// One line of a file: its bytes, and what it says if it can be read.
 type Text = (Vec<u8>, Option<Line>);
 
-/// Erases every line that was recorded, or is about speech, from `from` until `until`. Returns how many.
+/// What was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// Lines.
+    pub lines: u64,
+    /// Damaged lines between or beside them.
+    pub damaged: u64,
+}
+
+/// How much later than speech a line about it may have been recorded.
+const LATER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Erases every line that was recorded, or is about speech, from `from` until `until`, and damaged ones that may be.
 ///
 /// # Errors
 /// See [`LedgerError`]. If it fails half-way, `verify` tells, and erasing once more ends it.
@@ -24,10 +38,10 @@ pub fn erase(
     rules: &config::Ledger,
     from: Timestamp,
     until: Timestamp,
-) -> Result<u64, LedgerError> {
+) -> Result<Erased, LedgerError> {
     let folder = Folder::below(state);
     if folder.list()?.is_empty() {
-        return Ok(0);
+        return Ok(Erased { lines: 0, damaged: 0 });
     }
     let mut writer = Writer::new(state, rules);
     let _lock = folder.lock(true)?;
@@ -37,26 +51,77 @@ pub fn erase(
         start <= until && line.t >= from && !line.entry.as_ref().is_some_and(Entry::is_bookkeeping)
     };
     let (mut gaps, mut lines) = (Vec::new(), 0);
-    for (_, path) in folder.list()? {
-        for run in runs(&read(&folder, &path)?, inside) {
+    let mut damage = Damage { from, until, ..Damage::default() };
+    for (file, path) in folder.list()? {
+        let texts = read(&folder, &path)?;
+        damage.look(file, &texts);
+        for run in runs(&texts, inside) {
             lines += run.lines();
             gaps.push(run);
         }
     }
-    if gaps.is_empty() {
-        return Ok(0);
+    let damaged = damage.end();
+    let erased = Erased { lines, damaged: damaged.len() as u64 };
+    if gaps.is_empty() && damaged.is_empty() {
+        return Ok(erased);
     }
     let now = Timestamp::now();
-    let told: Vec<_> = gaps.chunks(TOLD).map(|own| (now, Entry::erased(from, until, own))).collect();
+    let told = gaps.chunks(TOLD).map(|own| (now, Entry::erased(from, until, own)));
+    let mut told: Vec<_> = told.collect();
+    if told.is_empty() {
+        told.push((now, Entry::erased(from, until, &[])));
+    }
     writer.append_locked(&told)?;
-    for (_, path) in folder.list()? {
-        let texts = read(&folder, &path)?;
-        if let Some(bytes) = without(&texts, inside)? {
+    for (file, path) in folder.list()? {
+        let mut texts = read(&folder, &path)?;
+        let blots = damaged.iter().filter(|(of, _)| *of == file);
+        let blotted = blots.map(|(_, at)| BLOT.clone_into(&mut texts[*at].0)).count() > 0;
+        if let Some(bytes) = without(&texts, inside, blotted)? {
             state::replace(&path, &bytes).map_err(|e| folder.failed(&path, e))?;
         }
     }
     writer.forget_end();
-    Ok(lines)
+    Ok(erased)
+}
+
+/// Damaged lines that may be of the span: nobody knows when they were recorded, but for the lines around them.
+#[derive(Default)]
+struct Damage {
+    from: Timestamp,
+    until: Timestamp,
+    /// When the last line was recorded that can be read; a gap knows only when it was made.
+    before: Option<Timestamp>,
+    /// Damaged ones since, each by its file and its place there.
+    since: Vec<(u64, usize)>,
+    inside: HashSet<(u64, usize)>,
+}
+
+impl Damage {
+    fn look(&mut self, file: u64, texts: &[Text]) {
+        for (at, (text, line)) in texts.iter().enumerate() {
+            match line {
+                None if text != BLOT && !text.is_empty() => self.since.push((file, at)),
+                Some(line) if !matches!(line.entry, Some(Entry::Gap { .. })) => {
+                    self.settle(Some(line.t));
+                    self.before = Some(line.t);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn settle(&mut self, next: Option<Timestamp>) {
+        let last = self.until.saturating_add(LATER).unwrap_or(Timestamp::MAX);
+        let may_be =
+            self.before.is_none_or(|before| before <= last) && next.is_none_or(|next| next >= self.from);
+        let since = std::mem::take(&mut self.since);
+        self.inside.extend(since.into_iter().filter(|_| may_be));
+    }
+
+    fn end(mut self) -> HashSet<(u64, usize)> {
+        self.settle(None);
+        self.inside
+    }
 }
 
 fn read(folder: &Folder, path: &Path) -> Result<Vec<Text>, LedgerError> {
@@ -71,7 +136,7 @@ const TOGETHER: usize = LONGEST / 128;
 /// Gaps that one line tells of, likewise.
 const TOLD: usize = LONGEST / 256;
 
-/// Neighbouring lines that are erased together. A line that cannot be read is left as it is.
+/// Neighbouring lines that are erased together. A line that cannot be read is none of them.
 fn groups(texts: &[Text], inside: impl Fn(&Line) -> bool) -> Vec<&[Text]> {
     let erased = |text: &Text| text.1.as_ref().is_some_and(&inside);
     let runs = texts.chunk_by(|a, b| erased(a) == erased(b) && (!erased(a) || follows(a, b)));
@@ -99,9 +164,13 @@ fn runs(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Vec<Gap> {
     groups(texts, inside).into_iter().filter(erased).filter_map(|group| Some(gap(group)?.0)).collect()
 }
 
-/// The file's new content; none if nothing in it is erased.
-fn without(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Result<Option<Vec<u8>>, LedgerError> {
-    let (mut bytes, mut changed) = (Vec::new(), false);
+/// The file's new content; none if nothing in it is erased, or was `changed` before.
+fn without(
+    texts: &[Text],
+    inside: impl Fn(&Line) -> bool + Copy,
+    mut changed: bool,
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    let mut bytes = Vec::new();
     for group in groups(texts, inside) {
         let erased = group[0].1.as_ref().is_some_and(inside);
         if let Some((Gap { n, .. }, prev, bodies)) = gap(group).filter(|_| erased) {

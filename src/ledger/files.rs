@@ -6,6 +6,7 @@
 
 use super::LedgerError;
 use super::line::{DIGITS, Digest};
+use crate::consent::store::MARKER;
 use crate::state::{self, belong_to_folder};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
@@ -18,6 +19,8 @@ pub const FOLDER: &str = "ledger";
 const HEAD: &str = "head";
 /// Beside the folder, so that a folder that is gone is noticed.
 const BEGUN: &str = "ledger-begun";
+/// Stands in the marker of consent, too, so that folder and mark cannot go together unnoticed.
+const BEGUN_TOO: &str = "A record of decisions was begun beside it, in the folder `ledger`.\n";
 /// `<n, 20 digits> <hash> <checksum>\n`
 const SLOT: usize = 20 + 1 + 64 + 1 + 8 + 1;
 /// How long another program is waited for.
@@ -122,7 +125,8 @@ impl Folder {
 
     /// Whether there has been a record in this state folder, though its folder may be gone.
     pub fn has_begun(&self) -> bool {
-        self.path.with_file_name(BEGUN).exists()
+        let consent = state::read(&self.path.with_file_name(MARKER), state::LONGEST);
+        self.path.with_file_name(BEGUN).exists() || consent.is_ok_and(|text| text.contains(BEGUN_TOO))
     }
 
     /// Marks that there is a record.
@@ -135,6 +139,12 @@ impl Folder {
                     file is there, `undertone ledger verify` and the next line of the record say so.\n";
         if !mark.exists() {
             crate::state::replace(&mark, text.as_bytes()).map_err(|e| self.failed(&mark, e))?;
+        }
+        let consent = self.path.with_file_name(MARKER);
+        if let Ok(text) = state::read(&consent, state::LONGEST)
+            && !text.contains(BEGUN_TOO)
+        {
+            state::replace(&consent, (text + BEGUN_TOO).as_bytes()).map_err(|e| self.failed(&consent, e))?;
         }
         Ok(())
     }

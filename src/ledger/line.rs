@@ -98,6 +98,8 @@ impl From<Digest> for String {
     }
 }
 
+/// Stands where a line stood that could not be read and was erased: no line either, so that it stays a finding.
+pub(super) const BLOT: &[u8] = b"a damaged line stood here, and was erased on somebody's wish";
 /// No line is longer.
 pub const LONGEST: usize = 64 * 1024;
 /// No line has a higher number: names of files have room for these digits.

@@ -1,8 +1,9 @@
 //! Shows the record: lines that pass a filter, as a table, CSV or JSON.
 
 use super::LedgerError;
+use super::entry::Entry;
 use super::files::Folder;
-use super::line;
+use super::line::{self, Digest};
 use crate::state;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -101,6 +102,21 @@ pub fn show(state: &Path, filter: &Filter, format: Format, out: impl Write) -> R
     }
     sheet.end()?;
     Ok(unreadable)
+}
+
+/// The configuration of the daemon that wrote last. None: it has stopped, or that cannot be read.
+pub fn configured(state: &Path) -> Option<Digest> {
+    let folder = Folder::below(state);
+    folder.list().ok()?.iter().rev().find_map(|(_, path)| {
+        let bytes = folder.read(path).ok()?;
+        bytes.rsplit(|byte| *byte == b'\n').find_map(|text| match line::read(text)?.entry? {
+            Entry::Started { config_sha256, .. } | Entry::Configured { config_sha256 } => {
+                Some(Some(config_sha256))
+            }
+            Entry::Stopped {} => Some(None),
+            _ => None,
+        })
+    })?
 }
 
 /// Why nothing is shown.

@@ -6,7 +6,7 @@
 use super::LedgerError;
 use super::entry::{Damage, Entry, Gap};
 use super::files::{Folder, Head};
-use super::line::{self, Digest, LONGEST};
+use super::line::{self, BLOT, Digest, LONGEST};
 use crate::state;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -138,7 +138,14 @@ impl Walk {
     fn line(&mut self, path: &Path, number: u64, bytes: &[u8]) {
         let Some(read) = line::read(bytes) else {
             let n = self.end.map_or(String::new(), |(n, _)| format!(" (number {})", n + 1));
-            self.find(path, number, format!("the line was changed{n}"));
+            self.find(
+                path,
+                number,
+                match bytes == BLOT {
+                    true => format!("the line had been changed{n}, and was erased on somebody's wish"),
+                    false => format!("the line was changed{n}"),
+                },
+            );
             self.end = self.end.map(|(n, _)| (n + 1, None));
             return;
         };

@@ -33,7 +33,7 @@ pub(super) fn started(
 }
 
 /// What tells one configuration from another; it holds no secret.
-pub(super) fn config_digest(config: &Config) -> Digest {
+pub(crate) fn config_digest(config: &Config) -> Digest {
     serde_json::to_vec(config).map_or(Digest::ZERO, |text| Digest::of(&text))
 }
 

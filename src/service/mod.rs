@@ -18,6 +18,7 @@ mod requests;
 mod runtime;
 
 pub use heard::{Heard, Progress, Source};
+pub(crate) use household::config_digest;
 pub use memory::keep_private;
 pub use notify::Pulse;
 
