@@ -294,7 +294,10 @@ async fn https_is_trusted_only_as_far_as_its_certificate() {
     let mut config = config(&by_name);
     // Signed by nobody that the system knows.
     let error = hook(&config).transcribe(&mut clip(0.1)).await.unwrap_err();
-    assert!(matches!(error, AsrError::Connect { .. }), "{error}");
+    assert!(
+        matches!(error, AsrError::Connect { .. }) && error.to_string().contains("asr.http.ca_file"),
+        "{error}"
+    );
     config.http.ca_file = folder.path().join("ca.pem");
     assert_eq!(hook(&config).transcribe(&mut clip(0.1)).await.unwrap(), "in secret");
     // Signed for another name.

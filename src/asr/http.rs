@@ -87,6 +87,15 @@ impl Http {
         AsrError::Connect { peer: self.peer.clone(), reason: reason.to_string(), key: KEY }
     }
 
+    /// TLS failed.
+    fn untrusted(&self, reason: impl ToString) -> AsrError {
+        AsrError::Connect {
+            peer: self.peer.clone(),
+            reason: reason.to_string(),
+            key: "asr.http.url (or asr.http.ca_file)",
+        }
+    }
+
     /// Opens the connection, TLS included.
     async fn connect(&self) -> Result<Line, AsrError> {
         let connecting = async {
@@ -98,7 +107,7 @@ impl Http {
             let opened = match &self.tls {
                 None => open(stream, cut).await,
                 Some(tls) => {
-                    let stream = tls.connect(&address.host, stream).await.map_err(|e| self.unreachable(e))?;
+                    let stream = tls.connect(&address.host, stream).await.map_err(|e| self.untrusted(e))?;
                     open(stream, cut).await
                 }
             };
