@@ -20,7 +20,7 @@ from pathlib import Path
 PICTURES = {
     "onset": ("cascade.onset", [0.1, 0.5, 0.9, 0.99, 0.999], "lower finds more, and more that is no speech"),
     "silence": ("cascade.min_silence_seconds", [0.15, 0.3, 0.6, 1.5, 3.0], "lower tears sentences apart, higher joins them"),
-    "veto": ("cascade.background_veto", [0.02, 0.1, 0.3, 0.7, 1.0], "lower withdraws more segments"),
+    "veto": ("cascade.background_veto", [0.02, 0.1, 0.3, 0.7, 1.0], "lower withdraws more segments (here with an onset of 0.1)"),
     "margin": ("cascade.energy_margin_db", [0.0, 3.0, 6.0, 12.0, 24.0], "higher spares the model, and misses soft speech"),
     "gate": ("model.gate_threshold", [0.1, 0.3, 0.5, 0.7, 0.9], "higher runs fewer modules"),
 }
@@ -35,6 +35,8 @@ def analyze(program: str, recording: Path, key: str, value: float) -> tuple[list
     text = f"[{table}]\n{name} = {value}\n"
     if key == "cascade.onset":
         text += f"offset = {min(0.35, round(0.7 * value, 2))}\n"
+    if key == "cascade.background_veto":
+        text += "onset = 0.1\noffset = 0.07\n"  # at the default there is nothing to withdraw in this stretch
     if key == "cascade.min_silence_seconds":
         text += "post_roll_seconds = 0.3\n"
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
