@@ -114,6 +114,8 @@ async fn a_flood_is_stopped() {
     let began = Instant::now();
     let error = transcribe(&["flood.sh"], 1.0).await.unwrap_err();
     assert!(matches!(error, AsrError::Flooded { limit: 65536, .. }), "{error}");
+    let error = transcribe(&["sh", "-c", "exec yes complaints >&2"], 1.0).await.unwrap_err();
+    assert!(matches!(error, AsrError::Flooded { limit: 1_048_576, .. }), "{error}");
     // A program that returns the audio itself fills one pipe while undertone fills the other.
     let error = transcribe(&["cat"], 300.0).await.unwrap_err();
     assert!(matches!(error, AsrError::Flooded { .. }), "{error}");

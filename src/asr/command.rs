@@ -20,6 +20,8 @@ use tokio::time::timeout;
 
 /// Bytes of standard error that are kept, from its end.
 const KEPT_STDERR_BYTES: usize = 4 * 1024;
+/// Bytes that it may write there: progress of large models, but not without end.
+const MAX_STDERR_BYTES: usize = 1024 * 1024;
 /// How long pipes may stay open after the program ended, because something it started holds them.
 const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// How long a killed program may take to be gone; only one stuck in the kernel takes longer.
@@ -110,7 +112,7 @@ impl Command {
                 tokio::try_join!(
                     self.feed(stdin, clip),
                     async { self.gather(stdout, &mut printed).await },
-                    async { keep_tail(stderr, &mut complained).await.map_err(pipe) },
+                    async { self.keep_tail(stderr, &mut complained).await },
                 )
             };
             tokio::pin!(talk);
@@ -158,6 +160,24 @@ impl Command {
             return Err(AsrError::Flooded { recogniser: self.named(), limit: MAX_TRANSCRIPT_BYTES });
         }
         Ok(())
+    }
+
+    /// Reads to the end and keeps the last bytes.
+    async fn keep_tail(&self, mut stderr: ChildStderr, tail: &mut Vec<u8>) -> Result<(), AsrError> {
+        let (mut chunk, mut seen) = ([0; 1024], 0);
+        loop {
+            let n = stderr.read(&mut chunk).await.map_err(|source| self.broken(&source))?;
+            seen += n;
+            if n == 0 {
+                return Ok(());
+            }
+            if seen > MAX_STDERR_BYTES {
+                return Err(AsrError::Flooded { recogniser: self.named(), limit: MAX_STDERR_BYTES });
+            }
+            tail.extend_from_slice(&chunk[..n]);
+            let excess = tail.len().saturating_sub(KEPT_STDERR_BYTES);
+            tail.drain(..excess);
+        }
     }
 
     fn judge(&self, status: ExitStatus, printed: &[u8], complained: &[u8]) -> Result<String, AsrError> {
@@ -223,18 +243,4 @@ impl Drop for Group {
 
 fn pipes(child: &mut Child) -> Option<(ChildStdin, ChildStdout, ChildStderr)> {
     Some((child.stdin.take()?, child.stdout.take()?, child.stderr.take()?))
-}
-
-/// Reads to the end and keeps the last bytes.
-async fn keep_tail(mut stderr: ChildStderr, tail: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut chunk = [0; 1024];
-    loop {
-        let n = stderr.read(&mut chunk).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        tail.extend_from_slice(&chunk[..n]);
-        let excess = tail.len().saturating_sub(KEPT_STDERR_BYTES);
-        tail.drain(..excess);
-    }
 }
