@@ -111,16 +111,23 @@ impl Clip {
     /// Waits until the segment is over, without taking what nobody took.
     ///
     /// # Errors
-    /// As [`Clip::next`].
+    /// As [`Clip::next`], and for one that never ends.
     pub async fn settled(&mut self) -> Result<(), AsrError> {
-        while !self.complete {
-            match self.parts.recv().await {
-                Some(Part::Samples(_)) => {} // overwritten as it goes
-                Some(Part::End) => self.complete = true,
-                None => return Err(AsrError::NoSpeech),
+        self.settled_within(LONGEST).await
+    }
+
+    async fn settled_within(&mut self, longest: Duration) -> Result<(), AsrError> {
+        let settle = async {
+            while !self.complete {
+                match self.parts.recv().await {
+                    Some(Part::Samples(_)) => {} // overwritten as it goes
+                    Some(Part::End) => self.complete = true,
+                    None => return Err(AsrError::NoSpeech),
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        timeout(longest, settle).await.unwrap_or(Err(AsrError::NoSpeech))
     }
 
     /// Samples that were taken.
@@ -218,6 +225,11 @@ mod tests {
         let (mut clip, growing) = Clip::growing(Uuid::nil(), Timestamp::UNIX_EPOCH);
         drop(growing);
         assert!(matches!(clip.settled().await, Err(AsrError::NoSpeech)));
+        // Nobody ever ends this one.
+        let (mut clip, _growing) = Clip::growing(Uuid::nil(), Timestamp::UNIX_EPOCH);
+        let settled = clip.settled_within(Duration::from_millis(10));
+        let settled = timeout(Duration::from_secs(10), settled).await.unwrap();
+        assert!(matches!(settled, Err(AsrError::NoSpeech)));
     }
 
     #[tokio::test]
