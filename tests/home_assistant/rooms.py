@@ -126,8 +126,9 @@ class Room:
         )
 
     def play(self):
-        """Plays the recording for ever: 100 ms at a time, each only when the one before it was read."""
-        block = RATE // 10 * 4
+        """Plays the recording for ever: 200 ms at a time, as the daemon reads it (the plugin fills the rest of a read with
+        silence), each only when the one before it was read."""
+        block = RATE // 5 * 4
         while True:
             try:
                 with open(self.folder / "fifo", "wb", buffering=0) as fifo, open(self.folder / "fifo", "rb") as reader:
@@ -137,7 +138,7 @@ class Room:
                             while struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"\0" * 4))[0] > 0:
                                 time.sleep(0.002)
                             fifo.write(self.sound[at : at + block])
-                            due = max(due + 0.1, time.monotonic() - 0.4)
+                            due = max(due + 0.2, time.monotonic() - 0.4)
                             time.sleep(max(0.0, due - time.monotonic()))
             except OSError:
                 time.sleep(0.1)
