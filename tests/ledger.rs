@@ -232,6 +232,66 @@ fn what_is_erased_leaves_a_gap_that_can_be_verified() {
     assert!(book.report().is_whole());
 }
 
+/// Lines about the same speech, and where it ended, tell as much as the one in the span; so does a copy that an erasure
+/// left which was killed.
+#[test]
+fn what_is_about_erased_speech_goes_with_it() {
+    let book = Book::new();
+    let mut writer = Writer::new(book.folder.path(), &book.rules);
+    let Entry::Emotion { id, label, confidence, posterior, asr, modules_run, .. } = emotion(0, Label::Anger)
+    else {
+        unreachable!()
+    };
+    let (start, end) = (at(100), at(110));
+    let told = Entry::Emotion { id, start, end, label, confidence, posterior, asr, modules_run };
+    writer
+        .append(&[
+            (at(101), Entry::SpeechStarted { id, start }),
+            (at(112), told),
+            (at(113), Entry::Background { start: end }),
+            (at(300), Entry::Background { start: at(299) }),
+        ])
+        .unwrap();
+    writer.sync().unwrap();
+    let left = book.files()[0].with_extension("jsonl.new-77");
+    std::fs::write(&left, b"lines in clear").unwrap();
+    assert_eq!(erase(book.folder.path(), &book.rules, at(105), at(106)).unwrap().lines, 3);
+    let all = book.lines().join("\n");
+    assert!(!all.contains(&id.to_string()) && !all.contains(&at(110).to_string()), "{all}");
+    assert!(all.contains(&at(299).to_string()), "{all}");
+    assert!(!left.exists());
+    assert!(book.report().is_whole());
+}
+
+/// What somebody says at the machine between two daemons does not make the first one look as if it had died.
+#[test]
+fn a_stop_is_clean_whatever_is_said_after_it() {
+    let said =
+        |by| Entry::Consent { scope: undertone::consent::Scope::Listening, consent: Consent::Granted, by };
+    let rows: [(&[Entry], bool); 5] = [
+        (&[said(By::Command)], true),
+        (&[Entry::Stopped {}, said(By::Command), said(By::Command)], true),
+        (&[Entry::Stopped {}, said(By::Mqtt)], false),
+        (
+            &[Entry::Microphone { open: true, why: undertone::consent::Why::Command }, said(By::Command)],
+            false,
+        ),
+        (&[Entry::Stopped {}, emotion(1, Label::Happy), said(By::Command)], false),
+    ];
+    for (entries, clean) in rows {
+        let book = Book::new();
+        let mut writer = Writer::new(book.folder.path(), &book.rules);
+        for entry in entries {
+            writer.append(&[(Timestamp::now(), entry.clone())]).unwrap();
+        }
+        writer.sync().unwrap();
+        assert_eq!(writer.ended_clean(), clean, "{entries:?}");
+        let mut anew = Writer::new(book.folder.path(), &book.rules);
+        anew.open().unwrap();
+        assert_eq!(anew.ended_clean(), clean, "{entries:?}");
+    }
+}
+
 /// What a damaged line says can often be read all the same, and when it was written cannot be known: it goes with
 /// the lines around it. That it was damaged stays a finding.
 #[test]

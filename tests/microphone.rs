@@ -242,6 +242,32 @@ fn devices_shows_the_level() {
     assert!(stdout.contains("-23.0 dBFS, peak  -20.0 dBFS"), "{stdout}");
 }
 
+/// Who looks at the level has the microphone open: that ends when listening is withdrawn.
+#[test]
+fn devices_closes_the_microphone_when_listening_is_withdrawn() {
+    let card = Card::new(BARE);
+    card.play_every(20, 48_000, 20.0, |k| (0.1 * sine(k, 48_000) as f32).to_le_bytes().to_vec());
+    let state = tempfile::tempdir().unwrap();
+    let consent = |word: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+        command.args(["consent", word, "listening"]).env("STATE_DIRECTORY", state.path());
+        assert!(command.output().unwrap().status.success());
+    };
+    consent("grant");
+    let mut command = devices(&["--seconds", "600"]);
+    command.env("STATE_DIRECTORY", state.path());
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(2));
+            consent("revoke");
+        });
+        card.wait(command, LIMIT)
+    });
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("dBFS"), "{stdout}");
+    assert!(stdout.ends_with("Listening was withdrawn: the microphone is closed.\n"), "{stdout}");
+}
+
 /// Two cards with names; which of them is meant is looked up by a pattern, and a pattern that fits none is
 /// told.
 #[test]

@@ -259,7 +259,17 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
         };
         change("+i", 0o555);
         let asked = command(&daemon, words);
+        // Nor does it come back with a new start, for which anybody at the broker may ask.
+        daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+        let starts = |d: &Daemon| d.log().matches(" as undertone").count();
+        let before = starts(&daemon);
+        std::thread::sleep(Duration::from_secs(3)); // what comes right after a connection may be old, and is refused
+        say(&broker, "command/restart", "PRESS", false);
+        daemon.until("started anew", PATIENCE, |d| starts(d) > before);
+        std::thread::sleep(Duration::from_secs(2));
+        let open = daemon.microphone();
         change("-i", 0o755);
+        assert!(!open, "a new start opened the microphone: {}", daemon.log());
         let told = text(&asked);
         assert_eq!(asked.status.code(), Some(1), "{told}");
         assert!(

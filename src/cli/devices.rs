@@ -80,7 +80,8 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let mut microphone = Microphone::open(config)?;
     let _ = writeln!(out, "\n{}: {}", config.device, microphone.format());
     let conditioner = Conditioner::new(config, microphone.sample_rate());
-    show_level(&mut microphone, conditioner, args.seconds, io::stdout().is_terminal(), &mut out)
+    let withheld = || !args.open_microphone && standing(&whole).listening.consent == Consent::Withheld;
+    show_level(&mut microphone, conditioner, (args.seconds, io::stdout().is_terminal()), withheld, &mut out)
 }
 
 fn describe(device: &Listed, used: bool) -> String {
@@ -164,12 +165,13 @@ fn dbfs(decibels: f64) -> String {
     if decibels.is_finite() { format!("{decibels:6.1} dBFS") } else { "digital silence".into() }
 }
 
-/// Shows the level: redrawn in place on a terminal, else a line each half second.
+/// Shows the level for some seconds, or until listening is withdrawn: redrawn in place on a terminal, else a line
+/// each half second.
 fn show_level(
     source: &mut dyn AudioSource,
     mut conditioner: Conditioner,
-    seconds: f64,
-    terminal: bool,
+    (seconds, terminal): (f64, bool),
+    withheld: impl Fn() -> bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let every = Duration::from_millis(if terminal { 100 } else { 500 });
@@ -195,6 +197,11 @@ fn show_level(
         let (before, after) = if terminal { ("\r\x1b[K", "") } else { ("", "\n") };
         if write!(out, "{before}{}{after}", now.line()).and_then(|()| out.flush()).is_err() || next >= end {
             break;
+        }
+        if withheld() {
+            let before = if terminal { "\r\x1b[K" } else { "" };
+            let _ = writeln!(out, "{before}Listening was withdrawn: the microphone is closed.");
+            return Ok(());
         }
         now = Level::default();
         next += every;

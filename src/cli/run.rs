@@ -83,7 +83,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // A name service that does not answer holds a thread for many seconds; nobody waits for it.
     runtime.shutdown_timeout(LAST_THREADS);
     let ended = ended?;
-    if ended.restart { Err(start_anew()) } else { Ok(()) }
+    if ended.restart { Err(start_anew(ended.unkept)) } else { Ok(()) }
 }
 
 /// Reads the configuration again at each SIGHUP. `embedded` is where the embedded broker listens, which
@@ -112,12 +112,18 @@ async fn hang_up(
     }
 }
 
-/// Replaces this process by a new one with the same arguments; comes back only if that is impossible.
-fn start_anew() -> Failure {
+/// Replaces this process by a new one with the same arguments; comes back only if that is impossible. `withheld`: a withdrawal
+/// could not be written down, so the new one begins with everything withheld.
+fn start_anew(withheld: bool) -> Failure {
     let program = std::env::current_exe().ok().filter(|path| path.exists());
     let program = program.or_else(|| std::env::args_os().next().map(PathBuf::from));
     if let Some(program) = program {
-        let e = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+        let mut command = std::process::Command::new(program);
+        command.args(std::env::args_os().skip(1)).env_remove(service::WITHHELD);
+        if withheld {
+            command.env(service::WITHHELD, "1");
+        }
+        let e = command.exec();
         tracing::warn!(
             "undertone cannot start itself anew ({e}); exit status {RESTART} asks whoever started it to"
         );

@@ -228,6 +228,12 @@ impl Keeper {
         self.apply().into_iter().collect()
     }
 
+    /// Whether a withdrawal holds that is not on the disk.
+    pub fn unkept(&self) -> bool {
+        let writes = self.writing.as_ref().is_some_and(|writing| writing.orders.withdraws());
+        self.store.is_some() && (writes || self.unwritten.withdraws())
+    }
+
     /// Waits until what was said is on the disk, but no longer than this.
     pub async fn end(&mut self, limit: Duration) -> Vec<Told> {
         let (begun, mut told) = (Instant::now(), Vec::new());

@@ -77,6 +77,11 @@ impl Orders {
         self.0.is_empty()
     }
 
+    /// Whether anything is withdrawn.
+    pub(super) fn withdraws(&self) -> bool {
+        self.0.iter().any(|heard| !heard.order.gives())
+    }
+
     /// What gives consent.
     pub(super) fn grants(&self) -> impl Iterator<Item = Order> {
         self.0.iter().map(|heard| heard.order).filter(|order| order.gives())

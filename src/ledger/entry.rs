@@ -312,6 +312,29 @@ impl Entry {
         )
     }
 
+    /// Whether somebody at the machine said so, with or without a daemon that runs.
+    pub fn is_said_at_the_machine(&self) -> bool {
+        matches!(self, Entry::Consent { by: By::Command, .. } | Entry::Guest { by: By::Command, .. })
+    }
+
+    /// The segment that it is about.
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            Entry::SpeechStarted { id, .. } | Entry::Emotion { id, .. } | Entry::AsrWoken { id, .. } => {
+                Some(*id)
+            }
+            _ => None,
+        }
+    }
+
+    /// The moment at which the speech that it is about ended.
+    pub fn end(&self) -> Option<Timestamp> {
+        match self {
+            Entry::Emotion { end, .. } | Entry::AsrWoken { end, .. } => Some(*end),
+            _ => None,
+        }
+    }
+
     /// First moment that it is about, if that is not when it was recorded.
     pub fn start(&self) -> Option<Timestamp> {
         match self {

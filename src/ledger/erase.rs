@@ -50,6 +50,22 @@ pub fn erase(
         let start = line.entry.as_ref().and_then(Entry::start).unwrap_or(line.t).min(line.t);
         start <= until && line.t >= from && !line.entry.as_ref().is_some_and(Entry::is_bookkeeping)
     };
+    // What is about the same speech, or begins where it ended, tells as much: it goes, too.
+    let (mut segments, mut ends) = (HashSet::new(), HashSet::new());
+    for (_, path) in folder.list()? {
+        for entry in
+            read(&folder, &path)?.iter().filter_map(|(_, line)| line.as_ref()).filter(|line| inside(line))
+        {
+            segments.extend(entry.entry.as_ref().and_then(Entry::id));
+            ends.extend(entry.entry.as_ref().and_then(Entry::end));
+        }
+    }
+    let inside = |line: &Line| {
+        let entry = line.entry.as_ref();
+        let same = entry.and_then(Entry::id).is_some_and(|id| segments.contains(&id));
+        let after = matches!(entry, Some(Entry::Background { start }) if ends.contains(start));
+        inside(line) || same || after
+    };
     let (mut gaps, mut lines) = (Vec::new(), 0);
     let mut damage = Damage { from, until, ..Damage::default() };
     for (file, path) in folder.list()? {

@@ -95,6 +95,19 @@ impl Folder {
         Ok(files)
     }
 
+    /// Removes what an erasure that was killed left beside the files: lines in clear. Only with the lock held.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sweep(&self) -> Result<(), LedgerError> {
+        for entry in fs::read_dir(&self.path).map_err(|e| self.failed(&self.path, e))?.flatten() {
+            if entry.file_name().to_string_lossy().contains(".jsonl.new-") {
+                fs::remove_file(entry.path()).map_err(|e| self.failed(&entry.path(), e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The file that begins with line `n`.
     pub fn file(&self, n: u64) -> PathBuf {
         self.path.join(format!("{n:0DIGITS$}.jsonl"))

@@ -143,6 +143,7 @@ impl Writer {
         }
         self.end = None;
         self.head = head;
+        self.folder.sweep()?;
         let files = self.folder.list()?;
         let mut cut_bytes = 0;
         let mut damage = Vec::new();
@@ -150,7 +151,7 @@ impl Writer {
             let (end, cut) = self.end_of(path, head, &mut damage)?;
             cut_bytes += cut;
             if let Some((end, line)) = end {
-                self.clean = matches!(line.entry, Some(Entry::Stopped {}));
+                self.clean = self.stopped_before(path, &line)?;
                 self.end = Some(end);
                 break;
             }
@@ -185,6 +186,18 @@ impl Writer {
             self.confirm(true)?;
         }
         Ok(())
+    }
+
+    /// Whether a daemon's stop is the last thing but for what was said at the machine since.
+    fn stopped_before(&self, path: &Path, last: &Line) -> Result<bool, LedgerError> {
+        if !last.entry.as_ref().is_some_and(Entry::is_said_at_the_machine) {
+            return Ok(matches!(last.entry, Some(Entry::Stopped {})));
+        }
+        let bytes = self.folder.read(path)?;
+        let entries = bytes.rsplit(|b| *b == b'\n').filter_map(line::read).filter_map(|line| line.entry);
+        let before = entries.into_iter().find(|entry| !entry.is_said_at_the_machine());
+        // Before the first line of all nothing ran; of an older file nothing is known here.
+        Ok(before.map_or(path == self.folder.file(1), |entry| matches!(entry, Entry::Stopped {})))
     }
 
     /// The last good line of a file, behind which all is cut off; and how much that was.
@@ -285,7 +298,7 @@ impl Writer {
         }
         end.bytes += text.len() as u64;
         end.last = last;
-        if let Some((_, entry)) = entries.last() {
+        for (_, entry) in entries.iter().filter(|(_, entry)| !entry.is_said_at_the_machine()) {
             self.clean = matches!(entry, Entry::Stopped {});
         }
         Ok(())

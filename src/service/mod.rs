@@ -117,7 +117,12 @@ pub struct Ended {
     pub progress: Progress,
     /// Somebody asked for a new start.
     pub restart: bool,
+    /// Something was withdrawn and could not be written down: whoever comes after must know.
+    pub unkept: bool,
 }
+
+/// In the environment of a new start: everything was withdrawn before it, and could not be written down.
+pub const WITHHELD: &str = "UNDERTONE_WITHHELD";
 
 /// Takes the state folder; where no lock can be had, that is no reason not to listen.
 fn occupy(config: &Config) -> Result<Option<state::Occupied>, ServiceError> {
@@ -154,7 +159,10 @@ pub async fn run(
     let renewal = Arc::new(Renewal::default());
     renewal.uses(cascade.model());
     let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
-    let keeper = Keeper::open(config);
+    let mut keeper = Keeper::open(config);
+    if std::env::var_os(WITHHELD).is_some() {
+        keeper.withdraw();
+    }
     let _occupied = occupy(config)?;
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
@@ -300,7 +308,8 @@ pub async fn run(
         tracing::warn!("{left} events were not taken by the broker before the end");
     }
     mqtt_stop.cancel();
-    Ok(Ended { progress: service.progress, restart: service.restart })
+    let unkept = service.keeper.unkept();
+    Ok(Ended { progress: service.progress, restart: service.restart, unkept })
 }
 
 /// At once, and then at this pace.
