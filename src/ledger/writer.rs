@@ -141,7 +141,7 @@ impl Writer {
         if known && head == self.head {
             return Ok(());
         }
-        self.end = None;
+        let begun = self.end.take().is_some() || self.folder.has_begun();
         self.head = head;
         self.folder.sweep()?;
         let files = self.folder.list()?;
@@ -162,7 +162,7 @@ impl Writer {
         match head {
             // Made before the first line, so that its absence is a finding ever after.
             None if self.end.is_none() && cut_bytes == 0 => {
-                if self.folder.has_begun() {
+                if begun {
                     damage.push(Damage::Record);
                 }
                 self.folder.set_head(NOTHING, true)?;

@@ -78,3 +78,18 @@ fn garbage_at_the_end_is_cut_off_and_recorded() {
     assert!(report.is_whole() && report.lines == 6, "{:?}", report.findings);
     assert!(report.notes[0].contains("5000 bytes"), "{:?}", report.notes);
 }
+
+#[test]
+fn a_record_that_is_moved_away_with_its_mark_under_its_writer_is_missed() {
+    let book = Book::new();
+    let mut writer = Writer::new(book.folder.path(), &book.rules);
+    writer.append(&[(at(1), emotion(1, Label::Sad))]).unwrap();
+    writer.sync().unwrap();
+    let away = tempfile::tempdir().unwrap();
+    for name in ["ledger", "ledger-begun"] {
+        fs::rename(book.folder.path().join(name), away.path().join(name)).unwrap();
+    }
+    writer.append(&[(at(2), emotion(2, Label::Sad))]).unwrap();
+    writer.sync().unwrap();
+    assert!(book.findings().iter().any(|found| found.contains("nothing was left")), "{:?}", book.findings());
+}
