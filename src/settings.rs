@@ -182,7 +182,7 @@ impl Settings {
     /// The value in force.
     pub fn get(&self, setting: Setting) -> f64 {
         let value = self.changed.get(&setting).or_else(|| self.defaults.get(&setting));
-        value.copied().unwrap_or_default()
+        value.copied().unwrap_or_default() + 0.0 // which makes 0 of a -0
     }
 
     /// The values in force.
@@ -306,6 +306,8 @@ mod tests {
             assert!(told.contains("gate_threshold") && told.contains("0 to 1"), "{told}");
             assert_eq!(settings.get(Setting::GateThreshold), 0.5);
         }
+        settings.set(Setting::GateThreshold, Some(-0.0)).unwrap();
+        assert_eq!(settings.get(Setting::GateThreshold).to_string(), "0");
     }
 
     #[test]

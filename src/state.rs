@@ -81,7 +81,17 @@ pub fn read_bytes(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 
 /// A state folder that belongs to this process, as long as this lives.
 #[derive(Debug)]
-pub struct Occupied(#[expect(dead_code, reason = "the lock ends when the file is closed")] File);
+pub struct Occupied(File);
+
+impl Occupied {
+    /// Whether its lock is the one in the folder with this name; a folder may be moved away.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        let number = |data: fs::Metadata| (data.dev(), data.ino());
+        self.0
+            .metadata()
+            .is_ok_and(|own| fs::metadata(folder.join(LOCK)).is_ok_and(|there| number(own) == number(there)))
+    }
+}
 
 /// Takes a state folder for this process. None: another daemon has it. Commands do not ask; they go on
 /// working beside the daemon.
@@ -89,6 +99,21 @@ pub struct Occupied(#[expect(dead_code, reason = "the lock ends when the file is
 /// # Errors
 /// What the system says, where no lock can be had.
 pub fn occupy(folder: &Path) -> io::Result<Option<Occupied>> {
+    for _ in 0..10 {
+        if let Some(occupied) = occupy_now(folder)? {
+            return Ok(Some(occupied));
+        }
+        // Not a daemon, perhaps, but a command that looks for one.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    occupy_now(folder)
+}
+
+/// The same without waiting for a command that looks for a daemon.
+///
+/// # Errors
+/// As [`occupy`].
+pub fn occupy_now(folder: &Path) -> io::Result<Option<Occupied>> {
     let path = folder.join(LOCK);
     if !fs::exists(&path)? {
         replace(
@@ -97,18 +122,10 @@ pub fn occupy(folder: &Path) -> io::Result<Option<Occupied>> {
         )?;
     }
     let file = open(&path)?;
-    let mut asked = 0;
-    loop {
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(Occupied(file))),
-            // Not a daemon, perhaps, but a command that looks for one.
-            Err(rustix::io::Errno::WOULDBLOCK) if asked < 10 => {
-                asked += 1;
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        }
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Occupied(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -265,6 +265,8 @@ fn two_writers_lose_nothing() {
         })
     };
     let config = home.folder.path().join("undertone.toml");
+    fs::create_dir_all(home.state()).unwrap();
+    fs::write(home.state().join("consent.json.new-7"), "what a killed one left").unwrap();
     let (one, two) = (change("listening", config.clone()), change("transcription", config));
     one.join().unwrap();
     two.join().unwrap();

@@ -84,6 +84,11 @@ async fn over_mqtt_consent_can_be_taken_away_and_not_given() {
     daemon.until("open", PATIENCE, Daemon::microphone);
     say(&broker, "consent/guest/set", "on", false);
     daemon.until("closed for guests", CLOSED_WITHIN, |d| !d.microphone());
+    // A shorter time would give consent back sooner.
+    say(&broker, "consent/guest/set", "1m", false);
+    let shorter =
+        |seen: &[Seen]| problems(seen, "consent", false).iter().any(|p| p.contains("never shortened"));
+    witness.until("that it is no shorter", shorter).await;
     // It holds before it is written; what is said at the machine before that would count as said meanwhile.
     daemon.until("written", PATIENCE, |d| {
         fs::read_to_string(d.state().join("consent.json")).is_ok_and(|text| text.contains("\"since\""))

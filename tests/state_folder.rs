@@ -4,16 +4,27 @@
 #[path = "support/household.rs"]
 mod household;
 
+use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Witness, free_port, run};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
 use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// A command beside the daemon, given up after a while: what waits for a FIFO waits for ever.
 fn command(daemon: &Daemon, words: &str) -> Output {
+    ended(daemon, daemon.command(), words)
+}
+
+/// The same with a card to listen to.
+fn command_with(daemon: &Daemon, words: &str, card: &Card) -> Output {
     let mut command = daemon.command();
+    command.env("ALSA_CONFIG_PATH", card.configuration());
+    ended(daemon, command, words)
+}
+
+fn ended(daemon: &Daemon, mut command: Command, words: &str) -> Output {
     command.args(words.split_whitespace()).arg("--config").arg(daemon.config());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
@@ -69,7 +80,7 @@ fn who_may_not_read_consent_is_told_so() {
         &["consent", "show", "--config"],
         &["consent", "show", "--json", "--config"],
     ] {
-        let mut asked = std::process::Command::new(&program);
+        let mut asked = Command::new(&program);
         asked.args(words).arg(&config).current_dir(open.path()).env("STATE_DIRECTORY", daemon.state());
         if root {
             asked.uid(65_534).gid(65_534);
@@ -170,6 +181,31 @@ fn a_written_grant_does_not_come_back_with_what_was_lost() {
     assert!(text(&command(&daemon, "consent show")).contains("listening      withheld"));
 }
 
+/// Whoever moves the folder away, to mend a disk, say, gets no second daemon beside the first, and reaches the first.
+#[test]
+fn a_folder_that_was_moved_away_belongs_to_the_daemon_again() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let daemon = Daemon::start(&card, &broker, GRANTED);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    daemon.until("settled", PATIENCE, |d| d.state().join("ledger/head").exists());
+    for gone in ["once", "twice"] {
+        fs::rename(daemon.state(), daemon.folder.path().join(gone)).unwrap();
+        daemon.until("its again", PATIENCE, |d| {
+            d.state().join("daemon.lock").exists() && d.state().join("consent.json").exists()
+        });
+        daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+        let second = command(&daemon, "run");
+        assert_eq!(second.status.code(), Some(2), "{}", text(&second));
+        daemon.consent(&["grant", "listening"]);
+        daemon.until("open again", PATIENCE, Daemon::microphone);
+        let revoked = command(&daemon, "consent revoke listening");
+        assert!(revoked.status.success() && !text(&revoked).contains("no undertone"), "{}", text(&revoked));
+        daemon.until("closed again", CLOSED_WITHIN, |d| !d.microphone());
+        daemon.consent(&["grant", "listening"]);
+        daemon.until("open once more", PATIENCE, Daemon::microphone);
+    }
+}
+
 #[tokio::test]
 async fn a_folder_that_somebody_keeps_locked_does_not_delay_what_is_told() {
     // To wait for the lock takes 2 s each time; four times, that would be longer than this.
@@ -237,30 +273,59 @@ fn the_page_says_when_the_daemon_runs_with_another_configuration() {
     assert!(differs(&daemon));
 }
 
+/// What nobody may write, until it is dropped. Root may write where nobody may, but not what is immutable.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn make(folder: &Path) -> ReadOnly {
+        let read_only = ReadOnly(folder.into());
+        read_only.change("+i", 0o555);
+        read_only
+    }
+
+    fn change(&self, flag: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let changed = Command::new("chattr").arg(flag).arg(&self.0).output();
+        if !changed.is_ok_and(|output| output.status.success()) {
+            fs::set_permissions(&self.0, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        self.change("-i", 0o755);
+    }
+}
+
 /// A disk that became read-only: what is said at the machine reaches the daemon all the same, and what that is worth
 /// is said. Here it is a folder that nobody may write.
 #[test]
 fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
-    use std::os::unix::fs::PermissionsExt as _;
     let (broker, card) = (Mosquitto::start(), silent_card());
     for words in ["consent revoke listening", "consent guest on"] {
         let mut daemon = Daemon::prepare(&broker, GRANTED);
-        let state = daemon.state().display().to_string();
         daemon.restart(&card);
         daemon.until("open", PATIENCE, Daemon::microphone);
         daemon.until("settled", PATIENCE, |d| d.state().join("ledger/head").exists());
         let pid = daemon.child.id().to_string();
-        // Root may write where nobody may, but not what is immutable.
-        let change = |flag: &str, mode: u32| {
-            let changed = std::process::Command::new("chattr").args([flag, &state]).output();
-            if !changed.is_ok_and(|output| output.status.success()) {
-                fs::set_permissions(daemon.state(), fs::Permissions::from_mode(mode)).unwrap();
-            }
-        };
-        change("+i", 0o555);
+        assert!(text(&command(&daemon, "consent show")).contains("listening      granted"));
+        let read_only = ReadOnly::make(&daemon.state());
         let asked = command(&daemon, words);
         // Nor does it come back with a new start, for which anybody at the broker may ask.
         daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+        // Commands beside it know, too, although the file says otherwise.
+        for (words, told) in [
+            ("consent show", "listening      withheld"),
+            ("consent show", "transcription  withheld"),
+            ("consent show", "the undertone that runs withholds listening and transcription"),
+            ("privacy", "The microphone is closed now"),
+            ("check", "stays closed: listening is withheld"),
+            ("devices --seconds 0.1", "The microphone stays closed"),
+        ] {
+            let shown = text(&command_with(&daemon, words, &card));
+            assert!(shown.contains(told), "{words}: {shown}");
+        }
         let starts = |d: &Daemon| d.log().matches(" as undertone").count();
         let before = starts(&daemon);
         std::thread::sleep(Duration::from_secs(3)); // what comes right after a connection may be old, and is refused
@@ -268,7 +333,7 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
         daemon.until("started anew", PATIENCE, |d| starts(d) > before);
         std::thread::sleep(Duration::from_secs(2));
         let open = daemon.microphone();
-        change("-i", 0o755);
+        drop(read_only);
         assert!(!open, "a new start opened the microphone: {}", daemon.log());
         let told = text(&asked);
         assert_eq!(asked.status.code(), Some(1), "{told}");

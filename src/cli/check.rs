@@ -158,16 +158,17 @@ fn store(config: &Config) -> Store {
     Store::new(&state::folder(config).unwrap_or_default())
 }
 
-/// What holds now, by this configuration and what was said.
+/// What holds now, by this configuration, what was said, and what the daemon withholds besides.
 pub(super) fn standing(config: &Config) -> Standing {
-    let record = store(config).load().record;
+    let store = store(config);
+    let record = store.ask().unwrap_or_else(|_| store.load()).record;
     Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system())
 }
 
 /// Withheld is no failure; not to know, or not to be able to withdraw, is one.
 fn consent(config: &Config) -> Result<String, String> {
     let store = store(config);
-    if let Some(problem) = store.load().problem {
+    if let Some(problem) = store.ask().map_err(|e| e.to_string())?.problem {
         return Err(problem);
     }
     let (standing, zone) = (standing(config), TimeZone::system());

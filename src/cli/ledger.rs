@@ -4,6 +4,7 @@ use super::Failure;
 use crate::config::Config;
 use crate::consent::order::duration;
 use crate::events::Label;
+use crate::ledger::entry::KINDS;
 use crate::ledger::erase::{self, Erased};
 use crate::ledger::line::Digest;
 use crate::ledger::show::{Filter, Format, ShowError, show};
@@ -46,8 +47,8 @@ pub struct Show {
     /// Before this moment
     #[arg(long, alias = "to", value_parser = moment)]
     until: Option<Timestamp>,
-    /// Only this kind, such as emotion, asr_woken, consent, microphone; may be repeated
-    #[arg(long)]
+    /// Only this kind; may be repeated
+    #[arg(long, value_parser = KINDS)]
     kind: Vec<String>,
     /// Only emotions with this label; may be repeated
     #[arg(long, value_parser = label)]

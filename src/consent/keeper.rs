@@ -3,6 +3,7 @@
 //! A withdrawal holds from the moment it is known, before anything is written.
 
 use super::Scope;
+use super::held::Held;
 use super::order::{Order, Refusal};
 use super::standing::Standing;
 use super::store::{By, Loaded, Record, Stamp, Store};
@@ -69,6 +70,8 @@ pub struct Keeper {
     written: Arc<Notify>,
     /// The file is missing or of no use, and has to be made anew.
     unsettled: bool,
+    /// What is withheld beyond the file.
+    held: Held,
     /// The last attempt to write came to nothing.
     failed: bool,
     tried: Instant,
@@ -101,6 +104,7 @@ impl Keeper {
             writing: None,
             written: Arc::default(),
             unsettled: failed.is_some(),
+            held: Held::default(),
             failed: failed.is_some(),
             tried: Instant::now(),
             problem: loaded.problem.or(failed),
@@ -201,6 +205,9 @@ impl Keeper {
         order.allowed(&self.rules, By::Mqtt)?;
         self.in_time(order, said_after)?;
         let (now, mut told) = (Timestamp::now(), Vec::new());
+        if order.shortens(self.record.guest, now) {
+            return Err(Refusal::ShorterGuest);
+        }
         if !order.gives() || self.store.is_none() {
             order.note(&mut self.record, By::Mqtt, now);
             told.push(Told::Said(order));
@@ -230,8 +237,13 @@ impl Keeper {
 
     /// Whether a withdrawal holds that is not on the disk.
     pub fn unkept(&self) -> bool {
-        let writes = self.writing.as_ref().is_some_and(|writing| writing.orders.withdraws());
-        self.store.is_some() && (writes || self.unwritten.withdraws())
+        self.store.is_some() && self.unkept_scopes().contains(&true)
+    }
+
+    fn unkept_scopes(&self) -> [bool; Scope::ALL.len()] {
+        let (written, waits) = (self.writing.as_ref(), self.unwritten.withdrawn());
+        let written = written.map(|writing| writing.orders.withdrawn()).unwrap_or_default();
+        std::array::from_fn(|scope| written[scope] || waits[scope])
     }
 
     /// Waits until what was said is on the disk, but no longer than this.
@@ -307,6 +319,11 @@ impl Keeper {
     /// What holds now, by the rules and the clock.
     fn apply(&mut self) -> Option<Told> {
         let now = Standing::at(&self.rules, &self.record, Timestamp::now(), &TimeZone::system());
+        if let Some(store) = &self.store {
+            let unkept = self.unkept_scopes();
+            let withheld = Scope::ALL.map(|scope| now.of(scope).consent == Consent::Withheld);
+            self.held.mark(store.folder(), std::array::from_fn(|at| unkept[at] && withheld[at]));
+        }
         if now == self.standing {
             return None;
         }

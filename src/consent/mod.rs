@@ -13,8 +13,10 @@
 //! | [`standing`] | rules + what was said + the clock: what holds, and why |
 //! | [`order`] | commands that come over MQTT, and their refusal |
 //! | `writing` | on the way to the disk, and coalesced |
+//! | `held` | what the daemon withholds beyond the file, for commands beside it |
 //! | [`keeper`] | the daemon's side: looks, obeys, tells |
 
+mod held;
 pub mod keeper;
 pub mod order;
 pub mod standing;

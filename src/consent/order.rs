@@ -70,6 +70,12 @@ pub enum Refusal {
         "ending the guest mode was refused, because it was begun meanwhile; if it shall end all the same, say it again"
     )]
     OvertakenGuest,
+    /// A guest mode that holds would end sooner, which gives consent back.
+    #[error(
+        "the guest mode goes on as long as it was said to before: over MQTT it is never shortened; use `undertone consent \
+         guest` at the machine"
+    )]
+    ShorterGuest,
     /// The configuration forbids it.
     #[error("{0} cannot be granted: the configuration says consent.{0} = \"withheld\"")]
     Written(Scope),
@@ -154,6 +160,13 @@ impl Order {
             }
             _ => None,
         }
+    }
+
+    /// Whether a guest mode that holds would end sooner by this.
+    pub(super) fn shortens(self, guest: Option<Guest>, now: Timestamp) -> bool {
+        let Order::GuestsCome(Some(time)) = self else { return false };
+        let wanted = now.checked_add(time).unwrap_or(Timestamp::MAX);
+        guest.is_some_and(|guest| guest.until.is_none_or(|until| until > wanted))
     }
 
     /// Whether what a grant asks for is what the record says.

@@ -81,7 +81,7 @@ impl Standing {
                     let until = guest.until.filter(|_| rules.guest_ends_by_itself);
                     Decision { since: Some(guest.since), ..pause(Why::Guest, until) }
                 }
-                (Consent::Granted, None, Some(until)) => pause(Why::QuietHours, Some(until)),
+                (Consent::Granted, None, Some(until)) => pause(Why::QuietHours, until),
                 _ => base,
             }
         };
@@ -137,8 +137,8 @@ fn base(rules: &ConsentRules, record: &Record, scope: Scope) -> Decision {
     Decision { consent, why, since, until: None }
 }
 
-/// The end of the quiet hours that hold now; of several, the last one that follows without a pause.
-fn quiet_until(hours: &[QuietHours], now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+/// The end of the quiet hours that hold now, if they have one; of several, the last one that follows without a pause.
+fn quiet_until(hours: &[QuietHours], now: Timestamp, zone: &TimeZone) -> Option<Option<Timestamp>> {
     let mut local = zone.to_datetime(now);
     let mut until = None;
     // Spans that touch each other chain; each is looked at once, so that round-the-clock ones end.
@@ -149,7 +149,8 @@ fn quiet_until(hours: &[QuietHours], now: Timestamp, zone: &TimeZone) -> Option<
         until = Some(end);
         local = end;
     }
-    until.map(|end| zone.to_timestamp(end).unwrap_or(now))
+    let always = hours.iter().any(|span| span.contains(local.time()));
+    until.map(|end| (!always).then(|| zone.to_timestamp(end).unwrap_or(now)))
 }
 
 impl Decision {
@@ -169,6 +170,7 @@ impl Decision {
             (_, Why::Lost) => "withheld: what was granted is not known, or cannot be kept".into(),
             (_, Why::Guest) if self.until.is_some() => format!("withheld{until}: guests are there"),
             (_, Why::Guest) => "withheld until somebody ends the guest mode".into(),
+            (_, Why::QuietHours) if self.until.is_none() => "withheld: quiet hours, all day".into(),
             (_, Why::QuietHours) => format!("withheld{until}: quiet hours"),
         }
     }
@@ -238,6 +240,9 @@ mod tests {
         for hour in 0..24 {
             let now = format!("2026-06-01T{hour:02}:30");
             assert_eq!(listening(&never, &record, &now), (Consent::Withheld, Why::QuietHours));
+            let decision = Standing::at(&never, &record, at(&now), &zone()).listening;
+            assert_eq!(decision.until, None);
+            assert_eq!(decision.sentence(&zone()), "withheld: quiet hours, all day");
         }
         // They do not hide that it was withdrawn.
         assert_eq!(listening(&rules, &said(Consent::Withheld), "2026-06-01T23:00").1, Why::Command);

@@ -3,7 +3,7 @@
 //! Writers take a lock on the folder, so that the daemon and the command line never undo each other.
 //! Whatever else an earlier life left in the folder says that there was one: when it is gone, it was lost.
 
-use super::Scope;
+use super::{Scope, held};
 use crate::events::Consent;
 use crate::{settings, state};
 use jiff::Timestamp;
@@ -204,17 +204,41 @@ impl Store {
         }
     }
 
-    /// The same for somebody who asks beside the daemon: who may not read it is told so, and not that nothing was given.
+    /// The same for somebody who asks beside the daemon: who may not read it is told so, and not that nothing was given;
+    /// what the daemon withholds beyond the file is withheld here, too.
     ///
     /// # Errors
     /// [`ConsentError::Secret`].
     pub fn ask(&self) -> Result<Loaded, ConsentError> {
-        match state::read(&self.file(), LONGEST) {
-            Err(source) if source.kind() == ErrorKind::PermissionDenied => {
-                Err(ConsentError::Secret { folder: self.folder.clone(), source })
-            }
-            _ => Ok(self.load()),
+        if let Err(source) = state::read(&self.file(), LONGEST)
+            && source.kind() == ErrorKind::PermissionDenied
+        {
+            return Err(ConsentError::Secret { folder: self.folder.clone(), source });
         }
+        let mut loaded = self.load();
+        if loaded.fresh && self.is_read_only() {
+            // As the daemon does where nothing can be kept.
+            (loaded.record, loaded.fresh) = (Record::lost(Timestamp::now()), false);
+        }
+        let held: Vec<Scope> =
+            Scope::ALL.into_iter().filter(|scope| held::is_held(&self.folder, *scope)).collect();
+        for scope in &held {
+            let said = Said { consent: Consent::Withheld, at: Timestamp::now(), by: By::Lost };
+            loaded.record.say(*scope, said);
+        }
+        if !held.is_empty() {
+            loaded.problem = Some(format!(
+                "the undertone that runs withholds {} because of a withdrawal that could not be written down in {}; it \
+                 ends with the process",
+                held.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+                self.folder.display()
+            ));
+        }
+        Ok(loaded)
+    }
+
+    fn is_read_only(&self) -> bool {
+        rustix::fs::access(&self.folder, rustix::fs::Access::WRITE_OK) == Err(rustix::io::Errno::ROFS)
     }
 
     /// From now on it is known that something was kept here, whatever becomes of the folder.
@@ -279,7 +303,18 @@ impl Store {
         let mut text = serde_json::to_vec_pretty(&record).map_err(|e| failed(e.into()))?;
         text.push(b'\n');
         state::replace(&self.file(), &text).map_err(failed)?;
+        self.sweep(); // not before: it may have been all that was left
         Ok((record, self.stamp()))
+    }
+
+    /// Removes what writers that were killed left unfinished; the lock is held, so nobody writes now.
+    fn sweep(&self) {
+        let unfinished = format!("{FILE}.new-");
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(unfinished.as_bytes()) {
+                let _ = fs::remove_file(entry.path()); // it is in nobody's way
+            }
+        }
     }
 
     /// Forgets every grant, for when a withdrawal cannot be written (a full disk): a file that is lost

@@ -4,6 +4,7 @@
 //! In: orders that hold already (withdrawals) or shall hold (grants). Out: an [`Outcome`], which the keeper
 //! fetches when it looks.
 
+use super::Scope;
 use super::order::{Order, Refusal};
 use super::store::{By, Record, Stamp, Store};
 use crate::events::Consent;
@@ -77,9 +78,15 @@ impl Orders {
         self.0.is_empty()
     }
 
-    /// Whether anything is withdrawn.
-    pub(super) fn withdraws(&self) -> bool {
-        self.0.iter().any(|heard| !heard.order.gives())
+    /// Which scopes, of [`Scope::ALL`].
+    pub(super) fn withdrawn(&self) -> [bool; Scope::ALL.len()] {
+        Scope::ALL.map(|scope| {
+            self.0.iter().any(|heard| match heard.order {
+                Order::Say(said, Consent::Withheld) => said == scope,
+                Order::GuestsCome(_) => true,
+                _ => false,
+            })
+        })
     }
 
     /// What gives consent.
@@ -171,7 +178,6 @@ fn write(store: &Store, orders: &Orders) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consent::Scope;
     use jiff::SignedDuration;
 
     fn kept(orders: &[Order]) -> Vec<Order> {

@@ -85,10 +85,16 @@ fn connector(mqtt: &Mqtt) -> Result<TlsConnector, HomeError> {
             builder.add_root_certificate(certificate);
         }
     }
-    if !mqtt.client_cert_file.as_os_str().is_empty() {
-        builder.identity(identity(&mqtt.client_cert_file, &mqtt.client_key_file)?);
+    let trusting = builder.build().map_err(|e| refuse(format!("TLS cannot be set up with it: {e}")))?;
+    if mqtt.client_cert_file.as_os_str().is_empty() {
+        return Ok(trusting);
     }
-    builder.build().map_err(|e| refuse(format!("TLS cannot be set up with it: {e}")))
+    builder.identity(identity(&mqtt.client_cert_file, &mqtt.client_key_file)?);
+    builder.build().map_err(|e| HomeError::ClientCertificate {
+        key: "mqtt.client_key_file",
+        path: mqtt.client_key_file.clone(),
+        reason: format!("it does not belong to the certificate in mqtt.client_cert_file ({e})"),
+    })
 }
 
 /// What this sensor shows a broker that asks who it is. No error repeats anything of the key.

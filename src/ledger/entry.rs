@@ -237,6 +237,26 @@ pub enum Entry {
     },
 }
 
+/// All kinds, as lines name them.
+pub const KINDS: [&str; 16] = [
+    "started",
+    "stopped",
+    "configured",
+    "consent",
+    "guest",
+    "microphone",
+    "speech_started",
+    "emotion",
+    "background",
+    "asr_woken",
+    "problem",
+    "lost",
+    "repaired",
+    "retired",
+    "erased",
+    "gap",
+];
+
 impl Entry {
     /// What is recorded of an event that was told; signs of life are not.
     pub fn told(event: &Event) -> Option<Entry> {
@@ -350,6 +370,14 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kinds_are_those_that_can_be_read() {
+        // A kind that is none is refused with the list of all.
+        let told = serde_json::from_str::<Entry>("{\"kind\":\"none\"}").unwrap_err().to_string();
+        let all = KINDS.map(|kind| format!("`{kind}`")).join(", ");
+        assert!(told.contains(&format!("expected one of {all}")), "{told}");
+    }
 
     #[test]
     fn a_name_cannot_hold_a_sentence() {

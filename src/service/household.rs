@@ -89,6 +89,15 @@ impl Service {
         }
     }
 
+    /// Another daemon has the folder that was moved away under this one.
+    pub(super) fn shares(&mut self, folder: &Path) {
+        let folder = folder.display();
+        let message = format!(
+            "another undertone runs with the state folder {folder} since the one before was moved away; stop one of them"
+        );
+        self.problem(Component::Consent, message, false);
+    }
+
     /// Somebody over MQTT wanted what does not hold.
     pub(super) fn refused(&mut self, refusal: Refusal) {
         self.problem(Component::Consent, refusal.to_string(), false);

@@ -11,6 +11,7 @@ mod household;
 mod liveness;
 mod memory;
 mod notify;
+mod place;
 mod recogniser;
 mod renewal;
 mod report;
@@ -35,6 +36,7 @@ use crate::state;
 use consent_file::ConsentFile;
 use hearing::Hearing;
 use notify::Notifier;
+use place::{Look, Place};
 use renewal::Renewal;
 use runtime::Service;
 pub use runtime::cpu_seconds;
@@ -124,23 +126,6 @@ pub struct Ended {
 /// In the environment of a new start: everything was withdrawn before it, and could not be written down.
 pub const WITHHELD: &str = "UNDERTONE_WITHHELD";
 
-/// Takes the state folder; where no lock can be had, that is no reason not to listen.
-fn occupy(config: &Config) -> Result<Option<state::Occupied>, ServiceError> {
-    let Some(folder) = state::folder(config) else { return Ok(None) };
-    match state::occupy(&folder) {
-        Ok(Some(occupied)) => Ok(Some(occupied)),
-        Ok(None) => Err(ServiceError::Occupied { folder }),
-        Err(e) => {
-            let path = folder.join(state::LOCK);
-            tracing::warn!(
-                "{} cannot be locked ({e}); a second undertone with the same state folder would not be noticed",
-                path.display()
-            );
-            Ok(None)
-        }
-    }
-}
-
 /// Runs until the source ends or `shutdown` is cancelled, or until a restart is asked for over MQTT.
 ///
 /// `config.mqtt.broker` must be a URL. A broker, microphone or recogniser that is away is no error: it
@@ -163,7 +148,7 @@ pub async fn run(
     if std::env::var_os(WITHHELD).is_some() {
         keeper.withdraw();
     }
-    let _occupied = occupy(config)?;
+    let mut place = Place::take(config)?;
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -229,7 +214,17 @@ pub async fn run(
                 tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
             }
             _ = heartbeat.tick() => service.heartbeat(),
-            _ = look.tick() => service.look_at_consent(),
+            _ = look.tick() => {
+                service.look_at_consent();
+                match place.look() {
+                    Look::Same => {}
+                    Look::Anew => {
+                        said = ConsentFile::watch(config);
+                        look = looks(&said);
+                    }
+                    Look::Shared(folder) => service.shares(&folder),
+                }
+            }
             () = said.changed() => {
                 service.look_at_consent();
                 if said.pace() != look.period() {

@@ -175,6 +175,14 @@ async fn a_broker_that_wants_certificates_gets_the_sensors_own() {
     let reason = away(&client, PATIENCE).await;
     assert!(reason.contains("mqtt.client_cert_file") || reason.contains("before an answer"), "{reason}");
 
+    // A key of another certificate is found before anybody is asked.
+    let other = shown(&broker, Some((&at("kitchen.pem"), &at("b.key"))));
+    let told = Client::start(&other, "kitchen", tokio_util::sync::CancellationToken::new())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(told.contains("mqtt.client_key_file") && told.contains("does not belong"), "{told}");
+
     // A certificate of an authority that the broker does not know.
     let strange = tempfile::tempdir().unwrap();
     certificates(strange.path());

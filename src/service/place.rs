@@ -1,0 +1,101 @@
+//! The state folder as this daemon's own, for as long as it runs: a folder that is moved away takes the lock with it.
+//!
+//! In: looks now and then. Out: the lock in whatever folder has the name now, and a word if another daemon was faster.
+
+use super::ServiceError;
+use crate::config::Config;
+use crate::state::{self, Occupied};
+use std::path::PathBuf;
+
+/// A command that looks for a daemon has the lock for a moment; after so many looks it is none.
+const NO_COMMAND: u32 = 4;
+
+/// What became of the folder since the last look.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing that matters.
+    Same,
+    /// There is another folder with this name, and it is this daemon's now.
+    Anew,
+    /// There is another folder with this name, and another daemon has it. Told once.
+    Shared(PathBuf),
+}
+
+/// The folder.
+pub(super) struct Place {
+    folder: Option<PathBuf>,
+    occupied: Option<Occupied>,
+    missed: u32,
+}
+
+impl Place {
+    /// Takes the state folder; where no lock can be had, that is no reason not to listen.
+    ///
+    /// # Errors
+    /// [`ServiceError::Occupied`].
+    pub(super) fn take(config: &Config) -> Result<Place, ServiceError> {
+        let folder = state::folder(config);
+        let occupied = match folder.as_deref().map(state::occupy) {
+            None => None,
+            Some(Ok(Some(occupied))) => Some(occupied),
+            Some(Ok(None)) => {
+                return Err(ServiceError::Occupied { folder: folder.unwrap_or_default() });
+            }
+            Some(Err(e)) => {
+                let path = folder.clone().unwrap_or_default().join(state::LOCK);
+                tracing::warn!(
+                    "{} cannot be locked ({e}); a second undertone with the same state folder would not be noticed",
+                    path.display()
+                );
+                None
+            }
+        };
+        Ok(Place { folder, occupied, missed: 0 })
+    }
+
+    /// Looks whether the lock is still in the folder, and takes it anew if there is a folder.
+    pub(super) fn look(&mut self) -> Look {
+        let Some(folder) = self.folder.as_deref() else { return Look::Same };
+        if self.occupied.as_ref().is_some_and(|occupied| occupied.is_in(folder)) || !folder.is_dir() {
+            return Look::Same;
+        }
+        match state::occupy_now(folder) {
+            Ok(Some(occupied)) => {
+                (self.occupied, self.missed) = (Some(occupied), 0);
+                Look::Anew
+            }
+            Ok(None) => {
+                self.missed = self.missed.saturating_add(1);
+                if self.missed == NO_COMMAND { Look::Shared(folder.into()) } else { Look::Same }
+            }
+            Err(_) => Look::Same, // a disk that cannot be written: told by what has to write there
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_folder_that_is_moved_away_is_taken_again_or_said_to_be_shared() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (folder, gone) = (scratch.path().join("state"), scratch.path().join("gone"));
+        let config = Config { state_dir: folder.clone(), ..Config::default() };
+        let mut place = Place::take(&config).unwrap();
+        assert_eq!(place.look(), Look::Same);
+        fs::rename(&folder, &gone).unwrap();
+        assert_eq!(place.look(), Look::Same, "there is none to take");
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(place.look(), Look::Anew);
+        assert_eq!(place.look(), Look::Same);
+        assert!(matches!(Place::take(&config), Err(ServiceError::Occupied { .. })));
+        assert!(!state::is_occupied(&gone), "the old one is free");
+        // Another one was faster.
+        fs::rename(&folder, scratch.path().join("gone too")).unwrap();
+        let _other = state::occupy(&folder).unwrap().unwrap();
+        let seen: Vec<Look> = (0..10).map(|_| place.look()).filter(|look| *look != Look::Same).collect();
+        assert_eq!(seen, [Look::Shared(folder)]);
+    }
+}
