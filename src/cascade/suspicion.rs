@@ -125,6 +125,21 @@ mod tests {
         Suspicion::new(80, 20, false)
     }
 
+    /// In frames.
+    const HOUR: usize = 360_000;
+
+    /// A sound in every frame, for an hour, and each window brings the same.
+    fn windows_of_an_hour(brought: Brought) -> usize {
+        let (mut s, mut frames, mut windows) = (suspicion(), 0, 0);
+        while frames < HOUR {
+            s.sound();
+            frames += s.stride(false);
+            windows += 1;
+            s.judged(brought);
+        }
+        windows
+    }
+
     #[test]
     fn a_sound_shortens_the_stride_for_a_few_windows() {
         let mut s = suspicion();
@@ -169,15 +184,7 @@ mod tests {
 
     #[test]
     fn noise_that_always_resembles_speech_costs_no_more_than_two_short_looks_for_a_long_one() {
-        let mut s = suspicion();
-        let (mut frames, mut windows) = (0, 0);
-        while frames < 360_000 {
-            s.sound();
-            frames += s.stride(false);
-            windows += 1;
-            s.judged(Brought::Doubt);
-        }
-        let most = 360_000 / (80 + 2 * 20) * 3;
+        let (windows, most) = (windows_of_an_hour(Brought::Doubt), HOUR / (80 + 2 * 20) * 3);
         assert!(windows <= most * 101 / 100, "{windows}, not {most}");
     }
 
@@ -194,16 +201,7 @@ mod tests {
 
     #[test]
     fn a_room_full_of_noises_costs_hardly_more() {
-        // A sound in every frame, for an hour.
-        let mut s = suspicion();
-        let (mut frames, mut windows) = (0, 0);
-        while frames < 360_000 {
-            s.sound();
-            frames += s.stride(false);
-            windows += 1;
-            s.judged(Brought::Nothing);
-        }
-        let regular = 360_000 / 80;
+        let (windows, regular) = (windows_of_an_hour(Brought::Nothing), HOUR / 80);
         assert!(windows > regular && windows < regular * 120 / 100, "{windows} instead of {regular}");
     }
 
