@@ -98,3 +98,20 @@ fn the_segments_stay_what_they_were_and_background_costs_no_more() {
     println!("background: {calm_after:?} instead of {calm_before:?}");
     assert!(calm_after.windows <= calm_before.windows + 4, "{calm_after:?} {calm_before:?}");
 }
+
+/// When no veto can withdraw a segment, hindsight is what does.
+#[test]
+fn what_the_later_windows_do_not_confirm_is_withdrawn() {
+    let mut config = config(0.2, Mode::Stream);
+    (config.cascade.onset, config.cascade.offset, config.cascade.background_veto) = (0.002, 0.001, 1.0);
+    let (onsets, segments, _) = listen(&config, &room::samples());
+    println!("{} onsets, {} segments", onsets.len(), segments.len());
+    assert!(segments.len() >= room::VOICES.len(), "speech is confirmed");
+    // The last one may go on at the end.
+    assert!(
+        onsets.len() > segments.len() + 1,
+        "{} of {} were withdrawn",
+        onsets.len() - segments.len(),
+        onsets.len()
+    );
+}
