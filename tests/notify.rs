@@ -142,6 +142,22 @@ fn ready_without_a_broker_and_without_a_microphone() {
     }
 }
 
+/// A card that is mute is told to who looks at the service, and no reason to start it again.
+#[test]
+fn digital_silence_is_told_until_there_is_sound() {
+    let broker = Mosquitto::start();
+    let card = Card::new(BARE);
+    let hum = |k: u64| ((k % 160) as f32 / 160.0 - 0.5) * 1e-3;
+    let from = 12 * 16_000;
+    card.play(16_000, 60.0, move |k| (if k < from { 0.0 } else { hum(k) }).to_le_bytes().to_vec());
+    let configuration = at(&broker.url()).replace("[audio]", "[audio]\nsilence_seconds = 3.0");
+    let daemon = Watched::start(&[], &card.configuration(), &configuration);
+    daemon.until("STATUS=listening; broker connected");
+    daemon.until("STATUS=nothing but zeros from the microphone; broker connected");
+    daemon.until("WATCHDOG=1");
+    daemon.until("STATUS=listening; broker connected");
+}
+
 #[test]
 fn a_withheld_consent_is_no_hang() {
     let nobody = format!("mqtt://127.0.0.1:{}", free_port());

@@ -234,7 +234,7 @@ pub async fn run(
             () = written.notified() => service.look_at_consent(),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
-                notifier.look(service.progress.listening, withheld);
+                notifier.look(service.progress.listening, service.progress.microphone, withheld);
             }
             Some(wish) = figures.recv() => service.figures(wish, heard.len()),
             Ok(()) = connection.changed() => {

@@ -1,11 +1,12 @@
 //! The service manager's side: readiness, one line of status, and a watchdog that the listener feeds.
 //!
-//! In: how the listener gets on ([`Pulse`]) and whether the broker is there. Out: `READY=1`, `STATUS=…`
+//! In: how the listener gets on ([`Pulse`]), how the microphone is, and whether the broker is there. Out: `READY=1`, `STATUS=…`
 //! and `WATCHDOG=1` to systemd (`sd_notify(3)`); nothing at all where no service manager asked for it.
 //!
 //! The watchdog is fed only while the listener itself makes progress. A daemon whose runtime is well
 //! and whose listener hangs is deaf, and must be killed and started again.
 
+use crate::events::Health;
 use crate::home::Connection;
 use sd_notify::NotifyState;
 use std::sync::Arc;
@@ -104,7 +105,7 @@ impl Notifier {
     }
 
     /// Feeds the watchdog if the listener is alive, and tells what the daemon does.
-    pub fn look(&mut self, listening: bool, withheld: bool) {
+    pub fn look(&mut self, listening: bool, microphone: Health, withheld: bool) {
         let hangs = self.pulse.age() > self.patience;
         if hangs && !self.hangs {
             let seconds = self.pulse.age().as_secs();
@@ -122,6 +123,8 @@ impl Notifier {
         let ears = match (hangs, withheld, listening) {
             (true, _, _) => "the listener hangs",
             (_, true, _) => "listening is withheld",
+            // Suspect although samples come: they are all the same.
+            (_, _, true) if microphone == Health::Suspect => "nothing but zeros from the microphone",
             (_, _, true) => "listening",
             (_, _, false) => "no sound",
         };
