@@ -6,7 +6,7 @@ use crate::config::Mqtt;
 use crate::config::endpoint::{Endpoint, EndpointError};
 use crate::state;
 use rumqttc::tokio_native_tls::native_tls::{Certificate, Identity, Protocol, TlsConnector};
-use rumqttc::{MqttOptions, TlsConfiguration, Transport};
+use rumqttc::{MqttOptions, TlsConfiguration, Transport, v5};
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,6 +49,20 @@ impl Access {
         options.set_keep_alive(KEEP_ALIVE);
         options.set_clean_session(true);
         options.set_max_packet_size(MAX_INCOMING, MAX_PACKET);
+        if let Some(login) = &self.login {
+            options.set_credentials(&login.user, login.password());
+        }
+        if let Some(tls) = &self.tls {
+            options.set_transport(Transport::Tls(TlsConfiguration::NativeConnector(tls.clone())));
+        }
+        options
+    }
+
+    /// The same for MQTT 5.
+    pub(super) fn options_v5(&self, client_id: &str) -> v5::MqttOptions {
+        let mut options = v5::MqttOptions::new(client_id, &self.endpoint.host, self.endpoint.port);
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_clean_start(true);
         if let Some(login) = &self.login {
             options.set_credentials(&login.user, login.password());
         }

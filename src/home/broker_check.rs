@@ -7,7 +7,8 @@ use super::reason;
 use super::topics::Topics;
 use crate::config::Mqtt;
 use rumqttc::tokio_native_tls::TlsConnector;
-use rumqttc::{AsyncClient, Event, EventLoop, Outgoing, Packet, QoS};
+use rumqttc::v5::mqttbytes::v5::PubAckReason;
+use rumqttc::{AsyncClient, Event, EventLoop, Outgoing, Packet, QoS, v5};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
@@ -62,10 +63,17 @@ pub async fn check(mqtt: &Mqtt, node: &str) -> Result<Vec<Stage>, HomeError> {
     if access.tls().is_some() && !done("tls", handshake(&access, stream).await) {
         return Ok(stages);
     }
-    let (client, mut eventloop) = AsyncClient::new(access.options(&format!("undertone-{node}-check")), 4);
+    let id = format!("undertone-{node}-check");
+    let (client, mut eventloop) = AsyncClient::new(access.options(&id), 4);
     eventloop.network_options.set_connection_timeout(STAGE.as_secs());
     if done("login", login(&access, &mut eventloop).await) {
-        done("publish", publish(&access, &client, &mut eventloop, &topics.check).await);
+        let mut outcome = publish(&access, &client, &mut eventloop, &topics.check).await;
+        if outcome.is_ok()
+            && let Some(reason) = answer_of_v5(&access, &id, &topics.check).await
+        {
+            outcome = passed_on(&access, &topics.check, reason);
+        }
+        done("publish", outcome);
     }
     Ok(stages)
 }
@@ -148,6 +156,55 @@ async fn publish(
         "the broker takes messages on {topic} (with MQTT 3.1.1 it does so even where its ACL then \
          withholds them)"
     ))
+}
+
+/// What a broker that speaks MQTT 5 says to the same message: with 3.1.1 it takes what its ACL then withholds. None:
+/// it does not speak it.
+async fn answer_of_v5(access: &Access, id: &str, topic: &str) -> Option<PubAckReason> {
+    let mut options = access.options_v5(id);
+    options.set_connection_timeout(STAGE.as_secs());
+    let (client, mut eventloop) = v5::AsyncClient::new(options, 4);
+    client.try_publish(topic, v5::mqttbytes::QoS::AtLeastOnce, false, "undertone check").ok()?;
+    let answered = async {
+        loop {
+            match eventloop.poll().await {
+                Ok(v5::Event::Incoming(v5::mqttbytes::v5::Packet::PubAck(answer))) => {
+                    break Some(answer.reason);
+                }
+                Ok(_) => {}
+                Err(_) => break None,
+            }
+        }
+    };
+    let reason = timeout(STAGE, answered).await.ok().flatten();
+    let leave = async {
+        while !matches!(eventloop.poll().await, Ok(v5::Event::Outgoing(Outgoing::Disconnect)) | Err(_)) {}
+    };
+    if client.try_disconnect().is_ok() {
+        let _ = timeout(Duration::from_secs(1), leave).await;
+    }
+    reason
+}
+
+fn passed_on(access: &Access, topic: &str, reason: PubAckReason) -> Result<String, String> {
+    match reason {
+        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => {
+            Ok(format!("the broker passes on what is published on {topic}"))
+        }
+        PubAckReason::NotAuthorized => {
+            let who = match &access.login {
+                Some(login) => format!("the user `{}`", login.user),
+                None => "anonymous clients".to_owned(),
+            };
+            Err(format!(
+                "the broker's access list does not let {who} publish on {topic}: it takes messages and withholds them; \
+                 allow it, or set node or mqtt.prefix to what is allowed"
+            ))
+        }
+        reason => {
+            Err(format!("the broker refuses a message on {topic}: {reason:?}; look at the broker's log"))
+        }
+    }
 }
 
 /// Leaves politely, so that the broker's log shows no error.

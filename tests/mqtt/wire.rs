@@ -6,7 +6,7 @@ use crate::{PATIENCE, away, config, connected, event, start, state};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use undertone::config::Mqtt;
-use undertone::home::{Client, Command, Slot, Subscriber};
+use undertone::home::{Client, Command, Slot, Subscriber, broker_check};
 use undertone::settings::Setting;
 
 const ACL: &str = include_str!("../../deploy/mosquitto/undertone.acl");
@@ -144,6 +144,21 @@ fn shown(broker: &Mosquitto, certificate: Option<(&Path, &Path)>) -> Mqtt {
         client_cert_file: cert.into(),
         client_key_file: key.into(),
         ..config(&format!("mqtts://127.0.0.1:{}", broker.port))
+    }
+}
+
+/// With MQTT 3.1.1 the broker takes what it then withholds.
+#[tokio::test]
+async fn the_check_knows_what_the_access_list_withholds() {
+    let broker = guarded();
+    let mqtt = login(&broker, "kitchen");
+    for (node, passes) in [("kitchen", true), ("cellar", false)] {
+        let stages = broker_check::check(&mqtt, node).await.unwrap();
+        let publish = stages.last().unwrap();
+        assert_eq!((publish.name, publish.outcome.is_ok()), ("publish", passes), "{stages:?}");
+        let (Ok(sentence) | Err(sentence)) = &publish.outcome;
+        let expected = if passes { "passes on what" } else { "does not let the user `kitchen` publish on" };
+        assert!(sentence.contains(expected), "{sentence}");
     }
 }
 
