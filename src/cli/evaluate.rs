@@ -47,7 +47,7 @@ pub struct EvaluateArgs {
     /// One JSON object instead of tables
     #[arg(long)]
     json: bool,
-    /// Model and thresholds; default: as the daemon finds them
+    /// Model, thresholds, gain and high-pass; default: as the daemon finds them
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -81,6 +81,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         seed: args.seed,
         onset: config.cascade.onset,
         min_speech_frames: frames(config.cascade.min_speech_seconds).max(1),
+        audio: config.audio.clone(),
         ungated: args.ungated.clone(),
     };
     let report = match (&args.features, &args.manifest) {

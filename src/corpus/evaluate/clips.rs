@@ -2,6 +2,8 @@
 
 use super::Test;
 
+use crate::audio::SAMPLE_RATE;
+use crate::audio::conditioning::Conditioner;
 use crate::audio::file::read_16k;
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{in_seconds, speech_runs};
@@ -75,6 +77,7 @@ impl<'a> Maker<'a> {
             while !samples.is_empty() && samples.len() < STREAM_WINDOW {
                 samples.extend_from_within(..); // a short loop is repeated
             }
+            self.condition(&mut samples);
             let windows = samples.chunks_exact(STREAM_WINDOW);
             return Ok(windows
                 .map(|w| clip(Role::Background, None, vec![stream(w, &[0]).remove(0)]))
@@ -82,12 +85,14 @@ impl<'a> Maker<'a> {
         }
         mix::crop(&row.corpus, &mut samples);
         let Some(noise) = self.noise else {
+            self.condition(&mut samples);
             return Ok(vec![clip(Role::Utterance, row.snr_db, self.whole(&samples))]);
         };
         let mut clips = Vec::new();
         let rng = &mut mix::rng(self.test.seed, OVERLAY, index);
         for &snr_db in &self.test.snr_db {
-            let mixed = mix::surrounded(&samples, noise, SURROUND, snr_db, rng);
+            let mut mixed = mix::surrounded(&samples, noise, SURROUND, snr_db, rng);
+            self.condition(&mut mixed);
             clips.push(clip(Role::Utterance, Some(snr_db), self.whole(&mixed)));
         }
         if let Some(snr_db) = self.test.missed_snr_db {
@@ -96,6 +101,11 @@ impl<'a> Maker<'a> {
             }
         }
         Ok(clips)
+    }
+
+    /// What the daemon does with all it hears before anything else does.
+    fn condition(&self, samples: &mut [f32]) {
+        Conditioner::new(&self.test.audio, SAMPLE_RATE).apply(samples);
     }
 
     /// A whole utterance with the dynamic hop, in even pieces if it is long.
@@ -117,7 +127,8 @@ impl<'a> Maker<'a> {
         let runs = speech_runs(samples);
         let rng = &mut mix::rng(self.test.seed, WINDOWS, index);
         let background = noise.cut(samples.len() + 2 * STREAM_WINDOW, rng).1;
-        let mixed = mix::overlay(samples, background, STREAM_WINDOW as isize, snr_db);
+        let mut mixed = mix::overlay(samples, background, STREAM_WINDOW as isize, snr_db);
+        self.condition(&mut mixed);
         let first = rng.random_range(0..self.test.stride.max(1));
         let enough = |start: &usize| {
             let offset = STREAM_WINDOW as isize - (start * HOP) as isize;
@@ -147,7 +158,7 @@ fn stream(samples: &[f32], starts: &[usize]) -> Vec<Input> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::SAMPLE_RATE;
+    use crate::config;
 
     /// A second of tone between silences, and the seconds of it that each window holds.
     #[test]
@@ -157,15 +168,7 @@ mod tests {
         for (i, s) in samples[second..2 * second].iter_mut().enumerate() {
             *s += 0.3 * (i as f32 * 0.1).sin();
         }
-        let test = Test {
-            snr_db: vec![20.0],
-            missed_snr_db: Some(10.0),
-            stride: 80,
-            seed: 1,
-            onset: 0.5,
-            min_speech_frames: 5,
-            ungated: None,
-        };
+        let test = Test { snr_db: vec![20.0], missed_snr_db: Some(10.0), stride: 80, ..Test::default() };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("noise.wav");
         let spec = hound::WavSpec {
@@ -186,5 +189,35 @@ mod tests {
             assert!((room - 1.0..=room + 1.2).contains(&found), "{found} windows, room for {room}");
         }
         assert!(maker.windows(0, &samples[..second], &noise, 10.0).len() < 9);
+    }
+
+    /// Gain is not heard by the model, a high-pass is.
+    #[test]
+    fn clips_are_conditioned_as_the_daemon_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hum.wav");
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: SAMPLE_RATE,
+            bits_per_sample: 32,
+            sample_format: hound::SampleFormat::Float,
+        };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        for i in 0..STREAM_WINDOW {
+            let hum = 0.2 * (i as f32 * 0.02).sin(); // 51 Hz
+            writer.write_sample(hum + 0.02 * (i as f32 * 0.4).sin()).unwrap();
+        }
+        writer.finalize().unwrap();
+        for emotion in [Label::Background, Label::Happy] {
+            let row = Row { path: path.clone(), emotion: Some(emotion), ..Row::default() };
+            let input = |audio: config::Audio| {
+                let test = Test { audio, ..Test::default() };
+                Maker::new(&test, None).clips(0, &row).unwrap().remove(0).inputs.remove(0)
+            };
+            let plain = input(config::Audio::default());
+            let differs = |other: &Input| plain.iter().zip(other.iter()).any(|(a, b)| (a - b).abs() > 0.01);
+            assert!(!differs(&input(config::Audio { gain_db: 6.0, ..config::Audio::default() })));
+            assert!(differs(&input(config::Audio { high_pass_hz: 150.0, ..config::Audio::default() })));
+        }
     }
 }

@@ -29,7 +29,7 @@ use judging::{Judge, Judged};
 use std::path::{Path, PathBuf};
 
 /// How the test clips are made and judged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Test {
     /// Signal-to-noise ratios, in dB; none: the utterances as they are.
     pub snr_db: Vec<f32>,
@@ -43,6 +43,8 @@ pub struct Test {
     pub onset: f64,
     /// Frames of the shortest segment.
     pub min_speech_frames: usize,
+    /// Gain and high-pass, which audio goes through as in the daemon.
+    pub audio: config::Audio,
     /// The same network without gates, to time beside.
     pub ungated: Option<PathBuf>,
 }

@@ -35,7 +35,7 @@ pub struct Found {
 /// When the recording or the model cannot be read, or the model fails.
 pub fn cascade(path: &Path, config: &Config, progress: impl Fn(f64)) -> Result<(Found, String), CorpusError> {
     let mut source = Short { source: FileSource::open(path)?, samples: Vec::new(), given: 0 };
-    let mut listener = Listener::new(source.sample_rate())?;
+    let mut listener = Listener::new(source.sample_rate())?.conditioned(&config.audio);
     let mut cascade = Cascade::new(config, Model::load(&config.model)?);
     let version = cascade.model().version().to_owned();
     let mut found = Found::default();
@@ -153,6 +153,17 @@ mod tests {
         let path = folder.path().join("segments.csv");
         std::fs::write(&path, text).unwrap();
         segments(&path).map_err(|e| e.to_string())
+    }
+
+    /// What is scored is what the daemon would hear.
+    #[test]
+    fn a_high_pass_in_the_configuration_is_heard() {
+        let found = |high_pass_hz: f64| {
+            let mut config = Config::default();
+            config.audio.high_pass_hz = high_pass_hz;
+            cascade(Path::new("demo/room.ogg"), &config, |_| {}).unwrap().0.heard
+        };
+        assert_ne!(found(0.0), found(400.0));
     }
 
     #[test]
