@@ -110,3 +110,43 @@ fn the_options_have_types_and_the_script_knows_them_all() {
     let version = text.lines().find_map(|l| l.strip_prefix("version: ")).unwrap();
     assert_eq!(version.trim_matches('"'), env!("CARGO_PKG_VERSION"));
 }
+
+/// Sources of the program.
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![std::fs::read_to_string(path).unwrap()],
+        })
+        .collect()
+}
+
+/// What the kernel tells in files is read by name; the profile must let each of them through, or the program
+/// goes on without a word and does less.
+#[test]
+fn the_profile_lets_through_what_the_program_asks_of_the_kernel() {
+    let profile = std::fs::read_to_string("deploy/home-assistant/addon/apparmor.txt").unwrap();
+    let mut allowed = Vec::new();
+    for rule in profile.lines().filter_map(|line| line.trim().strip_prefix("@{PROC}/")?.strip_suffix(" r,")) {
+        match rule.rsplit_once('{').filter(|(_, names)| !names.starts_with("pid}")) {
+            Some((folder, names)) => allowed
+                .extend(names.trim_end_matches('}').split(',').map(|name| format!("/proc/{folder}{name}"))),
+            None => allowed.push(format!("/proc/{rule}")),
+        }
+    }
+    let mut asked = Vec::new();
+    for source in sources(Path::new("src")) {
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        for text in code.split('"').filter(|text| text.starts_with("/proc/")) {
+            let of_a_process = |name: &str| name == "self" || name.starts_with('{');
+            let parts = text.split('/').map(|name| if of_a_process(name) { "@{pid}" } else { name });
+            asked.push(parts.collect::<Vec<_>>().join("/"));
+        }
+    }
+    assert!(asked.len() >= 5, "{asked:?}");
+    for path in asked {
+        let folder = format!("{path}/");
+        assert!(allowed.iter().any(|it| *it == path || *it == folder), "{path} is not in {allowed:?}");
+    }
+}
