@@ -242,6 +242,39 @@ fn devices_shows_the_level() {
     assert!(stdout.contains("-23.0 dBFS, peak  -20.0 dBFS"), "{stdout}");
 }
 
+/// `undertone check` opens it, if that is allowed, and says what comes.
+#[test]
+fn check_says_how_the_microphone_is() {
+    let stage = |granted: bool, device: &str, level: f64| {
+        let card = Card::new(BARE);
+        card.play_every(20, 48_000, 20.0, move |k| ((level * sine(k, 48_000)) as f32).to_le_bytes().to_vec());
+        let file = card.configuration().with_file_name("undertone.toml");
+        let word = if granted { "granted" } else { "withheld" };
+        let text = format!(
+            "[audio]\ndevice = {device:?}\n[mqtt]\nbroker = \"mqtt://127.0.0.1:1\"\n[consent]\nlistening = {word:?}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+        command.args(["check", "--config"]).arg(&file).env("STATE_DIRECTORY", file.parent().unwrap());
+        let output = card.wait(command, LIMIT);
+        let told = String::from_utf8(output.stdout).unwrap();
+        let line =
+            told.lines().find(|line| line.contains(" microphone ")).unwrap_or_else(|| panic!("{told}"));
+        line.to_owned()
+    };
+    let heard = stage(true, "default", 0.1);
+    assert!(
+        heard.starts_with("ok ") && heard.contains("48000 Hz") && heard.ends_with("peak -20 dBFS"),
+        "{heard}"
+    );
+    let mute = stage(true, "default", 0.0);
+    assert!(mute.starts_with("warn") && mute.contains("every sample is 0"), "{mute}");
+    let absent = stage(true, "hw:CARD=Nowhere", 0.1);
+    assert!(absent.starts_with("FAIL") && absent.contains("there is no such device"), "{absent}");
+    let closed = stage(false, "default", 0.1);
+    assert!(closed.starts_with("- ") && closed.contains("stays closed"), "{closed}");
+}
+
 /// Who looks at the level has the microphone open: that ends when listening is withdrawn.
 #[test]
 fn devices_closes_the_microphone_when_listening_is_withdrawn() {

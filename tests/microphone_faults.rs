@@ -68,10 +68,12 @@ fn zero(emotion: &Value) -> f64 {
 async fn absent_then_there_then_unplugged_then_another_card_with_another_rate() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     let wav = voice(&folder);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
+    // As they are shipped: 10 s hold for the longest pause between two attempts, too.
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
     let sentence = sensor.problem(false).await;
     assert!(sentence.starts_with("microphone default"), "{sentence}");
     sensor.health("recovering").await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
 
     let card = pulse.plug("first", 48_000);
     let plugged = Instant::now();
@@ -224,15 +226,60 @@ async fn a_card_that_comes_back_as_another_device_is_found() {
     sensor.stop();
 }
 
+/// What is preloaded over ALSA's library, built from its source.
+fn shim(card: &Card, name: &str) -> PathBuf {
+    let built = card.configuration().with_file_name(format!("{name}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/{name}.c"));
+    let compiler = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&built).arg(source).status();
+    assert!(compiler.unwrap().success());
+    built
+}
+
+/// A card that ran at 48 kHz comes back at 16 kHz: the same voice is as long as before, and stands where it was
+/// spoken.
+#[tokio::test]
+async fn a_card_that_comes_back_with_another_rate_is_heard_at_that_rate() {
+    let (broker, first, second) = (Mosquitto::start(), Card::new(BARE), Card::new(BARE));
+    let voices = |rate: u32| {
+        let samples = room::at_rate(&room::two_voices(), rate);
+        move |k: u64| samples.get(k as usize).copied().unwrap_or(1e-5).to_le_bytes().to_vec()
+    };
+    let rate = first.configuration().with_file_name("rate");
+    std::fs::write(&rate, "48000").unwrap();
+    first.play(48_000, 13.0, voices(48_000));
+    let environment = [
+        ("LD_PRELOAD", shim(&first, "rate").display().to_string()),
+        ("UNDERTONE_TEST_RATE", rate.display().to_string()),
+    ];
+    let mut sensor = Sensor::start(&first.configuration(), &broker.url(), AUDIO, &environment).await;
+    let before = sensor.event("emotion").await;
+    let sentence = sensor.problem(false).await;
+    assert!(sentence.contains("no sound for 1.5 s"), "{sentence}");
+
+    std::fs::write(&rate, "16000").unwrap();
+    second.play(16_000, 60.0, voices(16_000));
+    std::fs::write(first.configuration(), BARE.replace("{fifo}", second.fifo().to_str().unwrap())).unwrap();
+    let plugged = Instant::now();
+    sensor.problem(true).await;
+    assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
+    let settled = Timestamp::now();
+    let after = sensor.event("emotion").await;
+    let seconds = |emotion: &Value| emotion["seconds"].as_f64().unwrap();
+    assert!((seconds(&after) - seconds(&before)).abs() < 0.3, "{before}\n{after}");
+    // It is over after a second of sound.
+    let start: Timestamp = after["start"].as_str().unwrap().parse().unwrap();
+    let spoken = start.duration_since(settled).as_secs_f64() + 1.2;
+    assert!((spoken - room::VOICES[0].0).abs() < 1.0, "{spoken} s after the card came back: {after}");
+    assert!((zero(&after) - zero(&before)).abs() < 0.3, "{before}\n{after}");
+    sensor.stop();
+}
+
 /// The card's own buffer runs over, three times for less than half a second: what it lost is on the clock,
 /// and a voice behind it stands where it was spoken.
 #[tokio::test]
 async fn overruns_of_the_card_move_the_clock() {
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
-    let shim = card.configuration().with_file_name("xrun.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/xrun.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).status().unwrap();
-    assert!(built.success());
+    let shim = shim(&card, "xrun");
     let samples = room::at_rate(&room::two_voices(), 48_000);
     card.play(48_000, 60.0, move |k| samples.get(k as usize).copied().unwrap_or(1e-5).to_le_bytes().to_vec());
     let environment = [
