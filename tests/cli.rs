@@ -58,7 +58,9 @@ fn a_wrong_command_line_is_status_2() {
 fn every_command_explains_itself() {
     let help = finish(undertone().arg("--help"));
     assert_eq!(help.status, 0);
-    for command in ["run", "demo", "analyze", "evaluate", "devices", "check", "corpus"] {
+    for command in
+        ["run", "demo", "analyze", "evaluate", "devices", "check", "consent", "ledger", "privacy", "corpus"]
+    {
         assert!(help.out.contains(&format!("  {command} ")), "{command}: {}", help.out);
         let own = finish(undertone().args([command, "--help"]));
         assert!(own.status == 0 && own.out.contains("Usage:"), "{command}");

@@ -17,6 +17,7 @@ use sensor::Sensor;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -46,10 +47,18 @@ fn figure(text: &str, name: &str) -> f64 {
 
 #[tokio::test]
 async fn figures_follow_what_the_daemon_does() {
-    let (broker, card, port) = (Mosquitto::start(), card(), free_port());
-    let configuration = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    let (mut broker, card, port) = (Mosquitto::start(), card(), free_port());
+    let configuration = format!(
+        "[asr]\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; echo heard\"]\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n"
+    );
     let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let granted = Command::new(env!("CARGO_BIN_EXE_undertone"))
+        .args(["consent", "grant", "transcription"])
+        .env("STATE_DIRECTORY", sensor.folder())
+        .output();
+    assert!(granted.unwrap().status.success());
     sensor.event("emotion").await;
+    sensor.event("asr_woken").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // figures are brought up to date each second
     let text = figures(port);
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("# EOF\n"), "{text}");
@@ -65,10 +74,19 @@ async fn figures_follow_what_the_daemon_does() {
     assert_eq!(figure(&text, "undertone_lateness_seconds_count"), 1.0);
     let late = figure(&text, "undertone_lateness_seconds_sum");
     assert!((0.1..30.0).contains(&late), "an emotion {late} s after the end of speech");
+    assert_eq!(figure(&text, "undertone_wakes_total{outcome=\"transcribed\"}"), 1.0);
+    assert_eq!(figure(&text, "undertone_recogniser_seconds_count"), 1.0);
+    assert_eq!(figure(&text, "undertone_events_total{type=\"asr_woken\"}"), 1.0);
     assert_eq!(figure(&text, "undertone_connections_total"), 1.0);
     assert_eq!(figure(&text, "undertone_microphone{state=\"healthy\"}"), 1.0);
     assert_eq!(figure(&text, "undertone_queue{queue=\"outbox\"}"), 0.0);
     assert!(figure(&text, "undertone_resident_bytes") > 1e7);
+    broker.restart();
+    let begun = Instant::now();
+    while figure(&figures(port), "undertone_connections_total") < 2.0 {
+        assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     sensor.stop();
 }
 

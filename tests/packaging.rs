@@ -28,12 +28,21 @@ fn every_command_has_a_page_and_shells_know_them() {
     let folder = tempfile::tempdir().unwrap();
     let run = finish(undertone().arg("manual").arg(folder.path()));
     assert_eq!((run.status, run.err.as_str()), (0, ""));
-    for command in ["run", "demo", "analyze", "evaluate", "devices", "check", "corpus"] {
+    let help = finish(undertone().arg("--help")).out;
+    let listed =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(["run", "consent", "ledger", "privacy"].iter().all(|it| commands.contains(it)), "{help}");
+    for command in commands.into_iter().filter(|it| *it != "help") {
         let page = std::fs::read_to_string(folder.path().join(format!("man/undertone-{command}.1"))).unwrap();
         assert!(page.contains(".TH") && page.contains("SYNOPSIS"), "{page}");
     }
     assert!(folder.path().join("man/undertone.1").exists());
-    assert!(!folder.path().join("man/undertone-manual.1").exists());
+    assert!(folder.path().join("man/undertone-consent-revoke.1").exists());
+    for page in std::fs::read_dir(folder.path().join("man")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        assert!(!name.contains("help") && !name.contains("manual"), "{name} is of no use");
+    }
     let page = std::fs::read_to_string(folder.path().join("man/undertone.toml.5")).unwrap();
     assert!(
         page.contains(".SH [mqtt]\n") && page.contains(".B retry_seconds = 5.0\nLongest pause"),

@@ -24,13 +24,18 @@ pub fn run(args: &ManualArgs, command: Command) -> Result<(), Failure> {
     let (pages, completions) = (args.dir.join("man"), args.dir.join("completions"));
     std::fs::create_dir_all(&pages)?;
     std::fs::create_dir_all(&completions)?;
-    let mut command = command;
+    let (paged, mut command) = (without_help(command.clone()), command);
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "undertone", &completions)?;
     }
-    clap_mangen::generate_to(command, &pages)?;
+    clap_mangen::generate_to(paged, &pages)?;
     std::fs::write(pages.join("undertone.toml.5"), configuration(CONFIGURATION))?;
     Ok(())
+}
+
+/// Without `help` among the commands of each command: it has nothing to say that needs a page.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
 /// undertone.toml(5), from the commented file: a block of comments that ends with `# key = value` is a
