@@ -80,7 +80,7 @@ case "${1:-}" in
     runtime) runtime ;;
     test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime python3 systemd curl jq && runtime ;;
     recognisers) build && install pocketsphinx-testdata && runtime ;;
-    package-test) build && runtime && install debootstrap systemd-container systemd lintian python3 ;;
+    package-test) build && runtime && install debootstrap systemd-container systemd lintian mosquitto-clients python3 ;;
     cross-arm64) cross ;;
     cross-*) fail "cross-building is set up for arm64 only; build on a machine of the other kind" ;;
     home-assistant) install mosquitto mosquitto-clients vorbis-tools ;;

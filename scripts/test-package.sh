@@ -45,6 +45,9 @@ pass "it runs as its own user, and ends with 0"
 
 sed -i 's/^# node = .*/node = "kitchen"/' "$ROOT/etc/undertone/undertone.toml"
 inside setpriv --reuid undertone --regid undertone --init-groups sh -c 'echo kept >/var/lib/undertone/kept'
+inside undertone consent grant listening >/dev/null || fail "consent cannot be granted"
+consented() { inside undertone consent show >"$SCRATCH/consent" && grep -q '^listening *granted' "$SCRATCH/consent"; }
+consented || fail "consent was granted, and is not"
 dpkg-deb -R "$package" "$SCRATCH/next"
 sed -i 's/^Version: .*/Version: 99.0-1/' "$SCRATCH/next/DEBIAN/control"
 echo "# a newer version says more here" >>"$SCRATCH/next/etc/undertone/undertone.toml"
@@ -54,7 +57,10 @@ install /root/next.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "upgra
 inside dpkg-query -W undertone | grep -q 99.0 || fail "not upgraded"
 grep -q '^node = "kitchen"' "$ROOT/etc/undertone/undertone.toml" || fail "the upgrade lost the configuration"
 grep -q kept "$ROOT/var/lib/undertone/kept" || fail "the upgrade lost the state"
-pass "an upgrade keeps configuration and state"
+consented || { cat "$SCRATCH/consent"; fail "the upgrade lost consent"; }
+inside setpriv --reuid undertone --regid undertone --init-groups undertone ledger verify >"$SCRATCH/log" 2>&1 ||
+    { cat "$SCRATCH/log"; fail "the upgrade broke the record, or its owner"; }
+pass "an upgrade keeps configuration, consent and record"
 
 inside apt-get remove -y -q undertone >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "remove"; }
 [ ! -e "$ROOT/usr/bin/undertone" ] && [ -e "$ROOT/etc/undertone/undertone.toml" ] && [ -e "$ROOT/var/lib/undertone/kept" ] ||
