@@ -43,3 +43,13 @@ newest_package() {
     [ -n "$package" ] || fail "there is no package in dist/: make deb"
     printf '%s' "$package"
 }
+
+# The same package as a later version, with more in its configuration.
+newer_package() { # PACKAGE PLACE
+    local next=$SCRATCH/next
+    dpkg-deb -R "$1" "$next"
+    sed -i 's/^Version: .*/Version: 99.0-1/' "$next/DEBIAN/control"
+    echo "# a newer version says more here" >>"$next/etc/undertone/undertone.toml"
+    (cd "$next" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | xargs -0 md5sum >DEBIAN/md5sums)
+    dpkg-deb --root-owner-group -Zgzip -z1 -b "$next" "$2" >/dev/null
+}

@@ -48,11 +48,7 @@ inside setpriv --reuid undertone --regid undertone --init-groups sh -c 'echo kep
 inside undertone consent grant listening >/dev/null || fail "consent cannot be granted"
 consented() { inside undertone consent show >"$SCRATCH/consent" && grep -q '^listening *granted' "$SCRATCH/consent"; }
 consented || fail "consent was granted, and is not"
-dpkg-deb -R "$package" "$SCRATCH/next"
-sed -i 's/^Version: .*/Version: 99.0-1/' "$SCRATCH/next/DEBIAN/control"
-echo "# a newer version says more here" >>"$SCRATCH/next/etc/undertone/undertone.toml"
-(cd "$SCRATCH/next" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | xargs -0 md5sum >DEBIAN/md5sums)
-dpkg-deb --root-owner-group -Zgzip -z1 -b "$SCRATCH/next" "$ROOT/root/next.deb" >/dev/null
+newer_package "$package" "$ROOT/root/next.deb"
 install /root/next.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "upgrade"; }
 inside dpkg-query -W undertone | grep -q 99.0 || fail "not upgraded"
 grep -q '^node = "kitchen"' "$ROOT/etc/undertone/undertone.toml" || fail "the upgrade lost the configuration"

@@ -135,3 +135,15 @@ enter systemctl start undertone 2>/dev/null && fail "a wrong configuration was s
 journalled 'letters, digits' || fail "the reason is not in the journal"
 enter sed -i 's/^node = .*/node = "kitchen"/' /etc/undertone/undertone.toml
 wait_for 60 "with the configuration mended it starts by itself" status 'listening; broker connected*'
+
+newer_package "$package" "$ROOT/root/next.deb"
+main=$(show MainPID)
+enter dpkg --force-confold -i /root/next.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "upgrade"; }
+upgraded() { [ "$(show MainPID)" != "$main" ] && status 'listening; broker connected*'; }
+wait_for 60 "an upgrade starts it again, and it listens by the consent that it had" upgraded
+running() { enter sh -c 'cat /proc/[0-9]*/comm' >"$SCRATCH/running" 2>/dev/null || true; grep -qx undertone "$SCRATCH/running"; }
+running || fail "it is not to be found among what runs"
+enter dpkg --purge undertone >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "purge"; }
+running && fail "it runs after a purge"
+[ ! -e "$ROOT/var/lib/undertone" ] && [ ! -e "$ROOT/etc/undertone" ] || fail "a purge leaves state or configuration"
+pass "a purge stops it, and takes consent and record with it"
