@@ -16,7 +16,9 @@ pod() {
         "${runtime[@]}" "$@"
 }
 started=
+state=
 finish() {
+    [ -z "$state" ] || chattr -i "$state" 2>/dev/null || true
     [ -z "$started" ] || pod rm -f -t 2 "$started" >/dev/null 2>&1 || true
     umount -q -l "$SCRATCH/store/overlay" 2>/dev/null || true
     remove_root
@@ -68,9 +70,17 @@ try pod stop -t 20 daemon
 try pod start daemon
 try pod exec daemon undertone consent show
 grep -q 'listening.*granted' "$log" || { cat "$log"; fail "consent was forgotten"; }
+pass "the daemon runs, stops at once when told to, and keeps consent in its volume"
+state=$(pod inspect -f '{{range .Mounts}}{{if eq .Destination "/var/lib/undertone"}}{{.Source}}{{end}}{{end}}' daemon)
+if chattr +i "$state" 2>/dev/null; then
+    pod exec daemon undertone consent revoke listening >"$log" 2>&1 && fail "a withdrawal that was not written has status 0"
+    chattr -i "$state"
+    grep -q 'was told to withhold everything' "$log" || { cat "$log"; fail "the daemon was not told"; }
+    logged daemon 'everything is withdrawn by a signal' "the daemon does not obey"
+    pass "a withdrawal that cannot be written reaches the daemon in its container"
+fi
 try pod rm -f -t 2 daemon
 started=
-pass "the daemon runs, stops at once when told to, and keeps consent in its volume"
 
 scripts/addon.sh "$(dpkg --print-architecture)" >"$log"
 folder=dist/addon-$(dpkg --print-architecture)
