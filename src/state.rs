@@ -139,16 +139,60 @@ pub fn is_occupied(folder: &Path) -> bool {
 /// The daemon that runs with this state folder, by the lock that it holds: something can be said to it although
 /// nothing can be written.
 pub fn occupant(folder: &Path) -> Option<rustix::process::Pid> {
-    let lock = fs::metadata(folder.join(LOCK)).ok()?.ino().to_string();
+    let holders = locked_by(&folder.join(LOCK));
+    holders.into_iter().next().and_then(rustix::process::Pid::from_raw)
+}
+
+/// Whether the daemon that runs with this folder has locked that file in it. Anybody who may read a file can lock it, but
+/// not as the one who holds the daemon's lock.
+pub fn locked_by_occupant(folder: &Path, file: &Path) -> bool {
+    let holders = locked_by(file);
+    !holders.is_empty() && locked_by(&folder.join(LOCK)).iter().any(|daemon| holders.contains(daemon))
+}
+
+/// The processes with this program's name that have a file locked for themselves alone, as far as can be known.
+fn locked_by(path: &Path) -> Vec<i32> {
     let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
-    let own = name("self").ok()?;
-    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`; not every file system names its device alike.
-    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+    let (Ok(file), Ok(own), Ok(locks)) =
+        (fs::metadata(path), name("self"), fs::read_to_string("/proc/locks"))
+    else {
+        return Vec::new();
+    };
+    let number = file.ino().to_string();
+    let device = format!("{:02x}:{:02x}", rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`; files on several file systems have the same number,
+    // and not every file system names its device alike.
+    let holds = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, "WRITE", process, file, ..] = words[..] else { return None };
-        let held = file.rsplit(':').next() == Some(&lock) && name(process).is_ok_and(|name| name == own);
-        held.then(|| process.parse().ok().and_then(rustix::process::Pid::from_raw)).flatten()
-    })
+        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
+        let (on, inode) = place.rsplit_once(':')?;
+        let held = inode == number
+            && name(process).is_ok_and(|name| name == own)
+            && has_open(process, &file).unwrap_or(on == device);
+        held.then(|| process.parse().ok()).flatten()
+    };
+    locks.lines().filter_map(holds).collect()
+}
+
+/// Whether a process has this file open; None: whoever asks may not know.
+fn has_open(process: &str, file: &fs::Metadata) -> Option<bool> {
+    let mut open = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    Some(open.any(|entry| {
+        let there = entry.and_then(|entry| fs::metadata(entry.path()));
+        there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino()))
+    }))
+}
+
+/// Makes the folder if there is none: for its owner alone, because who may read a file in it may lock it, too.
+///
+/// # Errors
+/// What the system says.
+pub fn make(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    match folder.is_dir() {
+        true => Ok(()),
+        false => fs::DirBuilder::new().recursive(true).mode(0o700).create(folder),
+    }
 }
 
 /// Replaces a file, or makes it, with its folder. It is on the disk when this returns, belongs to whoever owns the
@@ -158,7 +202,7 @@ pub fn occupant(folder: &Path) -> Option<rustix::process::Pid> {
 /// What the system says; the old file is then untouched.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
+    make(folder)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let new = folder.join(name);

@@ -268,7 +268,11 @@ fn what_is_about_erased_speech_goes_with_it() {
 fn a_stop_is_clean_whatever_is_said_after_it() {
     let said =
         |by| Entry::Consent { scope: undertone::consent::Scope::Listening, consent: Consent::Granted, by };
-    let rows: [(&[Entry], bool); 5] = [
+    let erased = Entry::erased(at(1), at(2), &[]);
+    let retired = Entry::Retired { to: 1, hash: Digest::ZERO };
+    let rows: [(&[Entry], bool); 7] = [
+        (&[Entry::Stopped {}, erased.clone(), retired.clone(), said(By::Command)], true),
+        (&[emotion(1, Label::Happy), erased, retired], false),
         (&[said(By::Command)], true),
         (&[Entry::Stopped {}, said(By::Command), said(By::Command)], true),
         (&[Entry::Stopped {}, said(By::Mqtt)], false),

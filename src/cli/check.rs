@@ -1,5 +1,6 @@
 //! `undertone check`: what works, what does not, and how to mend it, stage by stage.
 
+use super::privacy::{OTHERWISE, runs_otherwise};
 use super::{Failure, runtime};
 use crate::asr;
 use crate::audio::AudioSource;
@@ -130,7 +131,12 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         None => "the defaults (no file)".into(),
     };
     report.tell("configuration", Ok(format!("{from}, node {}", config.node)));
-    report.tell_unless(args.offline, "consent", consent(&config));
+    match consent(&config) {
+        Ok(text) if runs_otherwise(&config, store(&config).folder()) => {
+            report.add("consent", Outcome::Warning, format!("{text}; but {OTHERWISE}"));
+        }
+        told => report.tell_unless(args.offline, "consent", told),
+    }
     report.tell_unless(args.offline, "thresholds", thresholds(&config));
     model(&config, &mut report);
     if args.offline {

@@ -14,6 +14,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a daemon gets to do what it was told.
+const CONFIRMED: Duration = Duration::from_secs(2);
+/// The same if it is just starting anew.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What to do with consent.
 #[derive(Debug, Subcommand)]
@@ -88,7 +94,7 @@ pub fn run(command: ConsentCommand) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show(Show { json, place }) => {
             let (config, store) = place.find(Config::find(place.config.as_deref())?);
-            show(&config, &store.ask()?, json)
+            show(&config, &store.ask()?, place.otherwise(&config, &store), json)
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
         ConsentCommand::Revoke(change) => change.to(Consent::Withheld),
@@ -121,6 +127,11 @@ impl Where {
         (config, Store::new(&folder))
     }
 
+    /// Whether a daemon runs with another configuration than what is shown is made from.
+    fn otherwise(&self, config: &Config, store: &Store) -> bool {
+        super::privacy::runs_otherwise(config, store.folder())
+    }
+
     /// Changes what is said. A withdrawal needs no configuration that can be read.
     fn obey(&self, orders: &[Order]) -> Result<(), Failure> {
         let withdraws = orders.iter().all(|order| !order.gives());
@@ -141,6 +152,11 @@ impl Where {
             order
                 .allowed(&config.consent, By::Command)
                 .map_err(|refusal| Failure::Usage(refusal.to_string()))?;
+        }
+        let mut held = store.held();
+        if !withdraws {
+            held.clear();
+            written_first(&store)?;
         }
         let now = Timestamp::now();
         // What is withdrawn from here on, while another program keeps the lock, overtakes a grant.
@@ -182,7 +198,8 @@ impl Where {
         }
         let reached = !withdraws || self.reached(&config, &store, unread);
         // What was written, not what somebody else has said since.
-        match show(&config, &Loaded { record, fresh: false, problem: None }, false) {
+        let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
+        match show(&config, &shown, self.otherwise(&config, &store), false) {
             Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
                 complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
             }
@@ -224,27 +241,79 @@ impl Where {
     }
 }
 
-/// What becomes of a withdrawal that cannot be written: the daemon is told by a signal, if it can be.
-fn told_otherwise(store: &Store, why: &ConsentError) -> String {
-    let told = state::occupant(store.folder())
-        .filter(|daemon| rustix::process::kill_process(*daemon, rustix::process::Signal::USR1).is_ok());
-    match told {
-        Some(daemon) => format!(
-            "the undertone that runs (process {daemon}) was told to withhold everything until it is granted anew, but \
-             that is NOT written down and ends with the process: {why}; mend that, and say it again"
-        ),
-        None => format!(
-            "this did NOT take effect, and if undertone runs its microphone may be open: {why}; `systemctl stop \
-             undertone` closes it at once, as does the switch in the home hub"
-        ),
+/// What the daemon withholds and could not write was said before this: it is written first, if it can be.
+fn written_first(store: &Store) -> Result<(), Failure> {
+    if store.held().is_empty() {
+        return Ok(());
     }
+    // The daemon sees that somebody could write, and does so.
+    let Ok(mine) = store.touch() else { return Ok(()) }; // told below
+    if within(CONFIRMED, || store.stamp() != mine && store.held().is_empty()) {
+        return Ok(());
+    }
+    Err(Failure::Usage(
+        "the undertone that runs has not written down yet what was withdrawn before; say it again in a minute".into(),
+    ))
 }
 
-fn show(config: &Config, loaded: &Loaded, json: bool) -> Result<(), Failure> {
+/// Whether it comes true in that time.
+fn within(limit: Duration, done: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !done() {
+        if begun.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// What becomes of a withdrawal that cannot be written: the daemon is told by a signal, if it can be, and confirms it by
+/// what it then holds. One that is just starting anew is told again.
+fn told_otherwise(store: &Store, why: &ConsentError) -> String {
+    let begun = Instant::now();
+    let mut told = None;
+    while begun.elapsed() < PATIENCE {
+        let daemon = state::occupant(store.folder())
+            .filter(|daemon| rustix::process::kill_process(*daemon, rustix::process::Signal::USR1).is_ok());
+        if let Some(daemon) = daemon
+            && within(CONFIRMED, || store.held().contains(&Scope::Listening))
+        {
+            return format!(
+                "the undertone that runs (process {daemon}) was told to withhold everything until it is granted anew, \
+                 and does, but that is NOT written down and ends with the process: {why}; mend that, and say it again"
+            );
+        }
+        if daemon.is_none() {
+            if told.is_none() && !state::is_occupied(store.folder()) {
+                break;
+            }
+            std::thread::sleep(CONFIRMED / 20); // it ends, or begins
+        }
+        told = told.or(daemon);
+    }
+    let unsure = match told {
+        Some(daemon) => {
+            format!("the undertone that runs (process {daemon}) was told, and does not confirm it")
+        }
+        None => "no undertone could be told".into(),
+    };
+    format!(
+        "this did NOT take effect as far as is known ({unsure}), and if undertone runs its microphone may be open: {why}; \
+         `systemctl stop undertone` closes it at once, as does the switch in the home hub"
+    )
+}
+
+fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result<(), Failure> {
     let zone = TimeZone::system();
     let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &zone);
     if json {
-        let shown = json!({ "standing": standing, "said": loaded.record, "problem": loaded.problem });
+        let shown = json!({
+            "standing": standing,
+            "said": loaded.record,
+            "problem": loaded.problem,
+            "other_configuration_runs": otherwise,
+        });
         return Ok(say!("{shown}")?);
     }
     for scope in Scope::ALL {
@@ -255,6 +324,9 @@ fn show(config: &Config, loaded: &Loaded, json: bool) -> Result<(), Failure> {
     }
     if let Some(problem) = &loaded.problem {
         say!("{:<14} {problem}", "")?;
+    }
+    if otherwise {
+        say!("{:<14} NOTE: {}", "", super::privacy::OTHERWISE)?;
     }
     Ok(())
 }

@@ -43,8 +43,12 @@ pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What that means for what is shown.
+pub(super) const OTHERWISE: &str = "the undertone that runs has not read the configuration file since it was changed, and goes \
+                                    on as before; `systemctl reload undertone` makes it read it";
+
 /// Whether a daemon runs that was started, or reloaded, with another configuration, as far as its record says.
-fn runs_otherwise(config: &Config, folder: &Path) -> bool {
+pub(super) fn runs_otherwise(config: &Config, folder: &Path) -> bool {
     let running = Some(folder).filter(|folder| state::is_occupied(folder)).and_then(configured);
     let Some(running) = running else { return false };
     let mut config = config.clone();

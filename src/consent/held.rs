@@ -49,10 +49,9 @@ fn lock(path: &Path) -> Option<File> {
     Some(file)
 }
 
-/// Whether a daemon withholds a scope, whatever the file says.
+/// Whether the daemon that runs there withholds a scope, whatever the file says.
 pub(super) fn is_held(folder: &Path, scope: Scope) -> bool {
-    let Ok(file) = state::open(&file(folder, scope)) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    state::locked_by_occupant(folder, &file(folder, scope))
 }
 
 #[cfg(test)]
@@ -63,6 +62,7 @@ mod tests {
     fn a_scope_is_held_until_it_is_not_and_a_new_file_is_held_anew() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path();
+        let daemon = state::occupy(folder).unwrap();
         let shown = || Scope::ALL.map(|scope| is_held(folder, scope));
         let mut held = Held::default();
         held.mark(folder, [true, true]);
@@ -77,6 +77,10 @@ mod tests {
         held.mark(folder, [true, true]);
         assert_eq!(shown(), [true, true]);
         held.mark(folder, [false, true]);
+        assert_eq!(shown(), [false, true]);
+        drop(daemon);
+        assert_eq!(shown(), [false, false], "whoever locks it is no daemon");
+        let _daemon = state::occupy(folder).unwrap();
         assert_eq!(shown(), [false, true]);
         drop(held);
         assert_eq!(shown(), [false, false]);

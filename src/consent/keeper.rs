@@ -20,6 +20,8 @@ use tokio::sync::{Notify, watch};
 /// How often [`Keeper::look`] wants to be called: a withdrawal at the command line must hold within a
 /// second, the time that the microphone needs to close included.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Longer than anybody waits.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -156,6 +158,18 @@ impl Keeper {
         told
     }
 
+    /// How long it is until the clock may change what holds: quiet hours begin and end with a minute, a guest mode at any
+    /// moment. A clock that is set is for [`look`](Self::look).
+    pub fn until_the_clock(&self) -> Duration {
+        let now = Timestamp::now();
+        let minute = (!self.rules.quiet_hours.is_empty()).then(|| {
+            Duration::from_nanos(60_000_000_000 - now.as_nanosecond().rem_euclid(60_000_000_000) as u64)
+        });
+        let guest = self.record.guest.and_then(|guest| guest.until).filter(|until| *until > now);
+        let guest = guest.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+        minute.into_iter().chain(guest).min().unwrap_or(A_DAY)
+    }
+
     /// Reads the file if it is another one than before.
     fn read(&mut self) -> Option<Told> {
         let store = self.store.as_ref().filter(|_| self.writing.is_none())?;
@@ -168,8 +182,8 @@ impl Keeper {
         self.learn(&loaded.record);
         (self.stamp, self.record) = (Some(stamp), loaded.record);
         self.unwritten.withhold(&mut self.record);
-        if self.unsettled {
-            self.write();
+        if self.unsettled || !self.unwritten.is_empty() {
+            self.write(); // somebody else could
         }
         self.set_problem(loaded.problem)
     }

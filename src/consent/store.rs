@@ -216,13 +216,21 @@ impl Store {
             return Err(ConsentError::Secret { folder: self.folder.clone(), source });
         }
         let mut loaded = self.load();
-        if loaded.fresh && self.is_read_only() {
-            // As the daemon does where nothing can be kept.
+        if loaded.fresh && self.keeps_nothing() {
+            // As the daemon does.
             (loaded.record, loaded.fresh) = (Record::lost(Timestamp::now()), false);
         }
-        let held: Vec<Scope> =
-            Scope::ALL.into_iter().filter(|scope| held::is_held(&self.folder, *scope)).collect();
-        for scope in &held {
+        Ok(self.with_held(loaded, &self.held()))
+    }
+
+    /// What the running daemon withholds because of a withdrawal that could not be written.
+    pub fn held(&self) -> Vec<Scope> {
+        Scope::ALL.into_iter().filter(|scope| held::is_held(&self.folder, *scope)).collect()
+    }
+
+    /// The same as what is on the disk, but for what the running daemon withholds besides.
+    pub fn with_held(&self, mut loaded: Loaded, held: &[Scope]) -> Loaded {
+        for scope in held {
             let said = Said { consent: Consent::Withheld, at: Timestamp::now(), by: By::Lost };
             loaded.record.say(*scope, said);
         }
@@ -234,11 +242,17 @@ impl Store {
                 self.folder.display()
             ));
         }
-        Ok(loaded)
+        loaded
     }
 
-    fn is_read_only(&self) -> bool {
-        rustix::fs::access(&self.folder, rustix::fs::Access::WRITE_OK) == Err(rustix::io::Errno::ROFS)
+    /// Whether nothing can be written where there is a folder, or what leads to none.
+    fn keeps_nothing(&self) -> bool {
+        use rustix::fs::{Access, access};
+        match access(&self.folder, Access::WRITE_OK) {
+            Ok(()) => false,
+            Err(rustix::io::Errno::NOENT) => fs::symlink_metadata(&self.folder).is_ok(),
+            Err(_) => true,
+        }
     }
 
     /// From now on it is known that something was kept here, whatever becomes of the folder.
@@ -283,13 +297,21 @@ impl Store {
         self.change_stamped(change).map(|(record, _)| record)
     }
 
+    /// Writes the same again, which tells who watches the file that it can be written.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub fn touch(&self) -> Result<Stamp, ConsentError> {
+        self.change_stamped(|_| {}).map(|(_, stamp)| stamp)
+    }
+
     /// The same, with the stamp of what was written: whoever writes next is not mistaken for it.
     pub(super) fn change_stamped(
         &self,
         change: impl FnOnce(&mut Record),
     ) -> Result<(Record, Stamp), ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
-        fs::create_dir_all(&self.folder).map_err(failed)?;
+        state::make(&self.folder).map_err(failed)?;
         let _lock = self.lock()?;
         let mut record = self.load().record;
         change(&mut record);

@@ -25,6 +25,8 @@ pub struct Access {
     pub endpoint: Endpoint,
     /// User and password, if any.
     pub login: Option<Login>,
+    /// A certificate of this sensor is shown to the broker.
+    pub shows_certificate: bool,
     tls: Option<TlsConnector>,
 }
 
@@ -40,7 +42,8 @@ impl Access {
         let endpoint = Endpoint::parse(&mqtt.broker).map_err(refuse)?;
         let login = Login::from_config(mqtt)?;
         let tls = if endpoint.tls { Some(connector(mqtt)?) } else { None };
-        Ok(Access { endpoint, login, tls })
+        let shows_certificate = endpoint.tls && !mqtt.client_cert_file.as_os_str().is_empty();
+        Ok(Access { endpoint, login, shows_certificate, tls })
     }
 
     /// Options for MQTT 3.1.1, with a clean session that ends with its connection. Never log them: their `Debug` shows the password.

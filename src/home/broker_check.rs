@@ -121,6 +121,7 @@ async fn login(access: &Access, eventloop: &mut EventLoop) -> Result<String, Str
             Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
                 return Ok(match &access.login {
                     Some(login) => format!("the broker accepts the user `{}`", login.user),
+                    None if access.shows_certificate => "the broker accepts the certificate".to_owned(),
                     None => "the broker accepts anonymous clients".to_owned(),
                 });
             }

@@ -332,6 +332,11 @@ impl Entry {
         )
     }
 
+    /// Whether it says nothing of whether a daemon runs: what is said at the machine, erased, or too old.
+    pub fn needs_no_daemon(&self) -> bool {
+        self.is_said_at_the_machine() || matches!(self, Entry::Erased { .. } | Entry::Retired { .. })
+    }
+
     /// Whether somebody at the machine said so, with or without a daemon that runs.
     pub fn is_said_at_the_machine(&self) -> bool {
         matches!(self, Entry::Consent { by: By::Command, .. } | Entry::Guest { by: By::Command, .. })

@@ -60,7 +60,9 @@ impl Folder {
         if self.path.is_dir() {
             return Ok(());
         }
-        fs::create_dir_all(&self.path).map_err(|e| self.failed(&self.path, e))?;
+        let state = self.path.parent().unwrap_or(&self.path);
+        let made = crate::state::make(state).and_then(|()| fs::create_dir_all(&self.path));
+        made.map_err(|e| self.failed(&self.path, e))?;
         if let (Ok(own), Some(state)) = (File::open(&self.path), self.path.parent()) {
             belong_to_folder(&own, state);
             let _ = File::open(state).and_then(|state| state.sync_all());

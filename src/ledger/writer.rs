@@ -36,6 +36,8 @@ pub struct Writer {
     end: Option<End>,
     /// The head as this writer last wrote or read it.
     head: Option<Head>,
+    /// Number of the newest line that this writer has written or found.
+    newest: u64,
     /// The last line was a stop.
     clean: bool,
     retired_at: Option<Timestamp>,
@@ -49,6 +51,7 @@ impl Writer {
             rules: rules.clone(),
             end: None,
             head: None,
+            newest: 0,
             clean: true,
             retired_at: None,
         }
@@ -158,7 +161,10 @@ impl Writer {
             fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
         }
         let last = self.end.as_ref().map_or(0, |end| end.last.n);
-        let missing_lines = head.map_or(0, |head| head.n.saturating_sub(last));
+        // What this process has written itself may be missing although another has begun anew since.
+        let known = head.map_or(0, |head| head.n).max(self.newest);
+        let missing_lines = known.saturating_sub(last);
+        self.newest = last;
         match head {
             // Made before the first line, so that its absence is a finding ever after.
             None if self.end.is_none() && cut_bytes == 0 => {
@@ -190,12 +196,12 @@ impl Writer {
 
     /// Whether a daemon's stop is the last thing but for what was said at the machine since.
     fn stopped_before(&self, path: &Path, last: &Line) -> Result<bool, LedgerError> {
-        if !last.entry.as_ref().is_some_and(Entry::is_said_at_the_machine) {
+        if !last.entry.as_ref().is_some_and(Entry::needs_no_daemon) {
             return Ok(matches!(last.entry, Some(Entry::Stopped {})));
         }
         let bytes = self.folder.read(path)?;
         let entries = bytes.rsplit(|b| *b == b'\n').filter_map(line::read).filter_map(|line| line.entry);
-        let before = entries.into_iter().find(|entry| !entry.is_said_at_the_machine());
+        let before = entries.into_iter().find(|entry| !entry.needs_no_daemon());
         // Before the first line of all nothing ran; of an older file nothing is known here.
         Ok(before.map_or(path == self.folder.file(1), |entry| matches!(entry, Entry::Stopped {})))
     }
@@ -298,7 +304,8 @@ impl Writer {
         }
         end.bytes += text.len() as u64;
         end.last = last;
-        for (_, entry) in entries.iter().filter(|(_, entry)| !entry.is_said_at_the_machine()) {
+        self.newest = last.n;
+        for (_, entry) in entries.iter().filter(|(_, entry)| !entry.needs_no_daemon()) {
             self.clean = matches!(entry, Entry::Stopped {});
         }
         Ok(())

@@ -232,6 +232,7 @@ pub async fn run(
                 }
             }
             () = written.notified() => service.look_at_consent(),
+            () = tokio::time::sleep(service.keeper.until_the_clock()) => service.look_at_consent(),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
                 notifier.look(service.progress.listening, service.progress.microphone, withheld);
@@ -292,6 +293,7 @@ pub async fn run(
             service.command(command, said_after);
         }
     }
+    heed(&mut withdrawals, &mut service);
     for told in service.keeper.end(LAST_LINES).await {
         service.consent_told(told);
     }
@@ -303,8 +305,16 @@ pub async fn run(
         tracing::warn!("{left} events were not taken by the broker before the end");
     }
     mqtt_stop.cancel();
+    heed(&mut withdrawals, &mut service);
     let unkept = service.keeper.unkept();
     Ok(Ended { progress: service.progress, restart: service.restart, unkept })
+}
+
+/// Obeys what was said by a signal while the daemon ends; who said it waits until it holds.
+fn heed(withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
+    if withdrawals.try_recv().is_ok() {
+        service.withdraw();
+    }
 }
 
 /// At once, and then at this pace.

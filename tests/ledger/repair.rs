@@ -93,3 +93,24 @@ fn a_record_that_is_moved_away_with_its_mark_under_its_writer_is_missed() {
     writer.sync().unwrap();
     assert!(book.findings().iter().any(|found| found.contains("nothing was left")), "{:?}", book.findings());
 }
+
+/// The same when a command has begun another record meanwhile, which is whole by itself.
+#[test]
+fn a_record_that_another_program_has_begun_anew_is_missed_by_its_writer() {
+    let book = Book::new();
+    let mut writer = Writer::new(book.folder.path(), &book.rules);
+    for second in 1..=5 {
+        writer.append(&[(at(second), emotion(second, Label::Sad))]).unwrap();
+    }
+    writer.sync().unwrap();
+    for name in ["ledger", "ledger-begun"] {
+        let path = book.folder.path().join(name);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    book.append(1, 2);
+    book.assert_whole(2);
+    writer.append(&[(at(6), emotion(6, Label::Sad))]).unwrap();
+    writer.sync().unwrap();
+    let found = book.findings();
+    assert!(found.iter().any(|found| found.contains("3 lines")), "{found:?}");
+}
