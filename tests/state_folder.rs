@@ -361,7 +361,7 @@ fn a_withdrawal_that_cannot_be_written_survives_a_restart_that_is_under_way() {
     let (broker, card) = (Mosquitto::start(), silent_card());
     let daemon = Daemon::start(&card, &broker, GRANTED);
     let starts = |d: &Daemon| d.log().matches(" as undertone").count();
-    for pause in [100, 600] {
+    for pause in [0, 100, 600, 1200, 2400] {
         daemon.consent(&["grant", "all"]);
         daemon.until("open", PATIENCE, Daemon::microphone);
         std::thread::sleep(Duration::from_secs(3)); // what comes right after a connection may be old, and is refused

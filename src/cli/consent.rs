@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long a daemon gets to do what it was told.
 const CONFIRMED: Duration = Duration::from_secs(2);
-/// The same if it is just starting anew.
+/// How long nobody has the folder during a new start, at the very most.
+const NEW_START: Duration = Duration::from_secs(5);
+/// How long it is tried to tell a daemon, whatever happens.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What to do with consent.
@@ -272,8 +274,8 @@ fn within(limit: Duration, done: impl Fn() -> bool) -> bool {
 /// what it then holds. One that is just starting anew is told again.
 fn told_otherwise(store: &Store, why: &ConsentError) -> String {
     let begun = Instant::now();
-    let mut told = None;
-    while begun.elapsed() < PATIENCE {
+    let (mut told, mut nobody_since) = (None, begun);
+    while begun.elapsed() < PATIENCE && nobody_since.elapsed() < NEW_START {
         let daemon = state::occupant(store.folder())
             .filter(|daemon| rustix::process::kill_process(*daemon, rustix::process::Signal::USR1).is_ok());
         if let Some(daemon) = daemon
@@ -284,13 +286,10 @@ fn told_otherwise(store: &Store, why: &ConsentError) -> String {
                  and does, but that is NOT written down and ends with the process: {why}; mend that, and say it again"
             );
         }
-        if daemon.is_none() {
-            if told.is_none() && !state::is_occupied(store.folder()) {
-                break;
-            }
-            std::thread::sleep(CONFIRMED / 20); // it ends, or begins
+        match daemon {
+            Some(_) => (told, nobody_since) = (daemon, Instant::now()),
+            None => std::thread::sleep(CONFIRMED / 20), // it may be starting anew
         }
-        told = told.or(daemon);
     }
     let unsure = match told {
         Some(daemon) => {

@@ -140,15 +140,19 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<Ended, ServiceError> {
     let Controls { settings, mut reloads, mut withdrawals } = controls;
+    // First, so that whoever has to say something during a new start finds somebody who will hear it.
+    let mut keeper = Keeper::open(config);
+    let mut place = Place::take(config)?;
     let cascade = Cascade::new(config, Model::load(&config.model)?);
     let renewal = Arc::new(Renewal::default());
     renewal.uses(cascade.model());
     let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
-    let mut keeper = Keeper::open(config);
     if std::env::var_os(WITHHELD).is_some() {
         keeper.withdraw();
     }
-    let mut place = Place::take(config)?;
+    if withdrawals.try_recv().is_ok() {
+        keeper.withdraw(); // said while the model was loaded
+    }
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
