@@ -8,7 +8,7 @@ mod room;
 
 use household::mosquitto::{Mosquitto, Seen, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, speaking_card, state};
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -59,6 +59,42 @@ async fn the_microphone_is_open_only_while_listening_is_granted() {
     let seen = witness.until("listening", |seen| listens(seen) == Some(true)).await;
     let lost = seen.iter().rev().find_map(state).unwrap()["dropped_s"].as_f64().unwrap();
     assert!(lost < 0.5, "{lost} s");
+}
+
+/// Who says something for the first time while the daemon starts is heard, although nothing was there when it looked.
+#[tokio::test]
+async fn what_is_said_for_the_first_time_while_the_daemon_starts_counts() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let by_others = "[consent]\nlistening = \"granted\"";
+    for (rest, said, opens) in [("", "grant", true), (by_others, "revoke", false)] {
+        for left_before in [&[][..], &["consent.kept"]] {
+            let mut daemon = Daemon::prepare(&broker, rest);
+            daemon.consent_alone(&[said, "listening"]);
+            let (state, there) = (daemon.state(), tempfile::tempdir().unwrap());
+            fs::rename(&state, there.path().join("state")).unwrap();
+            let said_to = |name: &str| {
+                fs::copy(there.path().join("state").join(name), state.join(name)).unwrap();
+            };
+            fs::create_dir(&state).unwrap();
+            left_before.iter().for_each(|name| said_to(name));
+            // As a command does it that is in the middle of writing.
+            let folder = File::open(&state).unwrap();
+            folder.lock().unwrap();
+            daemon.restart(&card);
+            daemon.until("begun", PATIENCE, |d| d.log().contains("undertone 0."));
+            std::thread::sleep(Duration::from_millis(500));
+            ["consent.kept", "consent.json"].iter().for_each(|name| said_to(name));
+            drop(folder);
+            if opens {
+                daemon.until("open", PATIENCE, Daemon::microphone);
+            } else {
+                daemon.until("closed", PATIENCE, |d| d.log().contains("withdrawn on 20"));
+                std::thread::sleep(Duration::from_millis(500));
+                assert!(!daemon.microphone(), "{said} {left_before:?}");
+            }
+            assert!(!daemon.log().contains("lost"), "{}", daemon.log());
+        }
+    }
 }
 
 #[tokio::test]

@@ -280,8 +280,11 @@ impl Store {
     /// See [`ConsentError`].
     pub fn settle(&self) -> Result<(Loaded, Stamp), ConsentError> {
         let (stamp, loaded) = (self.stamp(), self.load());
-        let settled = self.is_unsettled(&loaded).then(|| self.change_stamped(|_| {})).transpose()?;
-        Ok((loaded, settled.map_or(stamp, |(_, stamp)| stamp)))
+        if !self.is_unsettled(&loaded) {
+            return Ok((loaded, stamp));
+        }
+        // Somebody may just be saying something for the first time: what is there once nobody writes is what counts.
+        self.change_found(|_| {}).map(|(found, _, stamp)| (found, stamp))
     }
 
     /// Whether there is no file, or none of use.
@@ -310,10 +313,19 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Record),
     ) -> Result<(Record, Stamp), ConsentError> {
+        self.change_found(change).map(|(_, record, stamp)| (record, stamp))
+    }
+
+    /// The same, with what was found before it was changed.
+    fn change_found(
+        &self,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(Loaded, Record, Stamp), ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
         state::make(&self.folder).map_err(failed)?;
         let _lock = self.lock()?;
-        let mut record = self.load().record;
+        let found = self.load();
+        let mut record = found.record;
         change(&mut record);
         let marker = self.folder.join(MARKER);
         if !marker.exists() {
@@ -326,7 +338,7 @@ impl Store {
         text.push(b'\n');
         state::replace(&self.file(), &text).map_err(failed)?;
         self.sweep(); // not before: it may have been all that was left
-        Ok((record, self.stamp()))
+        Ok((found, record, self.stamp()))
     }
 
     /// Removes what writers that were killed left unfinished; the lock is held, so nobody writes now.

@@ -98,6 +98,13 @@ impl Daemon {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// The same where no daemon runs, which a withdrawal warns of.
+    pub fn consent_alone(&self, words: &[&str]) {
+        let output =
+            self.command().arg("consent").args(words).arg("--config").arg(self.config()).output().unwrap();
+        assert!(self.state().join("consent.json").exists(), "{output:?}");
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
