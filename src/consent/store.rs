@@ -216,6 +216,11 @@ impl Store {
             return Err(ConsentError::Secret { folder: self.folder.clone(), source });
         }
         let mut loaded = self.load();
+        if loaded.problem.is_some()
+            && let Ok(_lock) = self.lock()
+        {
+            loaded = self.load(); // somebody was just saying something for the first time
+        }
         if loaded.fresh && self.keeps_nothing() {
             // As the daemon does.
             (loaded.record, loaded.fresh) = (Record::lost(Timestamp::now()), false);

@@ -20,6 +20,8 @@ pub struct Feeder {
     /// Samples played.
     played: Arc<AtomicU64>,
     holding: Arc<AtomicBool>,
+    /// It does hold: on a busy machine, a while after it was told to.
+    still: Arc<AtomicBool>,
     slow: Arc<AtomicBool>,
     round: u64,
 }
@@ -37,8 +39,8 @@ impl Feeder {
         let whole = samples.len() / BLOCK * BLOCK;
         let bytes: Vec<u8> = samples[..whole].iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let (played, holding) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let slow = Arc::new(AtomicBool::new(false));
-        let (count, stop, real) = (played.clone(), holding.clone(), slow.clone());
+        let (still, slow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (count, stop, stands, real) = (played.clone(), holding.clone(), still.clone(), slow.clone());
         std::thread::spawn(move || {
             let mut writer = File::options().write(true).open(&fifo).unwrap();
             // With this reader the FIFO outlives those that come and go.
@@ -50,9 +52,11 @@ impl Feeder {
                         std::thread::sleep(Duration::from_micros(100));
                     }
                     if stop.load(Ordering::Relaxed) {
+                        stands.store(true, Ordering::Relaxed);
                         while stop.load(Ordering::Relaxed) {
                             std::thread::sleep(Duration::from_millis(5));
                         }
+                        stands.store(false, Ordering::Relaxed);
                         (begin, base) = (Instant::now(), count.load(Ordering::Relaxed));
                     }
                     if real.load(Ordering::Relaxed) {
@@ -72,7 +76,7 @@ impl Feeder {
                 std::thread::sleep(PERIOD);
             }
         });
-        Feeder { alsa, played, holding, slow, round: whole as u64 }
+        Feeder { alsa, played, holding, still, slow, round: whole as u64 }
     }
 
     /// What `ALSA_CONFIG_PATH` must name.
@@ -98,8 +102,13 @@ impl Feeder {
 
     /// Delivers nothing for this long; returns how long it was.
     pub fn hold(&self, pause: Duration) -> Duration {
-        let begun = Instant::now();
         self.holding.store(true, Ordering::Relaxed);
+        let told = Instant::now();
+        while !self.still.load(Ordering::Relaxed) {
+            assert!(told.elapsed() < Duration::from_secs(30), "the card plays on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let begun = Instant::now();
         std::thread::sleep(pause);
         self.holding.store(false, Ordering::Relaxed);
         begun.elapsed()
