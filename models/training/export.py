@@ -96,8 +96,7 @@ WRITERS = {FeedForward: feed_forward, Attention: attention, Convolution: convolu
 def summary(g: Graph, x: str, over: str) -> tuple[str, str, str]:
     """x [T, d] -> over time the mean, the spread times the root of T, and the maximum, each [1, d]."""
     mean = g.op("MatMul", over, x)
-    squares = g.op("ReduceSumSquare", g.op("Sub", x, mean), g.integers(0), keepdims=1)
-    spread = g.op("Sqrt", g.op("Add", squares, g.constant(1e-5 * FRAMES)))
+    spread = g.op("ReduceL2", g.op("Sub", x, mean), g.integers(0), keepdims=1)
     return mean, spread, g.op("ReduceMax", x, g.integers(0), keepdims=1)
 
 
@@ -113,16 +112,16 @@ def asking(blocks: list) -> tuple[np.ndarray, np.ndarray]:
     return weight, np.concatenate([array(block.gate.bias) for block in blocks])
 
 
-def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, levels: tuple, context: tuple) -> tuple[str, str, str]:
+def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, levels: tuple, context: tuple) -> tuple[str, ...]:
     """Blocks behind an `If`: (x, pooled) -> (x, pooled, logits [1, 4n]), the logits as each gate was asked.
 
     `first` is the number of the first block; `levels` says how many blocks each `If` further
-    inside holds; behind the innermost, block after block asks its four gates.
+    inside holds; behind the innermost, block after block asks its four gates. Behind the network's last block nobody
+    asks any more: (x, logits).
     """
     over, odds, shape = context
-    x, pooled = state
     weight, bias = asking(blocks)
-    logits = g.op("Gemm", pooled, g.constant(weight), g.constant(bias))
+    logits = g.op("Gemm", state[1], g.constant(weight), g.constant(bias))
     name = f"b{first}n{len(blocks)}"
     run, idle = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_idle_")
     now, asked = state, []
@@ -134,19 +133,21 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
     else:
         for number, block in enumerate(blocks, first):
             own = run.op("Gemm", now[1], *(run.constant(each) for each in asking([block])))
-            now = asked_block(run, now[0], own, block, f"b{number}", context)
+            x_after = asked_block(run, now[0], own, block, f"b{number}", context)
+            now = (x_after,) if number + 1 == shape.blocks else (x_after, pooled_of(run, x_after, over))
             asked.append(own)
-    done = (*now, run.op("Concat", *asked, axis=1))
-    sizes = ([shape.frames, shape.width], [1, 3 * shape.width], [1, len(bias)])
-    taken = run.branch(f"run_{name}", list(done), sizes)
-    passed = idle.branch(f"idle_{name}", [idle.op("Identity", value) for value in (x, pooled, logits)], sizes)
+    done = [*now, run.op("Concat", *asked, axis=1)]
+    before = [*state[: len(now)], logits]
+    sizes = [[shape.frames, shape.width], [1, 3 * shape.width]][: len(now)] + [[1, len(bias)]]
+    taken = run.branch(f"run_{name}", done, sizes)
+    passed = idle.branch(f"idle_{name}", [idle.op("Identity", value) for value in before], sizes)
     any_opens = g.op("Greater", g.op("ReduceMax", logits, keepdims=0), odds)
-    return tuple(g.op("If", any_opens, outputs=3, then_branch=taken, else_branch=passed))
+    return tuple(g.op("If", any_opens, outputs=len(done), then_branch=taken, else_branch=passed))
 
 
-def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple) -> tuple[str, str]:
-    """The four modules of a block, each run or passed by: x -> (x, summary of x)."""
-    over, odds, shape = context
+def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple) -> str:
+    """The four modules of a block, each run or passed by: x [T, d] -> x."""
+    _, odds, shape = context
     opens = g.op("Split", g.op("Greater", logits, odds), outputs=4, axis=1, num_outputs=4)
     for kind, condition, body in zip(MODULES, opens, block.bodies, strict=True):
         run, skip = Graph(f"{g.prefix}{name}_{kind}_"), Graph(f"{g.prefix}{name}_{kind}_skip_")
@@ -154,7 +155,7 @@ def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple)
         taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape)], size)
         passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)
         x = g.op("If", condition, then_branch=taken, else_branch=passed)
-    return x, pooled_of(g, x, over)
+    return x
 
 
 def stem_of(g: Graph, stem, shape) -> str:
@@ -204,11 +205,12 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
     modules = 4 * shape.blocks
     if gated:
-        logits = []
+        state, logits = (x, pooled), []
         for start in range(0, shape.blocks, levels[0]):
             own = list(model.blocks[start : start + levels[0]])
-            x, pooled, asked = gated_blocks(g, (x, pooled), own, start, levels[1:], (over, odds, shape))
+            *state, asked = gated_blocks(g, tuple(state), own, start, levels[1:], (over, odds, shape))
             logits.append(asked)
+        x = state[0]
         every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(modules))
         g.op("Sigmoid", every, to="p_execute")
         g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))

@@ -57,7 +57,8 @@ def statistics(x: Tensor) -> Tensor:
 
 
 def spread(x: Tensor, mean: Tensor) -> Tensor:
-    return (x - mean).square().mean(1).add(1e-5).sqrt()
+    """The standard deviation over time; its gradient is 0 where nothing varies."""
+    return torch.linalg.vector_norm(x - mean, dim=1) * x.shape[1] ** -0.5
 
 
 def summary(x: Tensor) -> Tensor:

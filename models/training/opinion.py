@@ -7,7 +7,9 @@ A judge (judge.py) learns the emotions from clean voices, several times, each ti
 then judged by it. Such opinions say which clips are hard to tell apart, which a label does not, and they cannot lean on
 knowing a voice. No judge of a speaker that is trained on has heard the validation speakers; they are judged by one who has
 heard all the others, which is also the figure that tells how good a teacher this is.
-Writes FEATURES/teacher-class.npy, float16 [N, 6]: log probabilities of the emotions; 0 where nobody speaks.
+Where they contradict the label they are left out: they are wrong there, and cost what is known of a voice (EXPERIMENTS.md).
+Writes FEATURES/teacher-class.npy, float16 [N, 6]: log probabilities of the emotions, the same for all clips of an utterance; 0 where
+nobody speaks or the opinion is left out.
 """
 
 import argparse
@@ -137,6 +139,18 @@ def judged(judge: Judge, voices: Voices, places: np.ndarray, batch: int = 256) -
     return np.concatenate(told)
 
 
+def agreed(table: Table, opinions: np.ndarray) -> np.ndarray:
+    """Opinions on clips [N, 6] -> on utterances, the mean of what is said of their clips; 0 where that contradicts the label."""
+    told, found = (opinions != 0).any(1), np.zeros_like(opinions)
+    _, utterance = np.unique(table.utterance[told], return_inverse=True)
+    sums = np.zeros((utterance.max(initial=-1) + 1, opinions.shape[1]))
+    np.add.at(sums, utterance, np.exp(opinions[told].astype(np.float64)))
+    found[told] = np.log(sums / sums.sum(1, keepdims=True))[utterance]
+    label = table.label
+    found[(label >= 0) & (label < EMOTIONS) & (found.argmax(1) != label)] = 0
+    return found
+
+
 def right(table: Table, rows: np.ndarray, opinion: np.ndarray) -> dict[str, float]:
     """Share of labelled utterances that are judged as labelled, by corpus, in %."""
     own = (table.label[rows] != NO_LABEL) & (table.kind[rows] == "utterance")
@@ -176,6 +190,8 @@ def main() -> None:
         mean = np.log(np.mean(told, 0))
         opinions[voices.rows[own]] = mean
         print(f"part {number + 1} of {PARTS + 1}: together {right(table, voices.rows[own], mean)}", flush=True)
+    opinions = agreed(table, opinions)
+    print(f"{(opinions != 0).any(1).sum()} of {len(voices.rows)} clips with an opinion that does not contradict the label")
     np.save(arguments.features / "teacher-class.npy", opinions)
 
 

@@ -10,8 +10,9 @@ import encoder
 import opinion
 import teacher
 import voices
-from data import VALIDATION_SPEAKERS
+from data import NO_LABEL, VALIDATION_SPEAKERS
 from judge import LENGTH, Schooling, masked
+from model import BACKGROUND
 
 
 def installed() -> bool:
@@ -39,6 +40,22 @@ def test_a_clip_begins_where_its_own_frames_do():
     said = torch.arange(50)[None] >= 30
     frames, inside = teacher.bins(heard, said, torch.tensor([20]))
     assert inside.all() and (frames == 1.0).all()
+
+
+def test_opinions_are_of_utterances_and_contradict_no_label():
+    class Table:
+        utterance = np.array(["a", "a", "b", "b", "c", "d"])
+        label = np.array([0, 0, 0, 0, NO_LABEL, BACKGROUND])
+
+    sure = np.log(np.array([0.8, 0.04, 0.04, 0.04, 0.04, 0.04]))
+    unsure = np.log(np.array([0.4, 0.4, 0.05, 0.05, 0.05, 0.05]))
+    happy = np.roll(sure, 1)
+    clips = np.stack([sure, unsure, happy, unsure, happy, np.zeros(6)]).astype(np.float16)
+    found = opinion.agreed(Table(), clips)
+    assert np.allclose(np.exp(found[:2].astype(float)), (np.exp(sure) + np.exp(unsure)) / 2, atol=1e-3)
+    assert (found[2:4] == 0).all(), "one clip would agree, the utterance does not"
+    assert np.allclose(found[4], happy, atol=1e-2), "nobody knows better"
+    assert (found[5] == 0).all()
 
 
 def test_mean_and_spread_are_of_the_voice():
