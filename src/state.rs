@@ -199,7 +199,7 @@ pub fn make(folder: &Path) -> io::Result<()> {
 /// folder, and may be read by whom the one before it might be; by all if there was none.
 ///
 /// # Errors
-/// What the system says; the old file is then untouched.
+/// What the system says; the old file is then untouched, unless the disk fails after it was replaced.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     make(folder)?;
@@ -219,7 +219,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.sync_all()?;
         belong_to_folder(&file, folder);
         fs::rename(&new, path)?;
-        File::open(folder)?.sync_all()
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            // Not every file system can do that with a folder, and then there is nothing to be done.
+            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+            done => done,
+        }
     })();
     if written.is_err() {
         let _ = fs::remove_file(&new);

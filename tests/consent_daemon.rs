@@ -97,6 +97,35 @@ async fn what_is_said_for_the_first_time_while_the_daemon_starts_counts() {
     }
 }
 
+/// A writer that a slow disk holds up has read the old grant, and writes it at last.
+#[tokio::test]
+async fn a_withdrawal_is_not_undone_by_somebody_who_was_writing_before_it() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::start(&card, &broker, "");
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    let file = daemon.state().join("consent.json");
+    let granted = fs::read(&file).unwrap();
+    let folder = File::open(daemon.state()).unwrap();
+    folder.lock().unwrap();
+    let mut revoke = daemon.command();
+    let revoke = revoke.args(["consent", "revoke", "listening", "--config"]).arg(daemon.config());
+    let said = String::from_utf8(revoke.output().unwrap().stderr).unwrap();
+    assert!(said.contains("withhold everything until it is granted anew"), "{said}");
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    fs::write(daemon.state().join("late"), granted).unwrap();
+    fs::rename(daemon.state().join("late"), &file).unwrap();
+    drop(folder);
+    daemon.until("written", PATIENCE, |_| {
+        fs::read_to_string(&file).is_ok_and(|text| !text.contains("\"granted\""))
+    });
+    assert!(!daemon.microphone());
+    daemon.restart(&card);
+    daemon.until("closed", PATIENCE, |d| d.log().contains("withdrawn on 20"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!daemon.microphone());
+}
+
 #[tokio::test]
 async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
     let samples = room::at_rate(&room::two_voices(), 48_000);

@@ -8,11 +8,11 @@ mod room;
 
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Speaker, Witness};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card, speaking_card};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card, speaking_card};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const IGNORED: &str = "is no command and is ignored";
 const WAITED: &str = "may have waited at the broker";
@@ -101,6 +101,34 @@ async fn over_mqtt_consent_can_be_taken_away_and_not_given() {
     daemon.until("told", PATIENCE, |d| d.log().contains("is lost; everything is withheld"));
     tokio::time::sleep(A_WHILE).await;
     assert!(!daemon.microphone(), "a lost file opened the microphone");
+}
+
+/// The broker takes it, and will not say it again.
+#[tokio::test]
+async fn what_is_withdrawn_while_the_daemon_ends_holds_after_it() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let witness = Witness::watch(broker.port);
+    let daemon = Daemon::start(&card, &broker, "");
+    let mut speaker = Speaker::connect(&broker, "undertone/undertone/consent/listening/set");
+    let starts = |d: &Daemon| d.log().matches(" as undertone").count();
+    for (round, late) in [0, 0, 3, 0, 6].into_iter().enumerate() {
+        daemon.consent(&["grant", "listening"]);
+        daemon.until("open", PATIENCE, Daemon::microphone);
+        witness.until("listening", |seen| listens(seen) == Some(true)).await;
+        tokio::time::sleep(QUIET).await; // a restart counts only if it did not wait at the broker
+        let (before, asked) = (starts(&daemon), Instant::now());
+        say(&broker, "command/restart", "PRESS", false);
+        while listens(&witness.so_far()) != Some(false) {
+            assert!(starts(&daemon) == before && asked.elapsed() < PATIENCE, "its last state was not seen");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(late));
+        speaker.say("withheld");
+        daemon.until("started anew", PATIENCE, |d| starts(d) > before);
+        daemon.until("closed", PATIENCE, |d| d.log().matches("withdrawn over MQTT on 20").count() > round);
+        tokio::time::sleep(A_WHILE).await;
+        assert!(!daemon.microphone(), "round {round}: {}", daemon.log());
+    }
 }
 
 #[tokio::test]

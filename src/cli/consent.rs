@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a daemon gets to do what it was told.
 const CONFIRMED: Duration = Duration::from_secs(2);
+/// How long it gets to write what it already does.
+const WRITTEN: Duration = Duration::from_millis(500);
 /// How long nobody has the folder during a new start, at the very most.
 const NEW_START: Duration = Duration::from_secs(5);
 /// How long it is tried to tell a daemon, whatever happens.
@@ -180,15 +182,18 @@ impl Where {
             Ok(record) => record,
             Err(e) => {
                 let withdrawal = orders.iter().any(|order| !order.gives());
-                if withdrawal && store.lose() {
+                // Whoever holds the lock for so long may yet write what was said before.
+                let locked = matches!(e, ConsentError::Locked { .. });
+                if withdrawal && !locked && store.lose() {
                     complain!(
                         "undertone: {e}; the consent file was removed instead, so everything is withheld"
                     );
                     return Err(Failure::Told { status: 1 });
                 }
                 if withdrawal {
-                    complain!("undertone: {}", told_otherwise(&store, &e));
-                    return Err(Failure::Told { status: 1 });
+                    let (told, written) = told_otherwise(&store, &e);
+                    complain!("undertone: {told}");
+                    return if written { Ok(()) } else { Err(Failure::Told { status: 1 }) };
                 }
                 return Err(e.into());
             }
@@ -245,12 +250,13 @@ impl Where {
 
 /// What the daemon withholds and could not write was said before this: it is written first, if it can be.
 fn written_first(store: &Store) -> Result<(), Failure> {
-    if store.held().is_empty() {
+    // What is just being written needs no help.
+    if within(WRITTEN, || store.held().is_empty()) {
         return Ok(());
     }
-    // The daemon sees that somebody could write, and does so.
+    // The daemon sees that somebody could write, and does so. (It holds nothing for a moment, because the file is another.)
     let Ok(mine) = store.touch() else { return Ok(()) }; // told below
-    if within(CONFIRMED, || store.stamp() != mine && store.held().is_empty()) {
+    if within(CONFIRMED, || store.stamp() != mine && store.held().is_empty()) || store.held().is_empty() {
         return Ok(());
     }
     Err(Failure::Usage(
@@ -270,21 +276,35 @@ fn within(limit: Duration, done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// What becomes of a withdrawal that cannot be written: the daemon is told by a signal, if it can be, and confirms it by
-/// what it then holds. One that is just starting anew is told again.
-fn told_otherwise(store: &Store, why: &ConsentError) -> String {
-    let begun = Instant::now();
+/// What becomes of a withdrawal that this command cannot write: the daemon is told by a signal, if it can be, and confirms it
+/// by what it then holds, or writes. One that is just starting anew is told again. True: it is written.
+fn told_otherwise(store: &Store, why: &ConsentError) -> (String, bool) {
+    let (begun, since) = (Instant::now(), Timestamp::now());
+    let written = || {
+        let said = store.load().record.said(Scope::Listening);
+        said.is_some_and(|said| {
+            said.consent == Consent::Withheld && said.by == By::Command && said.at >= since
+        })
+    };
     let (mut told, mut nobody_since) = (None, begun);
     while begun.elapsed() < PATIENCE && nobody_since.elapsed() < NEW_START {
         let daemon = state::occupant(store.folder())
             .filter(|daemon| rustix::process::kill_process(*daemon, rustix::process::Signal::USR1).is_ok());
         if let Some(daemon) = daemon
-            && within(CONFIRMED, || store.held().contains(&Scope::Listening))
+            && within(CONFIRMED, || written() || store.held().contains(&Scope::Listening))
         {
-            return format!(
+            if within(WRITTEN, written) {
+                let told = format!(
+                    "the undertone that runs (process {daemon}) withholds everything until it is granted anew, and has \
+                     written that down, because this command could not: {why}"
+                );
+                return (told, true);
+            }
+            let told = format!(
                 "the undertone that runs (process {daemon}) was told to withhold everything until it is granted anew, \
                  and does, but that is NOT written down and ends with the process: {why}; mend that, and say it again"
             );
+            return (told, false);
         }
         match daemon {
             Some(_) => (told, nobody_since) = (daemon, Instant::now()),
@@ -297,10 +317,11 @@ fn told_otherwise(store: &Store, why: &ConsentError) -> String {
         }
         None => "no undertone could be told".into(),
     };
-    format!(
+    let told = format!(
         "this did NOT take effect as far as is known ({unsure}), and if undertone runs its microphone may be open: {why}; \
          `systemctl stop undertone` closes it at once, as does the switch in the home hub"
-    )
+    );
+    (told, false)
 }
 
 fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result<(), Failure> {

@@ -42,6 +42,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     service::keep_private();
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
+        // First: until then, these signals end the process.
+        let (mut signals, hung_up) = (signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?);
         let (running, _broker) = with_broker(config.clone())?;
         let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) =
@@ -57,12 +59,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         });
         let (reload, reloads) = mpsc::channel(1);
         let (withdraw, withdrawals) = mpsc::channel(1);
-        let mut signals = signal(SignalKind::user_defined1())?;
         tokio::spawn(
             async move { while signals.recv().await.is_some() && withdraw.send(()).await.is_ok() {} },
         );
         let embedded = (config.mqtt.broker == EMBEDDED).then(|| running.mqtt.broker.clone());
-        tokio::spawn(hang_up(signal(SignalKind::hangup())?, args.config.clone(), embedded, reload));
+        tokio::spawn(hang_up(hung_up, args.config.clone(), embedded, reload));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             node = config.node,

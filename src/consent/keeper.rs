@@ -22,6 +22,8 @@ use tokio::sync::{Notify, watch};
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Longer than anybody waits.
 const A_DAY: Duration = Duration::from_secs(86_400);
+/// How long the end waits for a withdrawal that is being written.
+const LAST_WITHDRAWAL: Duration = Duration::from_secs(10);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -182,10 +184,12 @@ impl Keeper {
         self.learn(&loaded.record);
         (self.stamp, self.record) = (Some(stamp), loaded.record);
         self.unwritten.withhold(&mut self.record);
-        if self.unsettled || !self.unwritten.is_empty() {
+        let waits = !self.unwritten.is_empty();
+        if self.unsettled || waits {
             self.write(); // somebody else could
         }
-        self.set_problem(loaded.problem)
+        // Why something waits stays true until it is written.
+        if waits && loaded.problem.is_none() { None } else { self.set_problem(loaded.problem) }
     }
 
     /// This is on the disk.
@@ -260,10 +264,15 @@ impl Keeper {
         std::array::from_fn(|scope| written[scope] || waits[scope])
     }
 
-    /// Waits until what was said is on the disk, but no longer than this.
+    /// Waits until what was said is on the disk, but no longer than this; for a withdrawal that a slow disk is about to
+    /// take, [`LAST_WITHDRAWAL`].
     pub async fn end(&mut self, limit: Duration) -> Vec<Told> {
         let (begun, mut told) = (Instant::now(), Vec::new());
-        while (self.writing.is_some() || !self.unwritten.is_empty()) && begun.elapsed() < limit {
+        while self.writing.is_some() || !self.unwritten.is_empty() {
+            let limit = if self.writing.is_some() && self.unkept() { LAST_WITHDRAWAL } else { limit };
+            if begun.elapsed() >= limit {
+                break;
+            }
             self.write();
             tokio::time::sleep(Duration::from_millis(10)).await;
             told.extend(self.look());

@@ -292,9 +292,10 @@ impl Store {
         self.change_found(|_| {}).map(|(found, _, stamp)| (found, stamp))
     }
 
-    /// Whether there is no file, or none of use.
+    /// Whether there is no file, or none of use, or nothing that would tell of its loss.
     pub(super) fn is_unsettled(&self, loaded: &Loaded) -> bool {
-        loaded.problem.is_some() || !matches!(self.file().try_exists(), Ok(true))
+        let there = |path: &Path| matches!(path.try_exists(), Ok(true));
+        loaded.problem.is_some() || !there(&self.file()) || !there(&self.folder.join(MARKER))
     }
 
     /// Reads, changes and writes what was said; on the disk when this returns.
@@ -332,16 +333,16 @@ impl Store {
         let found = self.load();
         let mut record = found.record;
         change(&mut record);
+        let mut text = serde_json::to_vec_pretty(&record).map_err(|e| failed(e.into()))?;
+        text.push(b'\n');
+        state::replace(&self.file(), &text).map_err(failed)?;
         let marker = self.folder.join(MARKER);
         if !marker.exists() {
-            // First, so that a file without a marker never is all there is.
+            // Afterwards, so that a power cut between the two loses nothing: whoever finds no marker makes it.
             let text =
                 "undertone keeps consent in this folder. This file says so, should consent.json be lost.\n";
             state::replace(&marker, text.as_bytes()).map_err(failed)?;
         }
-        let mut text = serde_json::to_vec_pretty(&record).map_err(|e| failed(e.into()))?;
-        text.push(b'\n');
-        state::replace(&self.file(), &text).map_err(failed)?;
         self.sweep(); // not before: it may have been all that was left
         Ok((found, record, self.stamp()))
     }
@@ -357,8 +358,9 @@ impl Store {
     }
 
     /// Forgets every grant, for when a withdrawal cannot be written (a full disk): a file that is lost
-    /// withholds everything. True if that worked.
+    /// withholds everything. True if that worked. Not while somebody writes, who may bring an old grant back.
     pub fn lose(&self) -> bool {
+        let Ok(_lock) = self.lock() else { return false };
         self.was_used()
             && (fs::remove_file(self.file()).is_ok() || matches!(self.file().try_exists(), Ok(false)))
     }

@@ -197,35 +197,45 @@ impl<'a> Link<'a> {
                         }
                     };
                     tokio::select! {
-                        polled = &mut poll => break polled,
+                        polled = &mut poll => break Some(polled),
                         () = self.shared.wake.notified() => {}
                         () = timer => {}
                         () = time_is_up => {
                             if self.goodbye.is_some() || self.connected.is_none() {
-                                return End::Closed;
+                                break None;
                             }
                         }
                     }
                     self.pump();
                 }
             };
+            let Some(polled) = polled else {
+                self.take_rest(&mut eventloop);
+                return End::Closed;
+            };
             match polled {
                 Ok(Event::Incoming(Packet::ConnAck(_))) if self.incoming.wants_to_purge() => {
                     // Its session would end with it. The next connection takes this one's place at the broker.
                     return End::Purged;
                 }
-                Ok(Event::Outgoing(Outgoing::Disconnect)) => return End::Closed,
+                Ok(Event::Outgoing(Outgoing::Disconnect)) => {
+                    self.take_rest(&mut eventloop);
+                    return End::Closed;
+                }
                 Ok(event) => self.note(event),
-                Err(_) if self.goodbye.is_some() => return End::Closed,
                 Err(error) => {
-                    // What came in the same breath, before what ended the connection, was said all the same.
-                    while let Some(event) = eventloop.state.events.pop_front() {
-                        self.note(event);
-                    }
-                    return End::Lost(error);
+                    self.take_rest(&mut eventloop);
+                    return if self.goodbye.is_some() { End::Closed } else { End::Lost(error) };
                 }
             }
             self.pump();
+        }
+    }
+
+    /// What came in the same breath, before what ended the connection, was said all the same.
+    fn take_rest(&mut self, eventloop: &mut EventLoop) {
+        while let Some(event) = eventloop.state.events.pop_front() {
+            self.note(event);
         }
     }
 

@@ -28,7 +28,7 @@ use crate::cascade::Cascade;
 use crate::config::{Config, ConfigError};
 use crate::consent::Keeper;
 use crate::events::{Component, Consent};
-use crate::home::{Client, Connection, HomeError};
+use crate::home::{Client, Commands, Connection, HomeError};
 use crate::ledger::{Entry, Recorder};
 use crate::model::{Model, ModelError};
 use crate::settings::Settings;
@@ -291,33 +291,40 @@ pub async fn run(
     }
     service.progress = Progress { listening: false, speaking: false, ..progress };
     service.publish_state();
-    // What was withdrawn meanwhile is acknowledged to the broker, which will not say it again.
-    while let Some((command, said_after)) = commands.try_recv() {
-        if command.withdraws() {
-            service.command(command, said_after);
-        }
-    }
-    heed(&mut withdrawals, &mut service);
-    for told in service.keeper.end(LAST_LINES).await {
-        service.consent_told(told);
-    }
-    service.recorder.record(Entry::Stopped {});
-    service.recorder.end(LAST_LINES).await;
+    heed(&mut commands, &mut withdrawals, &mut service).await;
     let connected = *service.client.connection().borrow() == Connection::Connected;
     let left = service.client.flush(if connected { GOODBYE } else { LAST_ATTEMPT }).await;
     if left > 0 {
         tracing::warn!("{left} events were not taken by the broker before the end");
     }
     mqtt_stop.cancel();
-    heed(&mut withdrawals, &mut service);
+    // What came until the very end of the connection belongs into the record, too.
+    heed(&mut commands, &mut withdrawals, &mut service).await;
+    service.recorder.record(Entry::Stopped {});
+    service.recorder.end(LAST_LINES).await;
+    heed(&mut commands, &mut withdrawals, &mut service).await;
     let unkept = service.keeper.unkept();
+    if unkept {
+        tracing::warn!(
+            "what was withdrawn could not be written down; what was granted before it holds again at the next start"
+        );
+    }
     Ok(Ended { progress: service.progress, restart: service.restart, unkept })
 }
 
-/// Obeys what was said by a signal while the daemon ends; who said it waits until it holds.
-fn heed(withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
+/// Obeys what is withdrawn while the daemon ends, and brings it onto the disk: over MQTT, where it is acknowledged to the
+/// broker, which will not say it again; by a signal, where whoever sent it waits until it holds.
+async fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
+    while let Some((command, said_after)) = commands.try_recv() {
+        if command.withdraws() {
+            service.command(command, said_after);
+        }
+    }
     if withdrawals.try_recv().is_ok() {
         service.withdraw();
+    }
+    for told in service.keeper.end(LAST_LINES).await {
+        service.consent_told(told);
     }
 }
 
