@@ -291,7 +291,8 @@ pub async fn run(
     }
     service.progress = Progress { listening: false, speaking: false, ..progress };
     service.publish_state();
-    heed(&mut commands, &mut withdrawals, &mut service).await;
+    heed(&mut commands, &mut withdrawals, &mut service);
+    write_down(&mut service).await;
     let connected = *service.client.connection().borrow() == Connection::Connected;
     let left = service.client.flush(if connected { GOODBYE } else { LAST_ATTEMPT }).await;
     if left > 0 {
@@ -299,10 +300,14 @@ pub async fn run(
     }
     mqtt_stop.cancel();
     // What came until the very end of the connection belongs into the record, too.
-    heed(&mut commands, &mut withdrawals, &mut service).await;
+    if heed(&mut commands, &mut withdrawals, &mut service) {
+        write_down(&mut service).await;
+    }
     service.recorder.record(Entry::Stopped {});
     service.recorder.end(LAST_LINES).await;
-    heed(&mut commands, &mut withdrawals, &mut service).await;
+    if heed(&mut commands, &mut withdrawals, &mut service) {
+        write_down(&mut service).await;
+    }
     let unkept = service.keeper.unkept();
     if unkept {
         tracing::warn!(
@@ -312,17 +317,25 @@ pub async fn run(
     Ok(Ended { progress: service.progress, restart: service.restart, unkept })
 }
 
-/// Obeys what is withdrawn while the daemon ends, and brings it onto the disk: over MQTT, where it is acknowledged to the
-/// broker, which will not say it again; by a signal, where whoever sent it waits until it holds.
-async fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
+/// Obeys what is withdrawn while the daemon ends: over MQTT, where it is acknowledged to the broker, which will not say it
+/// again; by a signal, where whoever sent it waits until it holds. True: there was something.
+fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) -> bool {
+    let mut heeded = false;
     while let Some((command, said_after)) = commands.try_recv() {
         if command.withdraws() {
             service.command(command, said_after);
+            heeded = true;
         }
     }
     if withdrawals.try_recv().is_ok() {
         service.withdraw();
+        heeded = true;
     }
+    heeded
+}
+
+/// Brings what was said about consent onto the disk.
+async fn write_down(service: &mut Service) {
     for told in service.keeper.end(LAST_LINES).await {
         service.consent_told(told);
     }
