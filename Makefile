@@ -141,10 +141,10 @@ test-arm64: ## the arm64 package, emulated: hears what this machine hears (root)
 	@scripts/setup.sh cross-arm64
 	@scripts/test-arm64.sh
 
-test-container: ## the container's second stage on a read-only root; where podman is, built and run by it, and the add-on (root)
+test-container: ## the container's second stage on a read-only root; where podman is, built and run by it, and the add-on (root); ARCH=arm64 emulates
 	@scripts/setup.sh package-test
-	@scripts/test-container.sh
-	@if command -v podman >/dev/null; then scripts/test-engine.sh; else echo "     podman is not installed: no engine was tried"; fi
+	@ARCH=$(ARCH) scripts/test-container.sh
+	@if command -v podman >/dev/null; then ARCH=$(ARCH) scripts/test-engine.sh; else echo "     podman is not installed: no engine was tried"; fi
 
 addon: deb ## the Home Assistant add-on, into dist/addon-ARCH
 	@scripts/addon.sh $(ARCH)
