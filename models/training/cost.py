@@ -4,7 +4,7 @@ Products only: norms, activations and additions are left out, in the modules and
 that always runs alike.
 """
 
-from model import LABELS, ROWS, Shape
+from model import BACKGROUND, DEPTH, LABELS, ROWS, Shape
 
 
 def costs(shape: Shape) -> tuple[list[int], int]:
@@ -18,4 +18,7 @@ def costs(shape: Shape) -> tuple[list[int], int]:
     # Looking again after a block that ran is left out: it is 0.1 % of a module.
     gates = t * d + len(modules) * 3 * d
     heads = 6 * t * d + 4 * d * d + d * len(LABELS)
-    return modules, stem + gates + heads
+    depths = 1 + shape.blocks // DEPTH
+    # The emotion head is left out on background; it is counted as if it always ran.
+    emotions = 2 * t * d * depths + (2 * d * depths + BACKGROUND) * shape.emotions if shape.emotions else 0
+    return modules, stem + gates + heads + emotions

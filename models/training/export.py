@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Export a checkpoint as the one ONNX file that the daemon runs.
 
-    export.py RUN/last.pt models/undertone.onnx
+    export.py RUN/final.pt models/undertone.onnx
 
 Each gated module becomes an `If` whose taken branch holds the module; its large weights lie outside
 (see `graph.lift_weights`). The other branch hands its input through, so a skipped module is not computed at all.
@@ -27,12 +27,12 @@ from onnx import TensorProto, helper
 import checkpoint
 from cost import costs
 from graph import IR_VERSION, OPSET, Graph, lift_weights, store_half
-from model import LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer
+from model import BACKGROUND, DEPTH, LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
-RELEASE = "0.4.0"  # of the recipe: what `make train` makes is named so
+RELEASE = "0.5.0"  # of the recipe: what `make train` makes is named so
 LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
 
 
@@ -179,7 +179,8 @@ def stem_of(g: Graph, stem, shape) -> str:
     return g.layer_norm(g.op("Add", by_frame(x), mixed), stem.norm)
 
 
-def heads_of(g: Graph, heads, x: str, stem: str) -> None:
+def heads_of(g: Graph, heads, x: str, stem: str) -> tuple[str, str]:
+    """Last block's output [T, d] and the stem's statistics [1, 2d] -> logits [1, 7], speech [T, 2]."""
     x = g.layer_norm(x, heads.norm)
     attention = g.op("Transpose", g.linear(x, array(heads.attend.weight), array(heads.attend.bias)), perm=[1, 0])
     weights = g.op("Softmax", attention, axis=-1)
@@ -189,9 +190,36 @@ def heads_of(g: Graph, heads, x: str, stem: str) -> None:
     spread = g.op("Sqrt", g.op("Add", variance, g.constant(1e-5)))
     pooled = g.op("Concat", mean, spread, stem, axis=1)
     hidden = g.silu(g.linear(pooled, array(heads.hidden.weight), array(heads.hidden.bias)))
-    g.op("Gemm", hidden, g.constant(array(heads.classes.weight).T), g.constant(array(heads.classes.bias)), to="logits")
+    logits = g.linear(hidden, array(heads.classes.weight), array(heads.classes.bias))
     speech = g.linear(x, array(heads.speech.weight), array(heads.speech.bias))
     g.op("Reshape", speech, g.integers(1, SPEECH_FRAMES), to="speech")
+    return logits, speech
+
+
+def emotions_of(g: Graph, head, depths: list[str], speech: str, logits: str) -> str:
+    """The class head's logits [1, 7], with the odds among the emotions by the emotion head (model.Emotions)."""
+    x = g.op("Concat", *depths, axis=1)
+    weight = g.op("ReduceMean", g.op("Sigmoid", speech), g.integers(1), keepdims=1)
+    weight = g.op("Transpose", g.op("Add", weight, g.constant(1e-3)), perm=[1, 0])
+    weight = g.op("Div", weight, g.op("ReduceSum", weight, g.integers(1), keepdims=1))
+    mean = g.op("MatMul", weight, x)
+    away = g.op("Sub", x, mean)
+    spread = g.op("Sqrt", g.op("Add", g.op("MatMul", weight, g.op("Mul", away, away)), g.constant(1e-6)))
+    heard = g.op("Sub", g.op("Concat", mean, spread, axis=1), g.constant(array(head.mean)[None]))
+    hidden = g.silu(g.linear(heard, array(head.hidden.weight) * array(head.scale), array(head.hidden.bias)))
+    own = g.op("LogSoftmax", g.linear(hidden, array(head.classes.weight), array(head.classes.bias)), axis=1)
+    emotions, background = g.op("Split", logits, g.integers(BACKGROUND, 1), outputs=2, axis=1)
+    someone = g.op("ReduceLogSumExp", emotions, g.integers(1), keepdims=1)
+    return g.op("Concat", g.op("Add", own, someone), background, axis=1)
+
+
+def reaching(g: Graph, reached: str, head, depths: list[str], speech: str, logits: str) -> str:
+    """`emotions_of` behind an `If`: a clip that the last blocks pass by keeps the class head's logits."""
+    run, skip = Graph(f"{g.prefix}emotions_"), Graph(f"{g.prefix}emotions_skip_")
+    size = [[1, len(LABELS)]]
+    taken = run.branch("run_emotions", [emotions_of(run, head, depths, speech, logits)], size)
+    passed = skip.branch("skip_emotions", [skip.op("Identity", logits)], size)
+    return g.op("If", reached, then_branch=taken, else_branch=passed)
 
 
 def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> onnx.ModelProto:
@@ -203,23 +231,32 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
     pooled = g.op("Concat", mean, spread, most, axis=1)
     stem = g.op("Concat", mean, g.op("Mul", spread, g.constant(FRAMES**-0.5)), axis=1)
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
-    modules = 4 * shape.blocks
+    modules, depths = len(MODULES) * shape.blocks, [x]
     if gated:
         state, logits = (x, pooled), []
         for start in range(0, shape.blocks, levels[0]):
             own = list(model.blocks[start : start + levels[0]])
             *state, asked = gated_blocks(g, tuple(state), own, start, levels[1:], (over, odds, shape))
             logits.append(asked)
+            depths += [state[0]] * ((start + len(own)) % DEPTH == 0)
         x = state[0]
         every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(modules))
         g.op("Sigmoid", every, to="p_execute")
         g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))
     else:
-        for body in (body for block in model.blocks for body in block.bodies):
-            x = WRITERS[type(body)](g, x, body, shape)
+        for number, block in enumerate(model.blocks, 1):
+            for body in block.bodies:
+                x = WRITERS[type(body)](g, x, body, shape)
+            depths += [x] * (number % DEPTH == 0)
         g.op("Identity", g.constant(np.ones(modules)), to="p_execute")
         g.op("Identity", g.constant(np.ones(modules), np.uint8), to="executed")
-    heads_of(g, model.heads, x, stem)
+    classes, speech = heads_of(g, model.heads, x, stem)
+    if model.emotions and gated:
+        last = g.op("Concat", *logits[-(DEPTH // levels[0]) :], axis=1)
+        classes = reaching(g, g.op("Greater", g.op("ReduceMax", last, keepdims=0), odds), model.emotions, depths, speech, classes)
+    elif model.emotions:
+        classes = emotions_of(g, model.emotions, depths, speech, classes)
+    g.op("Identity", classes, to="logits")
     value = helper.make_tensor_value_info
     inputs = [
         value("features", TensorProto.FLOAT, [1, ROWS, shape.frames * STRIDE]),

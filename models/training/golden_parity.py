@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write what PyTorch answers on tests/golden/parity, for the program to be compared with.
 
-    golden_parity.py RUN/last.pt models/undertone.onnx    PyTorch's answers, the version of the file
+    golden_parity.py RUN/final.pt models/undertone.onnx    PyTorch's answers, the version of the file
     golden_parity.py models/undertone.onnx                where the checkpoint is lost: Python's ONNX Runtime
 
 The figures are computed here from the answers, by the definitions of DESIGN and the model card and not
@@ -57,6 +57,10 @@ def as_stored(model, least: int = 1024):
 
     with torch.no_grad():
         exact = {id(block.gate) for block in model.blocks}
+        scales = {id(model.stem.first): model.stem.scale}
+        if model.emotions:
+            scales[id(model.emotions.hidden)] = model.emotions.scale
+            model.emotions.mean.copy_(half(model.emotions.mean))
         for layer in model.modules():
             if isinstance(layer, Attention):
                 factor = torch.ones(layer.qkv.out_features, 1)
@@ -69,7 +73,7 @@ def as_stored(model, least: int = 1024):
                 norm = layer.batch_norm
                 layer.depthwise.copy_(half(layer.depthwise, (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]))
             elif isinstance(layer, (nn.Linear, nn.Conv1d)) and id(layer) not in exact:
-                factor = model.stem.scale if layer is model.stem.first else 1.0
+                factor = scales.get(id(layer), 1.0)
                 layer.weight.copy_(half(layer.weight, factor))
     return model
 
@@ -127,7 +131,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="RUN/last.pt")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="RUN/final.pt")
     parser.add_argument("onnx", type=Path, help="the exported file")
     arguments = parser.parse_args()
     if arguments.checkpoint:

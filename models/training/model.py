@@ -21,6 +21,7 @@ ROWS = 80
 WINDOWS = 360
 STRIDE = 8
 SPEECH_FRAMES = 90  # of 40 ms
+DEPTH = 8  # blocks between two places where the emotion is listened for
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Shape:
     frames: int = WINDOWS // STRIDE
     dropout: float = 0.1
     head_dropout: float = 0.2
+    emotions: int = 0  # hidden units of the emotion head; 0: without, as long as the network is trained
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -49,6 +51,7 @@ class Output(NamedTuple):
     executed: Tensor  # [B, M] 1 where the module's update was added, else 0
     frames: Tensor  # [B, T, d] what the heads see
     pooled: Tensor  # [B, 4d] what the class head sees
+    depths: list[Tensor]  # [B, T, d] each: the stem and every DEPTH-th block
 
 
 def statistics(x: Tensor) -> Tensor:
@@ -185,6 +188,49 @@ class Heads(nn.Module):
             return logits, self.speech(x).flatten(1), x, pooled
 
 
+class Emotions(nn.Module):
+    """Which emotion, of clips that reached the last blocks: from the stem and what each eighth block makes of it.
+
+    The class head sees the end of the network only, which a teacher has led (pupil.py); what tells the voices
+    that one knows lies further in front, too. The head is learnt after everything else (emotions.py).
+    """
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        size = 2 * shape.width * (1 + shape.blocks // DEPTH)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+        self.hidden = nn.Linear(size, shape.emotions)
+        self.classes = nn.Linear(shape.emotions, BACKGROUND)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        """Statistics of `heard` -> logits of the emotions [B, 6]."""
+        return self.classes(F.silu(self.hidden((heard - self.mean) * self.scale)))
+
+
+def heard(depths: list[Tensor], speech: Tensor) -> Tensor:
+    """Mean and spread at each depth ([B, T, d] each), a frame weighing as much as P(speech) in it: [B, 2 d depths].
+
+    `speech` [B, 90] are the logits of the speech head.
+    """
+    x = torch.cat(depths, 2).float()
+    weight = speech.sigmoid().unflatten(1, (x.shape[1], -1)).mean(2) + 1e-3
+    weight = (weight / weight.sum(1, keepdim=True))[:, None]
+    mean = weight @ x
+    spread = (weight @ (x - mean).square() + 1e-6).sqrt()
+    return torch.cat([mean, spread], 2)[:, 0]
+
+
+def told(logits: Tensor, emotions: Tensor, reached: Tensor) -> Tensor:
+    """Logits [B, 7] in which the clips that `reached` (bool [B]) the end have these odds [B, 6] among the emotions.
+
+    Whether anybody speaks at all is not touched: P(background) stays what it was.
+    """
+    someone = logits[:, :BACKGROUND].logsumexp(1, keepdim=True)
+    instead = torch.cat([emotions.log_softmax(1) + someone, logits[:, BACKGROUND:]], 1)
+    return torch.where(reached[:, None], instead, logits)
+
+
 class GatedConformer(nn.Module):
     """Stem, gated blocks, heads."""
 
@@ -194,6 +240,7 @@ class GatedConformer(nn.Module):
         self.stem = Stem(shape)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.heads = Heads(shape)
+        self.emotions = Emotions(shape) if shape.emotions else None
 
     def gate_parameters(self) -> list[nn.Parameter]:
         return [p for block in self.blocks for p in block.gate.parameters()]
@@ -215,10 +262,17 @@ class GatedConformer(nn.Module):
         x = self.stem(features)
         pooled = summary(x)
         stem = pooled[:, : 2 * self.shape.width]
-        probabilities, executed = [], []
+        probabilities, executed, depths = [], [], [x]
         for index, block in enumerate(self.blocks):
             x, pooled, p, ran = advance(index, block, x, pooled)
             probabilities.append(p)
             executed.append(ran)
+            if (index + 1) % DEPTH == 0:
+                depths.append(x)
         logits, speech, frames, pooled = self.heads(x, stem)
-        return Output(logits, speech, torch.cat(probabilities, 1), torch.cat(executed, 1), frames, pooled)
+        ran = torch.cat(executed, 1)
+        if self.emotions is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                reached = ran[:, -DEPTH * len(MODULES) :].amax(1) > 0
+                logits = told(logits, self.emotions(heard(depths, speech)), reached)
+        return Output(logits, speech, torch.cat(probabilities, 1), ran, frames, pooled, depths)

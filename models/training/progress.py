@@ -28,13 +28,13 @@ class Progress:
     def left(self, step: int) -> str:
         return clock((self.steps - step) * self.batch / max(1e-9, self.rate()))
 
-    def advance(self, step: int, epoch: str, loss: float) -> None:
+    def advance(self, step: int, epoch: str, loss: float | None = None) -> None:
         """`step` of all steps is done."""
         self.done += 1
         if time.monotonic() - self.told < self.pause:
             return
         self.told = time.monotonic()
-        text = f"{epoch}  step {step}/{self.steps}  loss {loss:.3f}  {self.rate():.1f} clips/s  {self.left(step)} left"
+        text = f"{epoch}  step {step}/{self.steps}  {f'loss {loss:.3f}  ' if loss is not None else ''}{self.rate():.1f} clips/s  {self.left(step)} left"
         if self.terminal:
             filled = 24 * step // self.steps
             print(f"\r[{'#' * filled}{'.' * (24 - filled)}] {text}\033[K", end="", flush=True)

@@ -3,7 +3,7 @@
 
     report.py RUN FEATURES... --out models/report [--final EVALUATE.json]
 
-RUN is a folder of train.py (log.jsonl, last.pt); FEATURES are its feature folders, of which the validation
+RUN is a folder of train.py and emotions.py (log.jsonl, final.pt); FEATURES are its feature folders, of which the validation
 speakers are used; EVALUATE.json is what `undertone evaluate --json` told of the test splits.
 
 | file | what it shows |
@@ -223,7 +223,7 @@ def draw_final(told: dict, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder with log.jsonl and last.pt")
+    parser.add_argument("run", type=Path, help="folder with log.jsonl and final.pt, or last.pt where emotions.py has not run")
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
     parser.add_argument("--out", type=Path, default=Path("models/report"), help="where the SVGs go (default: %(default)s)")
     parser.add_argument("--final", type=Path, help="what `undertone evaluate --json` told")
@@ -243,7 +243,8 @@ def main() -> None:
             sys.exit(str(error))
         rows = table.rows("validation")
         rows = thinned(rows[table.label[rows] >= 0], arguments.rows)
-        model = checkpoint.network(checkpoint.load(arguments.run / "last.pt"))
+        final = arguments.run / "final.pt"
+        model = checkpoint.network(checkpoint.load(final if final.exists() else arguments.run / "last.pt"))
         curve = draw_network(model, table, rows, arguments.out)
         if arguments.final:
             draw_final(json.loads(arguments.final.read_text(encoding="utf-8")), arguments.out)

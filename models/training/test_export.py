@@ -10,7 +10,7 @@ from export import build
 from graph import lift_weights, store_half
 from model import GatedConformer, Shape
 
-SMALL = Shape(blocks=4, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0)
+SMALL = Shape(blocks=16, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0, emotions=8)
 
 
 def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
@@ -24,9 +24,9 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
             block.gate.weight.normal_(std=0.3)
             block.gate.bias.fill_(opens)
         for name, buffer in model.named_buffers():
-            if name.endswith(("running_mean", "stem.mean")):
+            if name.endswith(("running_mean", "stem.mean", "emotions.mean")):
                 buffer.normal_()
-            elif name.endswith(("running_var", "stem.scale")):
+            elif name.endswith(("running_var", "stem.scale", "emotions.scale")):
                 buffer.uniform_(0.5, 2.0)
     return model.eval()
 
@@ -42,7 +42,7 @@ def test_both_branches_match_pytorch(threshold: float, opens: float, levels: tup
     model = network(SMALL, 1, opens)
     runner = session(model, levels=levels)
     ran = set()
-    for seed in range(4):
+    for seed in range(6):
         features = 20.0 * torch.randn(1, 80, 360, generator=torch.Generator().manual_seed(seed)) - 40.0
         with torch.no_grad():
             # P(execute) of 0 is not above a threshold of 0 in PyTorch; in ONNX all modules run then.
@@ -58,7 +58,7 @@ def test_both_branches_match_pytorch(threshold: float, opens: float, levels: tup
 
 
 def test_the_full_size_has_the_contracts_shapes():
-    model = network(Shape(), 2, 0.0)
+    model = network(Shape(emotions=64), 2, 0.0)
     outputs = {o.name: (o.type, o.shape) for o in session(model).get_outputs()}
     assert outputs == {
         "logits": ("tensor(float)", [1, 7]),
@@ -121,5 +121,5 @@ def test_costs_agree_with_a_count_of_products():
         extra = (2 * SMALL.frames - 1) * SMALL.width**2 if index == 1 else 0
         assert counter.get_total_flops() // 2 - extra == modules[index]
     assert stem < 0.05 * sum(costs(Shape())[0])
-    full, always = costs(Shape())
+    full, always = costs(Shape(emotions=64))
     assert always / (sum(full) + always) < 0.02

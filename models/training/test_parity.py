@@ -11,7 +11,7 @@ from model import Shape
 from test_export import network
 
 # All 64 modules, as the figures count them, but narrow ones.
-NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0)
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8)
 
 
 def numbers(tree) -> list[float]:

@@ -12,7 +12,7 @@ from model import Shape
 from test_export import network
 from variants import SHUT, forced, ungated
 
-NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0)
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8)
 FEATURES = np.random.default_rng(0).normal(-40.0, 15.0, (1, 80, 360)).astype(np.float32)
 
 

@@ -5,7 +5,7 @@
     train.py FEATURES... --out RUN --fresh   start again from nothing
     train.py FEATURES... --out RUN --start OTHER/shallow.pt   only the later parts, after another run's first
 
-RUN then holds last.pt (the checkpoint: for export.py, evaluate.py and for going on) and
+RUN then holds last.pt (the checkpoint: for emotions.py, evaluate.py and for going on) and
 log.jsonl (one line an epoch). Stop it whenever you like, also with kill -9: at most the
 last few minutes are lost, and the outcome is the same as without the stop.
 
