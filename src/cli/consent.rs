@@ -182,9 +182,7 @@ impl Where {
             Ok(record) => record,
             Err(e) => {
                 let withdrawal = orders.iter().any(|order| !order.gives());
-                // Whoever holds the lock for so long may yet write what was said before.
-                let locked = matches!(e, ConsentError::Locked { .. });
-                if withdrawal && !locked && store.lose() {
+                if withdrawal && store.lose(&e) {
                     complain!(
                         "undertone: {e}; the consent file was removed instead, so everything is withheld"
                     );

@@ -357,9 +357,13 @@ impl Store {
         }
     }
 
-    /// Forgets every grant, for when a withdrawal cannot be written (a full disk): a file that is lost
-    /// withholds everything. True if that worked. Not while somebody writes, who may bring an old grant back.
-    pub fn lose(&self) -> bool {
+    /// Forgets every grant, for when a withdrawal cannot be written, and `why` says why (a full disk): a file that
+    /// is lost withholds everything. True if that worked. Not while somebody writes, nor where it was for a
+    /// lock that it failed: whoever holds it for so long may yet write what was said before.
+    pub fn lose(&self, why: &ConsentError) -> bool {
+        if matches!(why, ConsentError::Locked { .. }) {
+            return false;
+        }
         let Ok(_lock) = self.lock() else { return false };
         self.was_used()
             && (fs::remove_file(self.file()).is_ok() || matches!(self.file().try_exists(), Ok(false)))

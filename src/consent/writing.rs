@@ -6,7 +6,7 @@
 
 use super::Scope;
 use super::order::{Order, Refusal};
-use super::store::{By, ConsentError, Record, Stamp, Store};
+use super::store::{By, Record, Stamp, Store};
 use crate::events::Consent;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -170,9 +170,8 @@ fn write(store: &Store, orders: &Orders) -> Outcome {
         Ok((record, stamp)) => Outcome::Written { record, stamp, overtaken },
         Err(e) => {
             let withdraws = orders.0.iter().any(|heard| !heard.order.gives());
-            // Somebody who holds the lock for long may yet write what was said before: then it is tried again.
-            let locked = matches!(e, ConsentError::Locked { .. });
-            Outcome::Failed { lost: withdraws && !locked && store.lose(), error: e.to_string() }
+            // Where somebody holds the lock, it is tried again.
+            Outcome::Failed { lost: withdraws && store.lose(&e), error: e.to_string() }
         }
     }
 }
