@@ -134,6 +134,142 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     sensor.stop();
 }
 
+/// Nothing may be heard, but whoever lays a model down is told what became of it.
+#[tokio::test]
+async fn a_new_model_is_taken_while_listening_is_withheld() {
+    let (broker, card) = (Mosquitto::start(), card());
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.onnx");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(project.join("models/undertone.onnx"), &model).unwrap();
+    let configuration = format!("[model]\npath = {model:?}\n");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
+    let revoked = Command::new(env!("CARGO_BIN_EXE_undertone"))
+        .args(["consent", "revoke", "listening"])
+        .env("STATE_DIRECTORY", sensor.folder())
+        .output();
+    assert!(revoked.unwrap().status.success());
+    sensor.health("closed").await;
+
+    std::fs::write(&model, "this is no model").unwrap();
+    sensor.signal("-HUP");
+    let problem = |recovered: bool| {
+        move |message: &undertone::home::Message| {
+            sensor::event(message, "problem")
+                .filter(|problem| problem["component"] == "model" && problem["recovered"] == recovered)
+        }
+    };
+    sensor.until("a refusal", problem(false)).await;
+    std::fs::copy(project.join("tests/golden/contract/fits.onnx"), &model).unwrap();
+    sensor.signal("-HUP");
+    let fresh = |message: &undertone::home::Message| {
+        sensor::state(message).filter(|state| state["model"] != before.as_str())
+    };
+    let state = sensor.until("a state with the new model", fresh).await;
+    assert_eq!(
+        (&state["microphone"], &state["problems"]),
+        (&"closed".into(), &serde_json::json!([])),
+        "{state}"
+    );
+    if !sensor.seen.iter().any(|message| problem(true)(message).is_some()) {
+        sensor.until("the end of the problem", problem(true)).await;
+    }
+    sensor.stop();
+}
+
+/// Anonymous resident kB, from the kernel.
+fn resident_heap(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// What loading a model needed, and what the old one held, goes back to the system.
+#[tokio::test]
+async fn models_that_were_replaced_leave_no_memory_behind() {
+    let (broker, card) = (Mosquitto::start(), card());
+    let folder = tempfile::tempdir().unwrap();
+    let (model, next) = (folder.path().join("model.onnx"), folder.path().join("next.onnx"));
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/undertone.onnx");
+    std::fs::copy(&shipped, &model).unwrap();
+    let configuration = format!("[model]\npath = {model:?}\n");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    sensor.event("emotion").await;
+    let (before, taken) = (resident_heap(sensor.child.id()), "judges from here on");
+    for update in 1..=4 {
+        std::fs::copy(&shipped, &next).unwrap();
+        std::fs::rename(&next, &model).unwrap();
+        sensor.signal("-HUP");
+        let begun = Instant::now();
+        while sensor.log().matches(taken).count() < update {
+            assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let begun = Instant::now();
+    while resident_heap(sensor.child.id()) > before * 5 / 4 {
+        assert!(
+            begun.elapsed() < sensor::PATIENCE,
+            "{before} kB, now {} kB",
+            resident_heap(sensor.child.id())
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    sensor.stop();
+}
+
+/// `undertone check --json` with a sensor's configuration: the exit status, and (outcome, text) of a stage.
+fn checked(sensor: &Sensor, card: &Card, stage: &str) -> (Option<i32>, String, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_undertone"))
+        .args(["check", "--json", "--config"])
+        .arg(sensor.folder().join("undertone.toml"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("ALSA_CONFIG_PATH", card.configuration())
+        .env("STATE_DIRECTORY", sensor.folder())
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let stages = report["stages"].as_array().unwrap();
+    let found = stages.iter().find(|found| found["stage"] == stage).unwrap_or_else(|| panic!("{report}"));
+    let text = |key: &str| found[key].as_str().unwrap().to_owned();
+    (run.status.code(), text("outcome"), text("text"))
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_costs_the_figures_and_nothing_else() {
+    let (broker, card) = (Mosquitto::start(), card());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let configuration = format!("[metrics]\nlisten = \"{listen}\"\n");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    sensor.event("emotion").await;
+    assert!(
+        sensor.log().contains(&format!("no figures are served: metrics.listen = \"{listen}\"")),
+        "{}",
+        sensor.log()
+    );
+    sensor.stop();
+    let (status, outcome, text) = checked(&sensor, &card, "metrics");
+    assert_eq!((status, outcome.as_str()), (Some(0), "warning"), "{text}");
+    assert!(text.contains("choose another port"), "{text}");
+}
+
+/// What the daemon itself holds is no trouble.
+#[tokio::test]
+async fn a_check_beside_the_daemon_finds_its_ports_in_good_hands() {
+    let (broker, card, port) = (Mosquitto::start(), card(), free_port());
+    let configuration = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    sensor.health("healthy").await;
+    let (_, outcome, text) = checked(&sensor, &card, "metrics");
+    assert_eq!(outcome, "ok", "{text}");
+    assert!(text.contains("the undertone that runs has it"), "{text}");
+    sensor.stop();
+    let (_, _, text) = checked(&sensor, &card, "metrics");
+    assert!(!text.contains("the undertone that runs"), "{text}");
+}
+
 /// Resident kB of ONNX Runtime's code, from the kernel.
 fn resident_code(pid: u32) -> u64 {
     let (mut resident, mut counts) = (0, false);

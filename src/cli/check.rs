@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::io::IsTerminal;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         }
         other => other?,
     }
+    metrics(&config, &mut report);
     match config.asr.kind() {
         Some(Kind::Wyoming | Kind::Http) if args.offline => {
             report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()));
@@ -234,6 +236,13 @@ fn microphone(config: &Config, report: &mut Report) {
     }
     let mut microphone = match Microphone::open(&config.audio) {
         Ok(microphone) => microphone,
+        // A card of its own can be opened once only.
+        Err(e) if daemon_runs(config) => {
+            let text = format!(
+                "{e}; the undertone that runs may have it: `systemctl status undertone` says what it hears"
+            );
+            return report.add("microphone", Outcome::Warning, text);
+        }
         Err(e) => return report.tell("microphone", Err(e.to_string())),
     };
     let device = format!("{}: {}", config.audio.device, microphone.format());
@@ -262,6 +271,10 @@ fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(), Fai
     if config.mqtt.broker == EMBEDDED {
         if offline {
             report.add("broker", Outcome::Skipped, "embedded, not started".into());
+        } else if daemon_runs(config) && reached(&config.mqtt.embedded_listen) {
+            let text =
+                format!("embedded, at {}: the undertone that runs has it", config.mqtt.embedded_listen);
+            report.tell("broker", Ok(text));
         } else {
             report.tell("broker", embedded(config));
         }
@@ -277,6 +290,34 @@ fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(), Fai
         report.tell(&format!("broker {}", stage.name), stage.outcome);
     }
     Ok(())
+}
+
+/// Whether a daemon runs with this state folder: what it has cannot be had a second time.
+fn daemon_runs(config: &Config) -> bool {
+    state::folder(config).is_some_and(|folder| state::is_occupied(&folder))
+}
+
+/// Whether somebody listens at this address of this machine.
+fn reached(listen: &str) -> bool {
+    let address = listen.parse::<SocketAddr>().ok();
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
+}
+
+/// The address for Prometheus; one that is taken stops nothing but the figures.
+fn metrics(config: &Config, report: &mut Report) {
+    let listen = &config.metrics.listen;
+    let Ok(address) = listen.parse::<SocketAddr>() else { return };
+    match TcpListener::bind(address) {
+        Ok(_) => report.tell("metrics", Ok(format!("http://{listen}/metrics"))),
+        Err(_) if daemon_runs(config) && reached(listen) => {
+            report.tell("metrics", Ok(format!("http://{listen}/metrics: the undertone that runs has it")));
+        }
+        Err(e) => {
+            let text =
+                format!("metrics.listen = {listen:?}: {e}; no figures are served there, choose another port");
+            report.add("metrics", Outcome::Warning, text);
+        }
+    }
 }
 
 #[cfg(feature = "embedded-broker")]

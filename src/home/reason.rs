@@ -123,7 +123,10 @@ pub fn tls(text: &str, access: &Access) -> String {
              the CA that the broker names as its cafile"
         );
     }
-    format!("the TLS handshake with {endpoint} has failed ({text}); TLS 1.2 or newer is needed")
+    format!(
+        "the TLS handshake with {endpoint} has failed ({text}); TLS 1.2 or newer is needed, or mqtt:// instead of \
+         mqtts:// for a port that does not speak it"
+    )
 }
 
 fn refused(code: ConnectReturnCode, access: &Access) -> String {

@@ -183,6 +183,7 @@ impl Metrics {
             ("suspect", Health::Suspect),
             ("recovering", Health::Recovering),
             ("failed", Health::Failed),
+            ("closed", Health::Closed),
         ] {
             self.microphone.get_or_create(&[("state", name)]).set(i64::from(work.microphone == health));
         }
@@ -269,6 +270,7 @@ mod tests {
             "undertone_lost_seconds_total 1.5",
             "undertone_microphone{state=\"healthy\"} 1",
             "undertone_microphone{state=\"failed\"} 0",
+            "undertone_microphone{state=\"closed\"} 0",
             "undertone_window_seconds_count 2",
             "undertone_queue{queue=\"outbox\"} 3",
             "undertone_events_lost_total 2",

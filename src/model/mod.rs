@@ -53,7 +53,9 @@ pub enum ModelError {
     )]
     Reports,
     /// The file is no model.
-    #[error("{path} is not a model that ONNX Runtime can load: {reason}")]
+    #[error(
+        "{path} is not a model that ONNX Runtime can load: {reason}; is it whole, and may undertone read it?"
+    )]
     NotAModel {
         /// The model file.
         path: PathBuf,

@@ -157,6 +157,7 @@ impl Hearing {
         self.progress(false);
         while !self.may_listen() && !self.stop.is_cancelled() {
             self.pulse.beat();
+            self.renew();
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -177,11 +178,7 @@ impl Hearing {
                 return Ok(());
             }
             self.obey(&mut listener);
-            if let Some(model) = self.renewal.take() {
-                let version = model.version().to_owned();
-                self.cascade.set_model(model);
-                self.send(Heard::Model(version));
-            }
+            self.renew();
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
             self.lost = lost_before + listener.lost();
             self.resample_ns = resample_before + listener.resample_ns();
@@ -212,6 +209,15 @@ impl Hearing {
         }
         self.pass_on(&mut told);
         outcome
+    }
+
+    /// A model that was laid ready judges from here on; also while nothing may be heard, so that whoever laid it is told.
+    fn renew(&mut self) {
+        if let Some(model) = self.renewal.take() {
+            let version = model.version().to_owned();
+            self.cascade.set_model(model);
+            self.send(Heard::Model(version));
+        }
     }
 
     /// What was changed or asked for since the last step.

@@ -51,6 +51,17 @@ pub fn give_back_code() {
     tracing::debug!("{} KiB of code were given back, to be read again where needed", given / 1024);
 }
 
+/// Gives back what ONNX Runtime no longer needs of a model that was replaced, or only needed to load one: many small pieces,
+/// which the allocator would keep for later.
+pub fn give_back_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time from any thread, and touches no memory that is in use.
+    #[allow(unsafe_code, reason = "there is no safe name for it")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The mappings of these files that cannot be written and that nobody has changed, as /proc/PID/smaps lists them.
 fn unchanged(mappings: &str, of: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();

@@ -68,14 +68,6 @@ pub enum ServiceError {
     /// MQTT cannot be used whatever the broker does.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The metrics endpoint cannot listen.
-    #[error("metrics.listen = {listen:?}: {source}; choose another port")]
-    Metrics {
-        /// The address.
-        listen: String,
-        /// The system's reason.
-        source: std::io::Error,
-    },
     /// The recogniser cannot be used whatever it does.
     #[error(transparent)]
     Asr(#[from] AsrError),
@@ -179,7 +171,7 @@ pub async fn run(
     service.consent_begins();
     service.announce();
     service.publish_state();
-    let mut figures = service.serve_figures().await?;
+    let mut figures = service.serve_figures().await;
     let mut connection = service.client.connection();
     let (renewed, mut renewals) = mpsc::channel(1);
 
@@ -255,6 +247,7 @@ pub async fn run(
             () = &mut settled, if settling => {
                 settling = false;
                 memory::give_back_code();
+                memory::give_back_heap();
             }
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
             () = shutdown.cancelled() => break,

@@ -5,7 +5,7 @@
 use super::recogniser::Recogniser;
 use super::renewal::Renewed;
 use super::report::Fault;
-use super::{Heard, Progress, ServiceError};
+use super::{Heard, Progress};
 use crate::asr::{self, Asr};
 use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Effort, Told};
@@ -173,16 +173,23 @@ impl Service {
         }
     }
 
-    /// Starts the endpoint for Prometheus, if one is configured; else nobody will ever ask.
-    pub(super) async fn serve_figures(&mut self) -> Result<mpsc::Receiver<endpoint::Wish>, ServiceError> {
+    /// Starts the endpoint for Prometheus, if one is configured; else nobody will ever ask. A port that is taken is
+    /// told, and no reason not to listen.
+    pub(super) async fn serve_figures(&mut self) -> mpsc::Receiver<endpoint::Wish> {
+        let nobody = mpsc::channel(1).1;
         let listen = &self.config.metrics.listen;
-        let Ok(address) = listen.parse() else { return Ok(mpsc::channel(1).1) };
+        let Ok(address) = listen.parse() else { return nobody };
         match endpoint::start(address).await {
             Ok((address, wishes)) => {
                 tracing::info!("figures at http://{address}/metrics");
-                Ok(wishes)
+                wishes
             }
-            Err(source) => Err(ServiceError::Metrics { listen: listen.clone(), source }),
+            Err(e) => {
+                tracing::error!(
+                    "no figures are served: metrics.listen = {listen:?}: {e}; choose another port"
+                );
+                nobody
+            }
         }
     }
 
