@@ -36,6 +36,8 @@ inside undertone --version | tee "$SCRATCH/version"
 grep -q '^model: .*/usr/share/undertone/undertone.onnx' "$SCRATCH/version" || fail "the model is not found"
 grep -q '^onnxruntime: .*/usr/lib/undertone/' "$SCRATCH/version" || fail "the library is not found"
 inside undertone check --offline --config /etc/undertone/undertone.toml || fail "check --offline"
+# As README and docs/install.md say it: nothing but what the service may read.
+inside setpriv --reuid undertone --regid undertone --init-groups undertone check || fail "check as its own user"
 inside undertone demo --speed 100 >"$SCRATCH/demo" || fail "demo"
 grep -q 'segments of speech' "$SCRATCH/demo" || fail "the demo hears nothing"
 inside setpriv --reuid undertone --regid undertone --init-groups timeout --preserve-status -s TERM 6 undertone run \
