@@ -236,13 +236,6 @@ fn microphone(config: &Config, report: &mut Report) {
     }
     let mut microphone = match Microphone::open(&config.audio) {
         Ok(microphone) => microphone,
-        // A card of its own can be opened once only.
-        Err(e) if daemon_runs(config) => {
-            let text = format!(
-                "{e}; the undertone that runs may have it: `systemctl status undertone` says what it hears"
-            );
-            return report.add("microphone", Outcome::Warning, text);
-        }
         Err(e) => return report.tell("microphone", Err(e.to_string())),
     };
     let device = format!("{}: {}", config.audio.device, microphone.format());
