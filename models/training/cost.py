@@ -4,7 +4,8 @@ Products only: norms, activations and additions are left out, in the modules and
 that always runs alike.
 """
 
-from model import BACKGROUND, DEPTH, LABELS, ROWS, Shape
+import functionals as sound
+from model import BACKGROUND, DEPTH, LABELS, ROWS, WINDOWS, Shape
 
 
 def costs(shape: Shape) -> tuple[list[int], int]:
@@ -18,7 +19,14 @@ def costs(shape: Shape) -> tuple[list[int], int]:
     # Looking again after a block that ran is left out: it is 0.1 % of a module.
     gates = t * d + len(modules) * 3 * d
     heads = 6 * t * d + 4 * d * d + d * len(LABELS)
-    depths = 1 + shape.blocks // DEPTH
     # The emotion head is left out on background; it is counted as if it always ran.
-    emotions = 2 * t * d * depths + (2 * d * depths + BACKGROUND) * shape.emotions if shape.emotions else 0
-    return modules, stem + gates + heads + emotions
+    return modules, stem + gates + heads + (emotions(shape) if shape.emotions else 0)
+
+
+def emotions(shape: Shape) -> int:
+    """MACs of the emotion head: what it makes of the network, and of the features."""
+    numbers = 2 * shape.width * (1 + shape.blocks // DEPTH)
+    network = shape.frames * numbers + (numbers + BACKGROUND) * shape.emotions
+    moments = sound.MOMENTS * ROWS * WINDOWS + ROWS * WINDOWS
+    cepstra = 2 * sound.CEPSTRA * (sound.BANDS + sound.CEPSTRA) * WINDOWS + len(sound.LAGS) * sound.CEPSTRA * WINDOWS
+    return network + moments + cepstra + (sound.SIZE + BACKGROUND) * shape.sound

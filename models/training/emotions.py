@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Teach a trained network which emotion it hears, from all its depths (model.Emotions); nothing else of it changes.
+"""Teach a trained network which emotion it hears, from all its depths and from the sound (model.Emotions); nothing else of it changes.
 
     emotions.py RUN/last.pt FEATURES... --out RUN/final.pt [--everything]
 
 The network listens to every labelled clip of the training rows once (four minutes on one core); what it hears
-at each depth, as mean and spread over the voice, is then all that the head learns from (half a minute).
+at each depth, as mean and spread over the voice, and the functionals of the sound are then all that the two listeners
+of the head learn from (a minute).
 RUN/final.pt is what export.py, evaluate.py and golden_parity.py take.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +23,24 @@ from torch import Tensor
 import checkpoint
 from data import VALIDATIONS, DataError, Table, load
 from evaluate import measure
-from model import BACKGROUND, Emotions, GatedConformer, Shape, heard
+from functionals import functionals
+from model import BACKGROUND, Emotions, GatedConformer, Listener, Shape, heard, voiced
 from objective import learning_rate
 from progress import Progress
 from runtime import quicken
 
 SETTINGS = {  # the value is (default, help)
-    "hidden": (64, "hidden units of the head"),
-    "epochs": (10, "how often each clip is seen"),
+    "hidden": (64, "hidden units of the listener to the network"),
+    "sound": (192, "hidden units of the listener to the sound"),
+    "epochs": (10, "how often the first sees each clip"),
+    "sound_epochs": (40, "how often the second does"),
     "batch": (256, "clips in a step"),
-    "rate": (1e-3, "peak learning rate"),
+    "rate": (1e-3, "peak learning rate of the first"),
+    "sound_rate": (2e-3, "of the second"),
     "weight_decay": (0.01, "AdamW's"),
-    "dropout": (0.5, "of what was heard"),
-    "head_dropout": (0.5, "of the hidden units"),
+    "dropout": (0.5, "of what is heard"),
+    "head_dropout": (0.5, "of the first one's hidden units"),
+    "sound_dropout": (0.3, "of the second one's, and of the functionals"),
     "smoothing": (0.1, "label smoothing"),
     "balance": (0.5, "corpora of n clips get shares as n ** balance"),
     "threshold": (0.5, "of the gates, while the network listens"),
@@ -41,36 +48,55 @@ SETTINGS = {  # the value is (default, help)
 }
 
 
-def listen(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float, log: Path, batch: int = 64) -> Tensor:
-    """What the network hears in each row, [N, 2 d depths]; 16 bits are enough of it."""
+@dataclass(frozen=True)
+class Course:
+    """How one listener learns."""
+
+    name: str
+    epochs: int
+    rate: float
+    dropout: float  # of what it hears
+    head_dropout: float  # of its hidden units
+
+
+def courses(settings: argparse.Namespace) -> tuple[Course, Course]:
+    own = Course("the network", settings.epochs, settings.rate, settings.dropout, settings.head_dropout)
+    return own, Course("the sound", settings.sound_epochs, settings.sound_rate, settings.sound_dropout, settings.sound_dropout)
+
+
+def listen(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float, log: Path, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """What the network hears in each row, [N, 2 d depths], and the functionals of the sound, [N, SIZE]; 16 bits are enough."""
     progress = Progress(-(-len(rows) // batch), batch, log)
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
         for start in range(0, len(rows), batch):
-            output = model(torch.from_numpy(table.batch(rows[start : start + batch])[0]), threshold)
-            found.append(heard(output.depths, output.speech).half())
+            features = torch.from_numpy(table.batch(rows[start : start + batch])[0])
+            output = model(features, threshold)
+            weight = voiced(output.speech, model.shape.frames)
+            found.append((heard(output.depths, weight).half(), functionals(features, weight).clamp(-60000, 60000).half()))
             progress.advance(len(found), "listening")
-    return torch.cat(found)
+    network, sound = zip(*found, strict=True)
+    return torch.cat(network), torch.cat(sound)
 
 
-def learn(head: Emotions, clips: Tensor, labels: Tensor, weight: Tensor, settings: argparse.Namespace, log: Path) -> None:
-    """Clips [N, 2 d depths] of emotions [N], drawn in proportion to `weight` [N]."""
-    head.mean.copy_(clips.float().mean(0))
-    head.scale.copy_(1.0 / (clips.float().std(0) + 1e-3))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay)
-    steps = settings.epochs * len(clips) // settings.batch
+def learn(body: Listener, clips: Tensor, labels: Tensor, weight: Tensor, course: Course, settings: argparse.Namespace, log: Path) -> None:
+    """Clips [N, n] of emotions [N], drawn in proportion to `weight` [N]."""
+    body.mean.copy_(clips.float().mean(0))
+    body.scale.copy_(1.0 / (clips.float().std(0) + 1e-3))
+    optimizer = torch.optim.AdamW(body.parameters(), lr=course.rate, weight_decay=settings.weight_decay)
+    steps = course.epochs * len(clips) // settings.batch
     progress = Progress(steps, settings.batch, log)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings.rate, warm_up=0.3)
+            group["lr"] = learning_rate(step, steps, course.rate, warm_up=0.3)
         rows = torch.multinomial(weight, settings.batch, replacement=True)
-        x = F.dropout((clips[rows].float() - head.mean) * head.scale, settings.dropout)
-        hidden = F.dropout(F.silu(head.hidden(x)), settings.head_dropout)
-        loss = F.cross_entropy(head.classes(hidden), labels[rows], label_smoothing=settings.smoothing)
+        x = F.dropout(body.even(clips[rows].float()), course.dropout)
+        hidden = F.dropout(F.silu(body.hidden(x)), course.head_dropout)
+        loss = F.cross_entropy(body.classes(hidden), labels[rows], label_smoothing=settings.smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        progress.advance(step + 1, "learning", loss.detach())
+        progress.advance(step + 1, f"learning, {course.name}", loss.detach())
 
 
 def taught(content: dict, table: Table, settings: argparse.Namespace, log: Path) -> dict:
@@ -81,10 +107,12 @@ def taught(content: dict, table: Table, settings: argparse.Namespace, log: Path)
     rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]
     corpora, own = np.unique(table.corpus[rows], return_inverse=True)
     weight = (np.bincount(own, minlength=len(corpora)) ** (settings.balance - 1.0))[own]
-    shape = model.shape.to_dict() | {"emotions": settings.hidden}
+    shape = model.shape.to_dict() | {"emotions": settings.hidden, "sound": settings.sound}
     head = Emotions(Shape(**shape))
+    labels, weights = torch.from_numpy(table.label[rows]), torch.from_numpy(weight).float()
     clips = listen(model, table, rows, settings.threshold, log)
-    learn(head, clips, torch.from_numpy(table.label[rows]), torch.from_numpy(weight).float(), settings, log)
+    for body, own, course in zip((head.network, head.sound), clips, courses(settings), strict=True):
+        learn(body, own, labels, weights, course, settings, log)
     more = {f"emotions.{name}": value for name, value in head.state_dict().items()}
     chosen = {name: getattr(settings, name) for name in ("everything", *SETTINGS)}
     return content | {"shape": shape, "average": {**content["average"], **more}, "emotions": chosen}

@@ -26,18 +26,15 @@ from onnx import TensorProto, helper
 
 import checkpoint
 from cost import costs
-from graph import IR_VERSION, OPSET, Graph, lift_weights, store_half
-from model import BACKGROUND, DEPTH, LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer
+from export_heads import asking, emotions_of, heads_of, somebody
+from graph import IR_VERSION, OPSET, Graph, array, lift_weights, store_small
+from model import DEPTH, LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
-RELEASE = "0.5.0"  # of the recipe: what `make train` makes is named so
+RELEASE = "0.6.0"  # of the recipe: what `make train` makes is named so
 LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
-
-
-def array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().double().numpy()
 
 
 def feed_forward(g: Graph, x: str, body: FeedForward, shape) -> str:
@@ -105,10 +102,10 @@ def pooled_of(g: Graph, x: str, over: str) -> str:
     return g.op("Concat", *summary(g, x, over), axis=1)
 
 
-def asking(blocks: list) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [3d, 4n] and biases [4n] of these blocks' gates, for a spread that is not divided by the root of T yet."""
-    weight = np.concatenate([array(block.gate.weight) for block in blocks]).T.copy()
-    weight[len(weight) // 3 : 2 * len(weight) // 3] /= FRAMES**0.5
+def gates_of(blocks: list) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [4n, 3d] and biases [4n] of these blocks' gates, for a spread that is not divided by the root of T yet."""
+    weight = np.concatenate([array(block.gate.weight) for block in blocks])
+    weight[:, weight.shape[1] // 3 : 2 * weight.shape[1] // 3] /= FRAMES**0.5
     return weight, np.concatenate([array(block.gate.bias) for block in blocks])
 
 
@@ -120,8 +117,9 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
     asks any more: (x, logits).
     """
     over, odds, shape = context
-    weight, bias = asking(blocks)
-    logits = g.op("Gemm", state[1], g.constant(weight), g.constant(bias))
+    weight, bias = gates_of(blocks)
+    asked_all = g.constant(weight)
+    logits = g.op("Gemm", state[1], asked_all, g.constant(bias), transB=1)
     name = f"b{first}n{len(blocks)}"
     run, idle = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_idle_")
     now, asked = state, []
@@ -131,8 +129,10 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
             *now, own = gated_blocks(run, tuple(now), inner, first + start, levels[1:], context)
             asked.append(own)
     else:
-        for number, block in enumerate(blocks, first):
-            own = run.op("Gemm", now[1], *(run.constant(each) for each in asking([block])))
+        # The gates' weights lie in the file once: each block takes its own out of those of the group.
+        weights = [asked_all] if len(blocks) == 1 else run.op("Split", asked_all, outputs=len(blocks), axis=0, num_outputs=len(blocks))
+        for number, (block, own_weight) in enumerate(zip(blocks, weights, strict=True), first):
+            own = run.op("Gemm", now[1], own_weight, run.constant(gates_of([block])[1]), transB=1)
             x_after = asked_block(run, now[0], own, block, f"b{number}", context)
             now = (x_after,) if number + 1 == shape.blocks else (x_after, pooled_of(run, x_after, over))
             asked.append(own)
@@ -149,8 +149,8 @@ def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple)
     """The four modules of a block, each run or passed by: x [T, d] -> x."""
     _, odds, shape = context
     opens = g.op("Split", g.op("Greater", logits, odds), outputs=4, axis=1, num_outputs=4)
-    for kind, condition, body in zip(MODULES, opens, block.bodies, strict=True):
-        run, skip = Graph(f"{g.prefix}{name}_{kind}_"), Graph(f"{g.prefix}{name}_{kind}_skip_")
+    for number, kind, condition, body in zip("ABCD", MODULES, opens, block.bodies, strict=True):
+        run, skip = Graph(f"{name}{number}"), Graph(f"{name}{number}s")  # short names: there are thousands in the file
         size = [[shape.frames, shape.width]]
         taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape)], size)
         passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)
@@ -177,49 +177,6 @@ def stem_of(g: Graph, stem, shape) -> str:
 
     mixed = g.linear(by_frame(g.silu(around)), array(stem.mix.weight), array(stem.mix.bias))
     return g.layer_norm(g.op("Add", by_frame(x), mixed), stem.norm)
-
-
-def heads_of(g: Graph, heads, x: str, stem: str) -> tuple[str, str]:
-    """Last block's output [T, d] and the stem's statistics [1, 2d] -> logits [1, 7], speech [T, 2]."""
-    x = g.layer_norm(x, heads.norm)
-    attention = g.op("Transpose", g.linear(x, array(heads.attend.weight), array(heads.attend.bias)), perm=[1, 0])
-    weights = g.op("Softmax", attention, axis=-1)
-    mean = g.op("MatMul", weights, x)
-    square = g.op("MatMul", weights, g.op("Mul", x, x))
-    variance = g.op("Max", g.op("Sub", square, g.op("Mul", mean, mean)), g.constant(0.0))
-    spread = g.op("Sqrt", g.op("Add", variance, g.constant(1e-5)))
-    pooled = g.op("Concat", mean, spread, stem, axis=1)
-    hidden = g.silu(g.linear(pooled, array(heads.hidden.weight), array(heads.hidden.bias)))
-    logits = g.linear(hidden, array(heads.classes.weight), array(heads.classes.bias))
-    speech = g.linear(x, array(heads.speech.weight), array(heads.speech.bias))
-    g.op("Reshape", speech, g.integers(1, SPEECH_FRAMES), to="speech")
-    return logits, speech
-
-
-def emotions_of(g: Graph, head, depths: list[str], speech: str, logits: str) -> str:
-    """The class head's logits [1, 7], with the odds among the emotions by the emotion head (model.Emotions)."""
-    x = g.op("Concat", *depths, axis=1)
-    weight = g.op("ReduceMean", g.op("Sigmoid", speech), g.integers(1), keepdims=1)
-    weight = g.op("Transpose", g.op("Add", weight, g.constant(1e-3)), perm=[1, 0])
-    weight = g.op("Div", weight, g.op("ReduceSum", weight, g.integers(1), keepdims=1))
-    mean = g.op("MatMul", weight, x)
-    away = g.op("Sub", x, mean)
-    spread = g.op("Sqrt", g.op("Add", g.op("MatMul", weight, g.op("Mul", away, away)), g.constant(1e-6)))
-    heard = g.op("Sub", g.op("Concat", mean, spread, axis=1), g.constant(array(head.mean)[None]))
-    hidden = g.silu(g.linear(heard, array(head.hidden.weight) * array(head.scale), array(head.hidden.bias)))
-    own = g.op("LogSoftmax", g.linear(hidden, array(head.classes.weight), array(head.classes.bias)), axis=1)
-    emotions, background = g.op("Split", logits, g.integers(BACKGROUND, 1), outputs=2, axis=1)
-    someone = g.op("ReduceLogSumExp", emotions, g.integers(1), keepdims=1)
-    return g.op("Concat", g.op("Add", own, someone), background, axis=1)
-
-
-def reaching(g: Graph, reached: str, head, depths: list[str], speech: str, logits: str) -> str:
-    """`emotions_of` behind an `If`: a clip that the last blocks pass by keeps the class head's logits."""
-    run, skip = Graph(f"{g.prefix}emotions_"), Graph(f"{g.prefix}emotions_skip_")
-    size = [[1, len(LABELS)]]
-    taken = run.branch("run_emotions", [emotions_of(run, head, depths, speech, logits)], size)
-    passed = skip.branch("skip_emotions", [skip.op("Identity", logits)], size)
-    return g.op("If", reached, then_branch=taken, else_branch=passed)
 
 
 def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> onnx.ModelProto:
@@ -253,9 +210,9 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
     classes, speech = heads_of(g, model.heads, x, stem)
     if model.emotions and gated:
         last = g.op("Concat", *logits[-(DEPTH // levels[0]) :], axis=1)
-        classes = reaching(g, g.op("Greater", g.op("ReduceMax", last, keepdims=0), odds), model.emotions, depths, speech, classes)
+        classes = asking(g, g.op("Greater", g.op("ReduceMax", last, keepdims=1), odds), model.emotions, depths, speech, classes, shape.frames)
     elif model.emotions:
-        classes = emotions_of(g, model.emotions, depths, speech, classes)
+        classes = emotions_of(g, model.emotions, depths, speech, somebody(g, classes), shape.frames)
     g.op("Identity", classes, to="logits")
     value = helper.make_tensor_value_info
     inputs = [
@@ -296,7 +253,7 @@ def export(source: Path, target: Path, release: str) -> None:
     content = checkpoint.load(source)
     model = checkpoint.network(content)
     onnx_model = build(model)
-    store_half(onnx_model.graph)
+    store_small(onnx_model.graph)
     lift_weights(onnx_model.graph)
     describe(onnx_model, model, content, release)
     onnx.checker.check_model(onnx_model, full_check=True)

@@ -46,10 +46,12 @@ def features() -> np.ndarray:
 
 
 def as_stored(model, least: int = 1024):
-    """The network with its large weights rounded to 16 bits as `graph.store_half` does, after what export.py folds."""
+    """The network with its large weights rounded as `graph.store_small` does, after what export.py folds."""
     import torch
     from torch import nn
 
+    from graph import steps
+    from model import Listener
     from modules import Attention, Convolution
 
     def half(weight, factor=1.0):
@@ -58,9 +60,6 @@ def as_stored(model, least: int = 1024):
     with torch.no_grad():
         exact = {id(block.gate) for block in model.blocks}
         scales = {id(model.stem.first): model.stem.scale}
-        if model.emotions:
-            scales[id(model.emotions.hidden)] = model.emotions.scale
-            model.emotions.mean.copy_(half(model.emotions.mean))
         for layer in model.modules():
             if isinstance(layer, Attention):
                 factor = torch.ones(layer.qkv.out_features, 1)
@@ -69,6 +68,12 @@ def as_stored(model, least: int = 1024):
                 projected = half(layer.positions(model.shape.frames))
                 layer.positions = lambda frames, projected=projected: projected
                 exact |= {id(layer.qkv), id(layer.position)}
+            elif isinstance(layer, Listener) and layer.hidden.weight.numel() >= least:
+                for own in (layer.mean, layer.scale):
+                    own.copy_(half(own))
+                step = torch.from_numpy(steps(layer.hidden.weight.double().numpy().T).T)
+                layer.hidden.weight.copy_((layer.hidden.weight / step).round() * step)
+                exact.add(id(layer.hidden))
             elif isinstance(layer, Convolution):
                 norm = layer.batch_norm
                 layer.depthwise.copy_(half(layer.depthwise, (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]))

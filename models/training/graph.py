@@ -2,10 +2,17 @@
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
 IR_VERSION = 10
+SMALL = "small"  # how weights are named that `store_small` may store in 8 bits
+EXACT = "exact"  # and those that it leaves alone
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().numpy()
 
 
 class Graph:
@@ -17,10 +24,10 @@ class Graph:
         self.weights: list[onnx.TensorProto] = []
 
     def name(self, what: str) -> str:
-        return f"{self.prefix}{what}_{len(self.nodes) + len(self.weights)}"
+        return f"{self.prefix}{what}{len(self.nodes) + len(self.weights)}"
 
-    def constant(self, value, dtype=np.float32) -> str:
-        name = self.name("w")
+    def constant(self, value, dtype=np.float32, what: str = "w") -> str:
+        name = self.name(what)
         self.weights.append(numpy_helper.from_array(np.array(value, dtype=dtype, order="C"), name))
         return name
 
@@ -28,13 +35,19 @@ class Graph:
         return self.constant(np.array(values), np.int64)
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, to: str | None = None, **attributes):
-        names = [to] if to else [self.name(kind.lower()) + (f"_{i}" if outputs > 1 else "") for i in range(outputs)]
+        names = [to] if to else [self.name("v") + (f"_{i}" if outputs > 1 else "") for i in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else names
 
     def linear(self, x: str, weight, bias) -> str:
         """x [n, in] times weight [out, in] transposed, plus bias [out]."""
         return self.op("Gemm", x, self.constant(weight.T), self.constant(bias))
+
+    def linear_small(self, x: str, weight, bias) -> str:
+        """The same with a weight that `store_small` can round to 8 bits: what a step is worth is multiplied in after the product."""
+        step = steps(weight.T)
+        product = self.op("MatMul", x, self.constant(weight.T / step, what=SMALL))
+        return self.op("Add", self.op("Mul", product, self.constant(step)), self.constant(bias))
 
     def layer_norm(self, x: str, norm) -> str:
         scale, bias = (self.constant(p.detach().numpy()) for p in (norm.weight, norm.bias))
@@ -49,25 +62,33 @@ class Graph:
         return helper.make_graph(self.nodes, name, [], infos, self.weights)
 
 
-def store_half(graph: onnx.GraphProto, least: int = 1024) -> None:
-    """Store large weights in 16 bits, also in branches; a module that runs turns its own into 32.
+def steps(weight: np.ndarray) -> np.ndarray:
+    """What a step is worth in each column of a weight [in, out] whose values are told by whole numbers from -127 to 127, [1, out]."""
+    return (np.abs(weight).max(0, keepdims=True) / 127.0 + 1e-30).astype(np.float32)
+
+
+def store_small(graph: onnx.GraphProto, least: int = 1024) -> None:
+    """Store large weights in 16 bits, those named SMALL in 8, also in branches; what runs turns its own into 32.
 
     Those of the gates (whose products are compared) stay as they are.
     """
     compared = {name for node in graph.node if node.op_type in ("ReduceMax", "Greater") for name in node.input}
     exact = {name for node in graph.node if set(node.output) & compared for name in node.input}
     large = [
-        w for w in graph.initializer if w.data_type == TensorProto.FLOAT and np.prod(w.dims) >= least and w.name not in exact
+        w
+        for w in graph.initializer
+        if w.data_type == TensorProto.FLOAT and np.prod(w.dims) >= least and w.name not in exact and EXACT not in w.name
     ]
     for weight in large:
-        name = weight.name
+        name, value = weight.name, numpy_helper.to_array(weight)
         graph.initializer.remove(weight)
-        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}_half"))
-        graph.node.insert(0, helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+        value = value.round().astype(np.int8) if SMALL in name else value.astype(np.float16)
+        graph.node.insert(0, helper.make_node("Cast", [f"{name}_in"], [name], to=TensorProto.FLOAT))
+        graph.initializer.append(numpy_helper.from_array(value, f"{name}_in"))
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                store_half(attribute.g, least)
+                store_small(attribute.g, least)
 
 
 def lift_weights(graph: onnx.GraphProto, least: int = 2000) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import functionals
 from modules import Attention, Convolution, FeedForward
 
 LABELS = ("neutral", "happy", "fear", "disgust", "anger", "sad", "background")
@@ -22,6 +23,8 @@ WINDOWS = 360
 STRIDE = 8
 SPEECH_FRAMES = 90  # of 40 ms
 DEPTH = 8  # blocks between two places where the emotion is listened for
+OUTLIER = 6.0  # spreads from the mean, where what a listener hears is cut
+SOUND_SHARE = 0.4  # of what the sound says in the emotion, beside what the network hears
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Shape:
     frames: int = WINDOWS // STRIDE
     dropout: float = 0.1
     head_dropout: float = 0.2
-    emotions: int = 0  # hidden units of the emotion head; 0: without, as long as the network is trained
+    emotions: int = 0  # hidden units of the emotion head that listens to the network; 0: no such head, as long as the network is trained
+    sound: int = 192  # hidden units of the one that listens to the sound itself
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -188,47 +192,69 @@ class Heads(nn.Module):
             return logits, self.speech(x).flatten(1), x, pooled
 
 
-class Emotions(nn.Module):
-    """Which emotion, of clips that reached the last blocks: from the stem and what each eighth block makes of it.
+class Listener(nn.Module):
+    """Numbers that describe a clip [B, n] -> log probabilities of the emotions [B, 6], by one hidden layer."""
 
-    The class head sees the end of the network only, which a teacher has led (pupil.py); what tells the voices
-    that one knows lies further in front, too. The head is learnt after everything else (emotions.py).
+    def __init__(self, size: int, hidden: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+        self.hidden = nn.Linear(size, hidden)
+        self.classes = nn.Linear(hidden, BACKGROUND)
+
+    def even(self, clips: Tensor) -> Tensor:
+        """Centred, to a spread of 1, without outliers."""
+        return ((clips - self.mean) * self.scale).clamp(-OUTLIER, OUTLIER)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.classes(F.silu(self.hidden(self.even(clips)))).log_softmax(1)
+
+
+class Emotions(nn.Module):
+    """Which emotion, of clips that reached the last blocks and hold `somebody`: two opinions, mixed.
+
+    One listens to the stem and to what each eighth block makes of it. The class head sees the end of the network only, which
+    a teacher has led (pupil.py); what tells the voices that one knows lies further in front, too. The other listens
+    to the sound itself, by functionals. Both are learnt after everything else (emotions.py).
     """
 
     def __init__(self, shape: Shape):
         super().__init__()
-        size = 2 * shape.width * (1 + shape.blocks // DEPTH)
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("scale", torch.ones(size))
-        self.hidden = nn.Linear(size, shape.emotions)
-        self.classes = nn.Linear(shape.emotions, BACKGROUND)
+        self.network = Listener(2 * shape.width * (1 + shape.blocks // DEPTH), shape.emotions)
+        self.sound = Listener(functionals.SIZE, shape.sound)
 
-    def forward(self, heard: Tensor) -> Tensor:
-        """Statistics of `heard` -> logits of the emotions [B, 6]."""
-        return self.classes(F.silu(self.hidden((heard - self.mean) * self.scale)))
+    def forward(self, heard: Tensor, sound: Tensor) -> Tensor:
+        """Statistics of `heard`, functionals -> odds of the emotions [B, 6] (they need not sum up to 1)."""
+        return (1.0 - SOUND_SHARE) * self.network(heard) + SOUND_SHARE * self.sound(sound)
 
 
-def heard(depths: list[Tensor], speech: Tensor) -> Tensor:
-    """Mean and spread at each depth ([B, T, d] each), a frame weighing as much as P(speech) in it: [B, 2 d depths].
+def voiced(speech: Tensor, frames: int) -> Tensor:
+    """Logits of the speech head [B, 90] -> what each of `frames` weighs, as P(speech) in it, in sum 1: [B, 1, T]."""
+    weight = speech.sigmoid().unflatten(1, (frames, -1)).mean(2) + 1e-3
+    return (weight / weight.sum(1, keepdim=True))[:, None]
 
-    `speech` [B, 90] are the logits of the speech head.
-    """
+
+def heard(depths: list[Tensor], weight: Tensor) -> Tensor:
+    """Mean and spread at each depth ([B, T, d] each) over frames of this weight [B, 1, T]: [B, 2 d depths]."""
     x = torch.cat(depths, 2).float()
-    weight = speech.sigmoid().unflatten(1, (x.shape[1], -1)).mean(2) + 1e-3
-    weight = (weight / weight.sum(1, keepdim=True))[:, None]
     mean = weight @ x
     spread = (weight @ (x - mean).square() + 1e-6).sqrt()
     return torch.cat([mean, spread], 2)[:, 0]
 
 
-def told(logits: Tensor, emotions: Tensor, reached: Tensor) -> Tensor:
-    """Logits [B, 7] in which the clips that `reached` (bool [B]) the end have these odds [B, 6] among the emotions.
+def somebody(logits: Tensor) -> Tensor:
+    """Logits [B, 7] -> whether some voice is likelier than none, bool [B]: else no emotion is told, so none is asked for."""
+    return logits[:, :BACKGROUND].logsumexp(1) > logits[:, BACKGROUND]
+
+
+def told(logits: Tensor, emotions: Tensor, asked: Tensor) -> Tensor:
+    """Logits [B, 7] in which the clips that are `asked` about (bool [B]) have these odds [B, 6] among the emotions.
 
     Whether anybody speaks at all is not touched: P(background) stays what it was.
     """
     someone = logits[:, :BACKGROUND].logsumexp(1, keepdim=True)
     instead = torch.cat([emotions.log_softmax(1) + someone, logits[:, BACKGROUND:]], 1)
-    return torch.where(reached[:, None], instead, logits)
+    return torch.where(asked[:, None], instead, logits)
 
 
 class GatedConformer(nn.Module):
@@ -273,6 +299,8 @@ class GatedConformer(nn.Module):
         ran = torch.cat(executed, 1)
         if self.emotions is not None:
             with torch.autocast(x.device.type, enabled=False):
-                reached = ran[:, -DEPTH * len(MODULES) :].amax(1) > 0
-                logits = told(logits, self.emotions(heard(depths, speech)), reached)
+                asked = (ran[:, -DEPTH * len(MODULES) :].amax(1) > 0) & somebody(logits)
+                weight = voiced(speech, x.shape[1])
+                emotions = self.emotions(heard(depths, weight), functionals.functionals(features, weight))
+                logits = told(logits, emotions, asked)
         return Output(logits, speech, torch.cat(probabilities, 1), ran, frames, pooled, depths)

@@ -10,8 +10,8 @@ import checkpoint
 from data import load
 from emotions import SETTINGS, taught
 from evaluate import measure
-from model import BACKGROUND, GatedConformer, Shape, heard, told
-from test_export import SMALL, network
+from model import BACKGROUND, GatedConformer, Shape, heard, told, voiced
+from test_export import SMALL, network, session
 from test_train import TINY, folder  # noqa: F401  (folder is a fixture)
 
 
@@ -30,7 +30,7 @@ def test_frames_without_a_voice_are_not_heard():
     x = torch.randn(1, 45, 4)
     speech = torch.full((1, 90), -30.0)
     speech[:, 20:40] = 30.0  # frames 10 to 19
-    mean, spread = heard([x, 2 * x], speech)[0].unflatten(0, (2, 8))
+    mean, spread = heard([x, 2 * x], voiced(speech, 45))[0].unflatten(0, (2, 8))
     voice = x[0, 10:20]
     assert torch.allclose(mean[:4], voice.mean(0), atol=0.02)
     assert torch.allclose(spread[4:], 2 * voice.std(0, correction=0), atol=0.02)
@@ -44,11 +44,32 @@ def test_clips_that_stop_early_are_left_to_the_class_head():
         torch.nn.init.constant_(gate.bias, -9.0)
     head, model.emotions = model.emotions, None
     with torch.no_grad():
+        model.heads.classes.bias[BACKGROUND] = -20.0
         plain = model(features).logits
         reaching = model(features, -1.0).logits
         model.emotions = head
         assert torch.equal(model(features).logits, plain)
         assert not torch.allclose(model(features, -1.0).logits, reaching)
+
+
+def test_where_nobody_is_likelier_than_any_voice_no_emotion_is_asked_for():
+    model = network(SMALL, 1, 0.0)
+    features = 20.0 * torch.randn(8, 80, 360) - 40.0
+    head, model.emotions = model.emotions, None
+    limit, runs = np.array(0.0, np.float32), []
+    for bias, changes in ((20.0, False), (-20.0, True)):
+        with torch.no_grad():
+            model.heads.classes.bias[BACKGROUND] = bias
+            model.emotions = None
+            plain = model(features, -1.0).logits
+            model.emotions = head
+            assert torch.equal(model(features, -1.0).logits, plain) != changes
+        for gated in (True, False):
+            runner = session(model, gated)
+            inputs = [{"features": each[None].numpy(), "gate_threshold": limit} for each in features]
+            inputs = [{i.name: own[i.name] for i in runner.get_inputs()} for own in inputs]
+            runs.append(np.allclose(np.concatenate([runner.run(["logits"], own)[0] for own in inputs]), plain.numpy(), atol=1e-4))
+    assert runs == [True, True, False, False], "in the exported graph, with gates and without"
 
 
 def test_the_head_learns_what_its_clips_are(folder: Path):  # noqa: F811
@@ -58,9 +79,9 @@ def test_the_head_learns_what_its_clips_are(folder: Path):  # noqa: F811
     shape = Shape(**TINY.to_dict() | {"blocks": 8})
     content = {"shape": shape.to_dict(), "average": GatedConformer(shape).state_dict()}
     values = {name: default for name, (default, _) in SETTINGS.items()}
-    values |= {"everything": False, "epochs": 300, "batch": 16, "dropout": 0.0, "head_dropout": 0.0}
+    values |= {"everything": False, "epochs": 300, "sound_epochs": 300, "batch": 16, "dropout": 0.0, "head_dropout": 0.0, "sound_dropout": 0.0}
     after = taught(content, table, argparse.Namespace(**values), folder / "final.jsonl")
-    assert "emotions.hidden.weight" not in content["average"], "the checkpoint it began with stays as it was"
+    assert "emotions.network.hidden.weight" not in content["average"], "the checkpoint it began with stays as it was"
     rows = table.rows("train")
     rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]
     with torch.inference_mode():

@@ -7,10 +7,10 @@ import torch
 
 from cost import costs
 from export import build
-from graph import lift_weights, store_half
+from graph import lift_weights, store_small
 from model import GatedConformer, Shape
 
-SMALL = Shape(blocks=16, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0, emotions=8)
+SMALL = Shape(blocks=16, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0, emotions=8, sound=8)
 
 
 def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
@@ -24,9 +24,9 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
             block.gate.weight.normal_(std=0.3)
             block.gate.bias.fill_(opens)
         for name, buffer in model.named_buffers():
-            if name.endswith(("running_mean", "stem.mean", "emotions.mean")):
+            if name.endswith(("running_mean", "stem.mean", "network.mean", "sound.mean")):
                 buffer.normal_()
-            elif name.endswith(("running_var", "stem.scale", "emotions.scale")):
+            elif name.endswith(("running_var", "stem.scale", "network.scale", "sound.scale")):
                 buffer.uniform_(0.5, 2.0)
     return model.eval()
 
@@ -79,10 +79,10 @@ def test_ungated_is_the_gated_network_with_all_modules():
         assert np.allclose(with_gates[index], without[index], atol=1e-5)
 
 
-def test_weights_in_16_bits_are_half_the_size_and_decide_alike():
+def test_stored_weights_are_half_the_size_and_decide_alike():
     model = network(Shape(blocks=4), 5, 0.0)
     whole, half = build(model, levels=(4, 2)), build(model, levels=(4, 2))
-    store_half(half.graph)
+    store_small(half.graph)
     assert half.ByteSize() < 0.55 * whole.ByteSize()
     runners = [onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (whole, half)]
     for seed in range(4):
@@ -97,7 +97,7 @@ def test_weights_outside_of_branches_change_nothing_but_memory():
     model = network(Shape(blocks=4), 6, 0.0)
     inside, outside = build(model, levels=(4, 2)), build(model, levels=(4, 2))
     for each in (inside, outside):
-        store_half(each.graph)
+        store_small(each.graph)
     lift_weights(outside.graph)
     assert sum(np.prod(w.dims) for w in outside.graph.initializer) > 0.9 * sum(p.numel() for p in model.parameters())
     runners = [onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (inside, outside)]
@@ -121,5 +121,6 @@ def test_costs_agree_with_a_count_of_products():
         extra = (2 * SMALL.frames - 1) * SMALL.width**2 if index == 1 else 0
         assert counter.get_total_flops() // 2 - extra == modules[index]
     assert stem < 0.05 * sum(costs(Shape())[0])
-    full, always = costs(Shape(emotions=64))
+    full, always = costs(Shape())
     assert always / (sum(full) + always) < 0.02
+    assert 0 < costs(Shape(emotions=64))[1] - always < 0.006 * sum(full), "the emotion head, which background does not run"

@@ -6,12 +6,12 @@ import pytest
 import golden_parity
 from cost import costs
 from export import build
-from graph import store_half
+from graph import store_small
 from model import Shape
 from test_export import network
 
 # All 64 modules, as the figures count them, but narrow ones.
-NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8)
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8)
 
 
 def numbers(tree) -> list[float]:
@@ -35,7 +35,7 @@ def test_pytorch_with_the_stored_weights_gives_the_stored_graphs_answers():
     model, features = network(NARROW, 9, 0.0), golden_parity.features()[:8]
     stored = build(model)
     least = 110  # every weight of a narrow network, no bias
-    store_half(stored.graph, least)
+    store_small(stored.graph, least)
     theirs = golden_parity.by_onnx(stored.SerializeToString(), features)
     exact = golden_parity.by_pytorch(model, features).logits
     ours = golden_parity.by_pytorch(golden_parity.as_stored(model, least), features)

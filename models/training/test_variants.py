@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from export import build
-from graph import lift_weights, store_half
+from graph import lift_weights, store_small
 from model import Shape
 from test_export import network
 from variants import SHUT, forced, ungated
 
-NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8)
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8)
 FEATURES = np.random.default_rng(0).normal(-40.0, 15.0, (1, 80, 360)).astype(np.float32)
 
 
@@ -28,7 +28,7 @@ def run(model: onnx.ModelProto, threshold: float = 0.5) -> list[np.ndarray]:
 def test_as_many_gates_are_shut_as_the_name_says(shut: int, shipped: bool):
     model = build(network(NARROW, 7, 0.0))
     if shipped:
-        store_half(model.graph, least=64)
+        store_small(model.graph, least=64)
         lift_weights(model.graph, least=64)
     executed = run(forced(model, shut))[3]
     assert executed.size == 64 and executed.sum() == 64 - shut

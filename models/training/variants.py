@@ -27,7 +27,7 @@ def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0, outside: dic
     """Give the gates from number `first` on the logits `firm`, also inside branches; returns how many there are.
 
     A gates' product is compared gate by gate; or its largest value is, and then an `If` holds
-    these gates' own products in its branch.
+    these gates' own products in its branch, whose weights are cut out of those of the product outside.
     """
     users = {name: node for node in graph.node if node.op_type in ("Greater", "ReduceMax", "If") for name in node.input}
     weights = (outside or {}) | {tensor.name: tensor for tensor in graph.initializer}
@@ -35,11 +35,12 @@ def force(graph: onnx.GraphProto, firm: np.ndarray, first: int = 0, outside: dic
     for product in graph.node:
         if product.op_type != "Gemm" or product.output[0] not in users:
             continue
-        weight, bias = (weights[name] for name in product.input[1:3])
+        weight, bias = (weights.get(name) for name in product.input[1:3])
         size = bias.dims[0]
         own = firm[first + count : first + count + size].astype(np.float32)
-        for tensor, value in ((weight, np.zeros(list(weight.dims), np.float32)), (bias, own)):
-            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        bias.CopyFrom(numpy_helper.from_array(own, bias.name))
+        if weight is not None:
+            weight.CopyFrom(numpy_helper.from_array(np.zeros(list(weight.dims), np.float32), weight.name))
         user = users[product.output[0]]
         if user.op_type == "ReduceMax":
             outer = users[users[user.output[0]].output[0]]
