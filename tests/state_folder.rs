@@ -116,6 +116,8 @@ fn a_fifo_in_the_place_of_a_file_holds_nobody_up_and_grants_nothing() {
         daemon.until("started", PATIENCE, |d| d.log().contains("the microphone stays closed"));
         std::thread::sleep(Duration::from_millis(500));
         assert!(!daemon.microphone(), "{name} opened the microphone");
+        // Said once: nothing was heard yet that could be overwritten.
+        assert!(!daemon.log().contains("the microphone is closed"), "{}", daemon.log());
         if name == "settings.json" {
             assert!(daemon.log().contains("settings.json cannot be used (it is a FIFO"), "{}", daemon.log());
         }

@@ -11,6 +11,7 @@ mod household;
 mod liveness;
 mod memory;
 mod notify;
+mod pace;
 mod place;
 mod recogniser;
 mod renewal;
