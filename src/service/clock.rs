@@ -217,6 +217,8 @@ impl StreamClock {
         for (at, _) in &mut self.history {
             *at += seconds;
         }
+        let (later, pace) = &mut self.followed;
+        *later += seconds * (1.0 - *pace);
     }
 
     fn trend(&self) -> Option<(f64, f64)> {

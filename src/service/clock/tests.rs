@@ -216,6 +216,7 @@ fn a_night_without_a_microphone_does_not_count_for_the_card() {
         card.now += 36_000.0;
         if !slept {
             card.moved += card.clock.missed(card.now, card.delivered + card.moved);
+            assert!(card.error().abs() < 0.1, "{} s, at once", card.error());
         }
         assert_eq!(card.run(60.0).len(), usize::from(slept));
         for _ in 0..10 {
