@@ -308,7 +308,7 @@ impl Hearing {
         let flows = self.liveness.health() == Health::Healthy;
         let tell = self.pace.as_mut().filter(|_| flows).and_then(|pace| pace.look(steady));
         if let Some(tell) = tell {
-            self.problem(tell);
+            self.send(tell.into());
         }
     }
 
@@ -339,16 +339,8 @@ impl Hearing {
                 pace.forget();
             }
             self.progress(self.flows()); // first, so that the state told with the event is the new one
-            self.problem(tell);
+            self.send(tell.into());
         }
-    }
-
-    fn problem(&mut self, tell: Tell) {
-        let (message, recovered) = match tell {
-            Tell::Problem(message) => (message, false),
-            Tell::Recovered(message) => (message, true),
-        };
-        self.send(Heard::Problem { component: Component::Audio, message, recovered });
     }
 
     /// As far as is known, sound arrives.
