@@ -65,7 +65,7 @@ mkdir -p "$stage/lib" "$stage/doc"
 cp "$runtime"/libonnxruntime.so.* "$stage/lib/"
 cp "$runtime/LICENSE" "$stage/lib/ONNXRUNTIME-LICENSE.txt"
 cp "$runtime/ThirdPartyNotices.txt" "$stage/lib/ONNXRUNTIME-NOTICES.txt"
-cp NOTICE README.md models/MODEL_CARD.md docs/install.md "$stage/doc/"
+scripts/book.sh "$stage/doc"
 gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 "${run[@]}" "$release/undertone" manual "$stage"
 gzip -9n "$stage"/man/*

@@ -27,7 +27,8 @@ inside id undertone | grep -q '(audio)' || fail "the user is not in group audio"
     = "$(inside id -u undertone) 700" ] || fail "the state directory's owner or mode"
 [ ! -e "$ROOT/etc/systemd/system/multi-user.target.wants/undertone.service" ] || fail "it would listen unasked"
 for file in /usr/lib/undertone/ONNXRUNTIME-LICENSE.txt /usr/share/man/man1/undertone-run.1.gz /usr/share/man/man5/undertone.toml.5.gz \
-    /usr/share/bash-completion/completions/undertone /usr/share/doc/undertone/copyright; do
+    /usr/share/bash-completion/completions/undertone /usr/share/doc/undertone/copyright \
+    /usr/share/doc/undertone/README.md /usr/share/doc/undertone/docs/mqtt.md /usr/share/doc/undertone/docs/pictures/room.png; do
     [ -s "$ROOT$file" ] || fail "no $file"
 done
 pass "installed; it does not listen unasked; user and state directory are there"
@@ -38,6 +39,23 @@ grep -q '^onnxruntime: .*/usr/lib/undertone/' "$SCRATCH/version" || fail "the li
 inside undertone check --offline --config /etc/undertone/undertone.toml || fail "check --offline"
 # As README and docs/install.md say it: nothing but what the service may read.
 inside setpriv --reuid undertone --regid undertone --init-groups undertone check || fail "check as its own user"
+# Root's check has the service's eyes: what only root may read is found.
+cp "$ROOT/etc/undertone/undertone.toml" "$SCRATCH/toml"
+printf 'no certificate\n' >"$ROOT/root/secret.pem"
+chmod 700 "$ROOT/root"
+printf '[mqtt]\nbroker = "mqtts://127.0.0.1"\nca_file = "/root/secret.pem"\n' >"$ROOT/etc/undertone/undertone.toml"
+inside undertone check --offline >"$SCRATCH/check" 2>&1 && { cat "$SCRATCH/check"; fail "root's check is no service's"; }
+grep -q 'looked at as the user undertone' "$SCRATCH/check" && grep -q 'secret.pem.*Permission denied' "$SCRATCH/check" ||
+    { cat "$SCRATCH/check"; fail "root's check has root's eyes"; }
+inside undertone check --offline --as-root >"$SCRATCH/check" 2>&1 || true
+grep -q 'secret.pem.*no certificate in it' "$SCRATCH/check" || { cat "$SCRATCH/check"; fail "--as-root has not root's eyes"; }
+cp "$SCRATCH/toml" "$ROOT/etc/undertone/undertone.toml"
+rm "$ROOT/root/secret.pem"
+# A package that lost its library is installed again, not built.
+mv "$ROOT/usr/lib/undertone" "$ROOT/usr/lib/undertone.away"
+inside undertone check --offline >"$SCRATCH/check" 2>&1 && fail "there is no library, and check says yes"
+grep -q 'apt install --reinstall' "$SCRATCH/check" || { cat "$SCRATCH/check"; fail "the mend is none for a package"; }
+mv "$ROOT/usr/lib/undertone.away" "$ROOT/usr/lib/undertone"
 inside undertone demo --speed 100 >"$SCRATCH/demo" || fail "demo"
 grep -q 'segments of speech' "$SCRATCH/demo" || fail "the demo hears nothing"
 inside setpriv --reuid undertone --regid undertone --init-groups timeout --preserve-status -s TERM 6 undertone run \
@@ -53,6 +71,7 @@ consented || fail "consent was granted, and is not"
 newer_package "$package" "$ROOT/root/next.deb"
 install /root/next.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "upgrade"; }
 inside dpkg-query -W undertone | grep -q 99.0 || fail "not upgraded"
+grep -qi 'already a member\|^warn' "$SCRATCH/log" && { cat "$SCRATCH/log"; fail "the upgrade warns of nothing"; }
 grep -q '^node = "kitchen"' "$ROOT/etc/undertone/undertone.toml" || fail "the upgrade lost the configuration"
 grep -q kept "$ROOT/var/lib/undertone/kept" || fail "the upgrade lost the state"
 consented || { cat "$SCRATCH/consent"; fail "the upgrade lost consent"; }

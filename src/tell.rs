@@ -7,12 +7,35 @@ use crate::events::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-/// Writes events for one stream, whose sample 0 was heard at `anchor`.
+/// From samples to the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line {
+    /// The wall clock at sample 0.
+    pub zero: Timestamp,
+    /// Seconds that pass in a second of samples: 1 but for the deviation of the sound card.
+    pub pace: f64,
+}
+
+impl Line {
+    /// The wall clock so many seconds of samples after sample 0.
+    pub fn at(&self, seconds: f64) -> Timestamp {
+        let since = SignedDuration::try_from_secs_f64(seconds * self.pace).unwrap_or_default();
+        self.zero.checked_add(since).unwrap_or(self.zero)
+    }
+}
+
+/// Writes events for one stream.
 #[derive(Debug, Clone)]
 pub struct Teller {
     node: String,
     model: String,
-    anchor: Timestamp,
+    line: Line,
+    /// Where times of the next segment shall come from, and whether that is because the wall clock was set.
+    next: Option<(Line, bool)>,
+    /// A segment has begun, and its times shall agree.
+    open: bool,
+    /// End of the last segment: sample and time. What comes behind it is told as later, whatever the card does.
+    told: Option<(u64, Timestamp)>,
     /// Less confident emotions are marked.
     emotion_confidence: f64,
 }
@@ -20,7 +43,35 @@ pub struct Teller {
 impl Teller {
     /// The node's name, the model's version, and the wall clock at sample 0.
     pub fn new(node: &str, model: &str, anchor: Timestamp) -> Teller {
-        Teller { node: node.into(), model: model.into(), anchor, emotion_confidence: 0.0 }
+        Teller {
+            node: node.into(),
+            model: model.into(),
+            line: Line { zero: anchor, pace: 1.0 },
+            next: None,
+            open: false,
+            told: None,
+            emotion_confidence: 0.0,
+        }
+    }
+
+    /// Later times are those of this line, but not within a segment. Unless the wall clock was `set`, a later
+    /// segment is not told as earlier than the last.
+    pub fn follow(&mut self, line: Line, set: bool) {
+        let before = self.next.is_some_and(|(_, set)| set);
+        self.next = Some((line, set || before));
+        if !self.open {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        self.open = false;
+        if let Some((line, set)) = self.next.take() {
+            self.line = line;
+            if set {
+                self.told = None;
+            }
+        }
     }
 
     /// Marks emotions with less posterior than this as not confident.
@@ -35,22 +86,37 @@ impl Teller {
 
     /// Wall clock at a sample, to the millisecond.
     pub fn time(&self, sample: u64) -> Timestamp {
-        let milliseconds = (sample * 1000 / u64::from(SAMPLE_RATE)) as i64;
-        let time = self.anchor.checked_add(SignedDuration::from_millis(milliseconds)).unwrap_or(self.anchor);
+        let time = self.line.at(sample as f64 / f64::from(SAMPLE_RATE));
+        let time = match self.told {
+            Some((end, told)) if sample >= end => time.max(told),
+            _ => time,
+        };
         Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
     }
 
     /// The event for what the cascade told; `asr` is what was decided about a segment.
-    pub fn event(&self, told: &Told, asr: AsrDecision) -> Event {
+    pub fn event(&mut self, told: &Told, asr: AsrDecision) -> Event {
         match told {
-            Told::Started { id, start } => Event::SpeechStarted(SpeechStarted {
-                id: *id,
-                node: self.node.clone(),
-                start: self.time(*start),
-                start_s: seconds(*start),
-            }),
-            Told::Segment(segment) => Event::Emotion(self.emotion(segment, asr)),
-            Told::Background { since, until } => self.background(*since, *until, BackgroundCause::Change),
+            Told::Started { id, start } => {
+                self.turn();
+                self.open = true;
+                Event::SpeechStarted(SpeechStarted {
+                    id: *id,
+                    node: self.node.clone(),
+                    start: self.time(*start),
+                    start_s: seconds(*start),
+                })
+            }
+            Told::Segment(segment) => {
+                let emotion = self.emotion(segment, asr);
+                self.told = Some((segment.end, emotion.end));
+                self.turn();
+                Event::Emotion(emotion)
+            }
+            Told::Background { since, until } => {
+                self.turn();
+                self.background(*since, *until, BackgroundCause::Change)
+            }
         }
     }
 
@@ -109,4 +175,74 @@ pub fn seconds(samples: u64) -> f64 {
 pub fn round(value: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
     (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::sound::Sound;
+    use uuid::Uuid;
+
+    fn line(zero: &str, pace: f64) -> Line {
+        Line { zero: zero.parse().unwrap(), pace }
+    }
+
+    fn start(teller: &mut Teller, second: u64) -> String {
+        let told = Told::Started { id: Uuid::nil(), start: second * u64::from(SAMPLE_RATE) };
+        let Event::SpeechStarted(started) = teller.event(&told, AsrDecision::NotConfigured) else { panic!() };
+        started.start.to_string()
+    }
+
+    fn segment(teller: &mut Teller, from: u64, to: u64) -> (String, String) {
+        let (rate, mut posterior) = (u64::from(SAMPLE_RATE), [0.0; 7]);
+        posterior[0] = 1.0;
+        let segment = Segment {
+            id: Uuid::nil(),
+            start: from * rate,
+            end: to * rate,
+            clip_start: from * rate,
+            clip: Sound::new(Vec::new()),
+            label: Label::Neutral,
+            posterior,
+            speech_ratio: 1.0,
+            speech_mean: 1.0,
+            modules_run: 0,
+            modules_total: 0,
+            macs: 0,
+        };
+        let told = Told::Segment(Box::new(segment));
+        let Event::Emotion(emotion) = teller.event(&told, AsrDecision::NotConfigured) else { panic!() };
+        (emotion.start.to_string(), emotion.end.to_string())
+    }
+
+    /// A correction waits for the end of a segment, and the next one does not begin before that.
+    #[test]
+    fn a_correction_neither_bends_a_segment_nor_makes_two_overlap() {
+        let noon = "2026-03-01T12:00:00Z";
+        let mut teller = Teller::new("kitchen", "1", noon.parse().unwrap());
+        assert_eq!(start(&mut teller, 10), "2026-03-01T12:00:10Z");
+        teller.follow(line("2026-03-01T11:59:58Z", 1.0), false);
+        assert_eq!(
+            segment(&mut teller, 10, 20),
+            ("2026-03-01T12:00:10Z".into(), "2026-03-01T12:00:20Z".into())
+        );
+        assert_eq!(start(&mut teller, 21), "2026-03-01T12:00:20Z", "and not at 19");
+        assert_eq!(
+            segment(&mut teller, 21, 23),
+            ("2026-03-01T12:00:20Z".into(), "2026-03-01T12:00:21Z".into())
+        );
+        // A wall clock that was set is no correction, also if one follows before it holds.
+        assert_eq!(start(&mut teller, 30), "2026-03-01T12:00:28Z");
+        teller.follow(line("2026-03-01T08:00:00Z", 1.0), true);
+        teller.follow(line("2026-03-01T08:00:01Z", 1.0), false);
+        segment(&mut teller, 30, 31);
+        assert_eq!(start(&mut teller, 40), "2026-03-01T08:00:41Z");
+    }
+
+    #[test]
+    fn a_card_that_is_off_has_a_pace() {
+        let line = line("2026-03-01T12:00:00Z", 1.0 / 1.03);
+        assert_eq!(line.at(1_030.0).to_string(), "2026-03-01T12:16:40Z");
+        assert_eq!(line.at(f64::MAX), line.zero);
+    }
 }

@@ -4,6 +4,7 @@
 mod hooks;
 
 use hooks::{clip, config, hook, is_gone, read_pids, start, transcribe};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 use undertone::asr::{AsrError, Clip, configured};
 use undertone::config::{self, asr::Mode};
@@ -240,4 +241,28 @@ async fn a_probe_finds_the_program_and_does_not_start_it() {
     assert!(hook(&["sh"], 1.0).probe().await.unwrap().ends_with("/sh"));
     let error = hook(&["no-such-recogniser"], 1.0).probe().await.unwrap_err().to_string();
     assert!(error.contains("no-such-recogniser") && error.contains("asr.command"), "{error}");
+}
+
+/// What is there and could not be started all the same: without the right to be run, or for an interpreter that is
+/// not there.
+#[tokio::test]
+async fn a_probe_finds_what_a_script_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hook.sh");
+    let probe = async |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let hook = hook(&[path.to_str().unwrap()], 1.0);
+        hook.probe().await.map_err(|e| e.to_string())
+    };
+    assert!(probe("#!/bin/sh\necho x\n", 0o755).await.unwrap().ends_with("/hook.sh"));
+    assert!(probe("#!/usr/bin/env sh\necho x\n", 0o755).await.is_ok());
+    let error = probe("#!/bin/sh\necho x\n", 0o644).await.unwrap_err();
+    assert!(error.contains("hook.sh") && error.contains("chmod 755"), "{error}");
+    let error = probe("#!/opt/absent/python3\n", 0o755).await.unwrap_err();
+    assert!(error.contains("`/opt/absent/python3`, which is not there"), "{error}");
+    let error = probe("#!/usr/bin/env absent-python\n", 0o755).await.unwrap_err();
+    assert!(error.contains("`absent-python`"), "{error}");
+    let error = probe("#!/bin/sh\r\necho x\r\n", 0o755).await.unwrap_err();
+    assert!(error.contains("`/bin/sh` (its lines end as on Windows)"), "{error}");
 }

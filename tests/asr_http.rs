@@ -210,13 +210,23 @@ async fn nobody_there_means_that_nothing_was_handed_over() {
 }
 
 #[tokio::test]
-async fn a_probe_connects_and_sends_nothing() {
+async fn a_probe_asks_and_sends_neither_sound_nor_key() {
     let log = Log::<Post>::default();
     let seen = log.clone();
     let server = Server::tcp("http", move |stream| http(stream, seen.clone(), json("x"))).await;
-    let said = hook(&config(&server.url)).probe().await.unwrap();
-    assert!(said.contains("without a key"), "{said}");
-    assert!(log.lock().unwrap().is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key");
+    std::fs::write(&key_file, "sk-secret\n").unwrap();
+    let mut config = config(&server.url);
+    assert!(hook(&config).probe().await.unwrap().contains("without a key"));
+    config.http.key_file = key_file;
+    assert!(hook(&config).probe().await.unwrap().contains("with a key"));
+    let log = log.lock().unwrap();
+    assert_eq!(log.len(), 2);
+    for asked in log.iter() {
+        assert!(asked.line.starts_with("OPTIONS /v1/audio/transcriptions "), "{}", asked.line);
+        assert!(asked.body.is_empty() && asked.header("authorization").is_none(), "{:?}", asked.headers);
+    }
 }
 
 #[test]

@@ -41,6 +41,60 @@ fn a_wrong_configuration_is_status_2_and_names_the_key() {
     assert!(run.sentence().contains("absent.toml"), "{}", run.err);
 }
 
+/// What does not depend on the configuration is looked at all the same.
+#[test]
+fn check_goes_on_behind_a_wrong_configuration() {
+    let run = check("nodes = \"x\"\n[cascade]\nonsett = 0.5\n");
+    assert_eq!(run.status, 2, "{}", run.err);
+    assert!(run.sentence().contains("`nodes`") && run.err.contains("`cascade.onsett`"), "{}", run.err);
+    let outcome =
+        |stage: &str| run.out.lines().find(|line| line.contains(stage)).unwrap_or_default()[..4].trim();
+    assert_eq!(
+        (outcome(" library "), outcome(" model "), outcome(" broker ")),
+        ("ok", "ok", "-"),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
+fn a_missing_certificate_is_named() {
+    for (text, path) in [
+        ("[mqtt]\nbroker = \"mqtts://hub\"\nca_file = \"/absent.pem\"", "mqtt.ca_file = \"/absent.pem\""),
+        ("[mqtt]\nbroker = \"mqtts://hub\"\nca_file = \"hub-ca.crt\"", "mqtt.ca_file = \"hub-ca.crt\""),
+    ] {
+        let run = check(text);
+        assert_eq!(run.status, 2);
+        assert!(run.sentence().contains(path), "{}", run.err);
+    }
+}
+
+/// A recogniser that answers anything in HTTP is there; what answers otherwise is warned of.
+#[test]
+fn check_asks_an_http_recogniser() {
+    let stage = |answer: &'static [u8]| {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in server.incoming().flatten() {
+                let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+                let _ = std::io::Write::write_all(&mut stream, answer);
+            }
+        });
+        let run = check(&format!(
+            "[mqtt]\nbroker = \"mqtt://127.0.0.1:1\"\n[asr]\nhook = \"http\"\n[asr.http]\nurl = \"{url}\"\n"
+        ));
+        let line = run.out.lines().find(|line| line.contains(" recogniser ")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{}{}", run.out, run.err))
+    };
+    let there = stage(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    assert!(there.starts_with("ok") && there.contains("answers in HTTP (OPTIONS: 404)"), "{there}");
+    let other = stage(b"SSH-2.0-OpenSSH_9.2\r\n");
+    assert!(other.starts_with("warn") && other.contains("no HTTP"), "{other}");
+    let mute = stage(b"");
+    assert!(mute.starts_with("warn") && mute.contains("the connection to the recogniser at"), "{mute}");
+}
+
 #[test]
 fn a_wrong_command_line_is_status_2() {
     for arguments in

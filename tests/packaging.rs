@@ -23,6 +23,35 @@ fn the_version_names_model_and_library() {
     assert!(long.status == 0 && long.out.contains("/absent.onnx"), "{}", long.out);
 }
 
+/// Links in the book hold where a package lays it.
+#[test]
+fn the_packaged_book_has_no_dead_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("scripts/book.sh").arg(folder.path()).status().unwrap();
+    assert!(made.success());
+    let (mut pages, mut links) = (vec![folder.path().to_path_buf()], 0);
+    while let Some(path) = pages.pop() {
+        if path.is_dir() {
+            pages.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|end| end == "md") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                let there = target.is_empty()
+                    || target.contains(':')
+                    || path.with_file_name("").join(target).exists();
+                assert!(there, "{} links to {target}", path.display());
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 60, "{links}");
+    for page in
+        ["README.md", "docs/README.md", "docs/mqtt.md", "docs/pictures/room.png", "models/MODEL_CARD.md"]
+    {
+        assert!(folder.path().join(page).exists(), "{page}");
+    }
+}
+
 #[test]
 fn every_command_has_a_page_and_shells_know_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -36,6 +65,12 @@ fn every_command_has_a_page_and_shells_know_them() {
     for command in commands.into_iter().filter(|it| *it != "help") {
         let page = std::fs::read_to_string(folder.path().join(format!("man/undertone-{command}.1"))).unwrap();
         assert!(page.contains(".TH") && page.contains("SYNOPSIS"), "{page}");
+        for section in ["\"EXIT STATUS\"", "ENVIRONMENT", "FILES", "\"SEE ALSO\""] {
+            assert_eq!(page.matches(&format!(".SH {section}\n")).count(), 1, "{section}: {page}");
+        }
+        for fact in ["UNDERTONE_MQTT_PASSWORD", "UNDERTONE_ONNXRUNTIME", "/etc/undertone/undertone.toml"] {
+            assert!(page.contains(&fact.replace('-', "\\-")), "{fact}: {page}");
+        }
     }
     assert!(folder.path().join("man/undertone.1").exists());
     assert!(folder.path().join("man/undertone-consent-revoke.1").exists());

@@ -7,11 +7,11 @@
 //! that nothing which saw the audio outlives it. Only a program that leaves its group on purpose
 //! (`setsid`) can stay, which is how a recogniser may start a server for itself.
 
-use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
+use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, program, within};
 use crate::config::{self, address, asr::Mode};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -188,17 +188,30 @@ impl Command {
         Err(AsrError::Exit { program: address::program(&self.program), status, complaint })
     }
 
-    /// The program's file, looked for as the system does when it starts one.
-    fn find(&self) -> Option<PathBuf> {
-        let named = Path::new(&self.program);
-        let folders = std::env::var_os("PATH").unwrap_or_default();
-        let places: Vec<PathBuf> = match named.components().count() {
-            1 => std::env::split_paths(&folders).map(|folder| folder.join(named)).collect(),
-            _ => vec![named.into()],
+    /// The program's file, if it can be started.
+    fn find(&self) -> Result<PathBuf, AsrError> {
+        let program = || address::program(&self.program);
+        let unfit = |reason: String| AsrError::Unfit { program: program(), reason };
+        let path = match program::find(&self.program) {
+            Ok(path) => path,
+            Err(None) => {
+                return Err(AsrError::Start { program: program(), source: ErrorKind::NotFound.into() });
+            }
+            Err(Some(_)) => {
+                return Err(unfit("it is not executable by this user (`chmod 755` makes it so)".into()));
+            }
         };
-        let runs =
-            |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
-        places.into_iter().find(runs)
+        match program::interpreter(&path) {
+            Some(named) if program::find(&named).is_err() => {
+                let line_end = if named.ends_with('\r') { " (its lines end as on Windows)" } else { "" };
+                let named = named.trim_end();
+                Err(unfit(format!(
+                    "its first line asks for `{named}`{line_end}, which is not there or cannot be run; install that, or \
+                     correct the line"
+                )))
+            }
+            _ => Ok(path),
+        }
     }
 }
 
@@ -211,15 +224,10 @@ impl AsrHook for Command {
         Box::pin(self.hand_over(clip))
     }
 
-    /// The program exists; it is not started.
+    /// The program can be started; it is not.
     fn probe(&self) -> Answer<'_> {
         let found = self.find().map(|path| path.display().to_string());
-        Box::pin(async move {
-            found.ok_or_else(|| AsrError::Start {
-                program: address::program(&self.program),
-                source: ErrorKind::NotFound.into(),
-            })
-        })
+        Box::pin(async move { found })
     }
 }
 

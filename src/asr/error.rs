@@ -22,6 +22,14 @@ pub enum AsrError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The program is there, and cannot be run.
+    #[error("the recogniser `{program}` cannot be started: {reason}")]
+    Unfit {
+        /// The program.
+        program: String,
+        /// What is wrong with it, and what would mend it.
+        reason: String,
+    },
     /// No connection; nothing was sent.
     #[error("the recogniser at {peer} cannot be reached: {reason}; is it running, and is {key} right?")]
     Connect {
@@ -116,7 +124,7 @@ pub enum AsrError {
         reason: String,
     },
     /// TLS cannot be set up.
-    #[error("asr.http.ca_file = {}: {reason}", address::file(path))]
+    #[error("asr.http.ca_file = {}: {reason}", address::certificate(path))]
     Authority {
         /// The file.
         path: PathBuf,

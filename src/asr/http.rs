@@ -150,6 +150,16 @@ impl Http {
         request.body(Full::new(Bytes::from_owner(body)))
     }
 
+    fn question(&self) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let (authority, path) =
+            self.address.as_ref().map(|a| (a.authority.as_str(), a.path.as_str())).unwrap_or_default();
+        Request::options(path)
+            .header(HOST, authority)
+            .header(USER_AGENT, concat!("undertone/", env!("CARGO_PKG_VERSION")))
+            .header(CONNECTION, "close")
+            .body(Full::new(Bytes::new()))
+    }
+
     /// Whether the server repeats the key that it was sent, which the events then would tell everybody.
     fn repeats_the_key(&self, said: &[u8]) -> bool {
         let key = self.authorization.as_ref().and_then(|value| value.as_bytes().strip_prefix(SCHEME));
@@ -214,12 +224,24 @@ impl AsrHook for Http {
         Box::pin(self.hand_over(clip))
     }
 
-    /// The server takes connections; there is no question that every one of them answers.
+    /// The server answers in HTTP: what it answers says nothing, because no question is answered alike by all of
+    /// them. `OPTIONS` changes nothing anywhere, and the key stays here.
     fn probe(&self) -> Answer<'_> {
         Box::pin(async {
-            self.connect().await?.cut.spare();
+            let mut line = self.connect().await?;
+            let question = self.question().map_err(|e| self.broken(e))?;
+            let asked = timeout(self.connect_limit, line.sender.send_request(question)).await;
+            line.cut.spare();
+            let limit = self.connect_limit.as_secs_f64();
+            let answer =
+                asked.map_err(|_| self.protocol(&format!("it has not answered within {limit} s")))?;
+            let status = answer.map_err(|e| self.unheard(&e))?.status();
             let key = if self.authorization.is_some() { "with a key" } else { "without a key" };
-            Ok(format!("{} takes connections; segments are posted {key}", self.peer))
+            Ok(format!(
+                "{} answers in HTTP (OPTIONS: {}); segments are posted {key}",
+                self.peer,
+                status.as_u16()
+            ))
         })
     }
 }

@@ -15,6 +15,7 @@ mod cut;
 pub mod error;
 pub mod http;
 pub mod pcm;
+mod program;
 pub mod queue;
 mod worker;
 pub mod wyoming;

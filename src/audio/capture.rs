@@ -288,7 +288,7 @@ fn three_bytes(sample: i32) -> f32 {
 pub fn reason(error: &Error) -> String {
     match error.kind() {
         ErrorKind::DeviceNotAvailable => "it is not there, or was unplugged".into(),
-        ErrorKind::DeviceBusy => "another program uses it".into(),
+        ErrorKind::DeviceBusy => super::BUSY.into(),
         ErrorKind::PermissionDenied => "access is denied; add this user to the group `audio`".into(),
         ErrorKind::UnsupportedOperation => "it does not record".into(),
         ErrorKind::Xrun => "it lost samples".into(),

@@ -50,6 +50,16 @@ pub trait AudioSource {
     }
 }
 
+/// Ends the sentence of a device that is open elsewhere.
+const BUSY: &str = "another program uses it";
+
+impl AudioError {
+    /// The device is there, and another program has it.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, AudioError::Device { reason, .. } if reason == BUSY)
+    }
+}
+
 /// Why sound cannot be had. Each says what failed and what would mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum AudioError {

@@ -1,26 +1,27 @@
 //! `undertone check`: what works, what does not, and how to mend it, stage by stage.
 
+mod eyes;
+mod network;
+mod report;
+
 use super::privacy::{OTHERWISE, runs_otherwise};
 use super::{Failure, runtime};
-use crate::asr;
-use crate::audio::AudioSource;
+use crate::asr::{self, AsrError};
 use crate::audio::microphone::Microphone;
+use crate::audio::{AudioError, AudioSource};
 use crate::config::asr::Kind;
-use crate::config::{Config, DEFAULT_PATH, EMBEDDED};
+use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;
 use crate::features::INPUT;
-use crate::home::access::Access;
-use crate::home::broker_check;
 use crate::model::{Model, ModelError, library_version};
 use crate::settings::{Setting, Settings};
 use crate::state;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Serialize;
-use std::io::IsTerminal;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use network::{broker, daemon_runs, metrics};
+use report::{Outcome, Report};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ const LISTEN: Duration = Duration::from_millis(1_000);
 /// Check configuration, library, model, microphone, broker and recogniser
 ///
 /// Each stage says what works, or what does not and what would mend it. Exit status: 0 all works (a
-/// warning is no failure), 1 a stage failed, 2 the configuration is wrong.
+/// warning is no failure), 1 a stage failed, 2 the configuration is wrong. Where the package is installed, root's check
+/// of its configuration is made as the service's user.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Configuration file; default: as the daemon finds it
@@ -42,74 +44,9 @@ pub struct CheckArgs {
     /// One JSON object: {"ok": …, "stages": [{"stage": …, "outcome": "ok|warning|failed|skipped", "text": …}]}
     #[arg(long)]
     json: bool,
-}
-
-/// How a stage went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Ok,
-    Warning,
-    Failed,
-    Skipped,
-}
-
-#[derive(Debug, Serialize)]
-struct Stage {
-    stage: String,
-    outcome: Outcome,
-    text: String,
-}
-
-/// All stages; on a terminal each is told as it ends.
-#[derive(Debug, Serialize)]
-struct Report {
-    ok: bool,
-    stages: Vec<Stage>,
-    #[serde(skip)]
-    json: bool,
-}
-
-impl Report {
-    fn add(&mut self, stage: &str, outcome: Outcome, text: String) {
-        self.ok &= outcome != Outcome::Failed;
-        if !self.json {
-            let (mark, colour) = match outcome {
-                Outcome::Ok => ("ok  ", "\x1b[32m"),
-                Outcome::Warning => ("warn", "\x1b[33m"),
-                Outcome::Failed => ("FAIL", "\x1b[31m"),
-                Outcome::Skipped => ("-   ", ""),
-            };
-            let colour = if std::io::stdout().is_terminal() { colour } else { "" };
-            let off = if colour.is_empty() { "" } else { "\x1b[0m" };
-            // The exit status says it to those who do not read.
-            let _ = say!("{colour}{mark}{off} {stage:<14} {text}");
-        }
-        self.stages.push(Stage { stage: stage.into(), outcome, text });
-    }
-
-    /// What the daemon gets along without: a failure, `unless` the question is whether it can start.
-    fn tell_unless(&mut self, unless: bool, stage: &str, outcome: Result<String, String>) {
-        match outcome {
-            Err(text) if unless => self.add(stage, Outcome::Warning, text),
-            outcome => self.tell(stage, outcome),
-        }
-    }
-
-    fn tell(&mut self, stage: &str, outcome: Result<String, String>) {
-        match outcome {
-            Ok(text) => self.add(stage, Outcome::Ok, text),
-            Err(text) => self.add(stage, Outcome::Failed, text),
-        }
-    }
-
-    /// Prints the JSON, if that was asked for; `status` is the exit status of a failure.
-    fn end(self, status: u8) -> Result<(), Failure> {
-        if self.json {
-            let _ = say!("{}", serde_json::to_string(&self).map_err(std::io::Error::from)?);
-        }
-        if self.ok { Ok(()) } else { Err(Failure::Told { status }) }
-    }
+    /// Look as root, who may read what the service may not
+    #[arg(long)]
+    as_root: bool,
 }
 
 /// Goes through configuration, library, model, microphone, broker, recogniser.
@@ -117,14 +54,13 @@ impl Report {
 /// # Errors
 /// When the configuration is wrong (status 2), or a stage fails (status 1).
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let mut report = Report { ok: true, stages: Vec::new(), json: args.json };
+    if !args.as_root {
+        eyes::look_as_service(args.config.as_deref())?;
+    }
+    let mut report = Report::new(args.json);
     let config = match Config::find(args.config.as_deref()) {
         Ok(config) => config,
-        Err(e) if args.json => {
-            report.tell("configuration", Err(e.to_string()));
-            return report.end(2);
-        }
-        Err(e) => return Err(e.into()),
+        Err(e) => return unconfigured(args, e, report),
     };
     let from = match &args.config {
         Some(path) => path.display().to_string(),
@@ -157,9 +93,32 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         Some(Kind::Wyoming | Kind::Http) if args.offline => {
             report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()));
         }
-        _ => report.tell_unless(args.offline, "recogniser", recogniser(&config)),
+        kind => match recogniser(&config) {
+            // It is there, and whoever answers so to a question may still take a segment.
+            Err(e @ (AsrError::Protocol { .. } | AsrError::Broken { .. })) if kind == Some(Kind::Http) => {
+                report.add("recogniser", Outcome::Warning, e.to_string());
+            }
+            outcome => report.tell_unless(args.offline, "recogniser", outcome.map_err(|e| e.to_string())),
+        },
     }
     report.end(1)
+}
+
+/// What can be said without a configuration: whether the library and the model that are found without one work.
+fn unconfigured(args: &CheckArgs, error: ConfigError, mut report: Report) -> Result<(), Failure> {
+    if args.json {
+        for error in error.each() {
+            report.tell("configuration", Err(error.to_string()));
+        }
+    }
+    model(&Config::default(), &mut report);
+    for stage in ["consent", "thresholds", "microphone", "broker", "metrics", "recogniser"] {
+        report.add(stage, Outcome::Skipped, "needs the configuration".into());
+    }
+    match args.json {
+        true => report.end(2),
+        false => Err(error.into()), // told on standard error, at last
+    }
 }
 
 fn store(config: &Config) -> Store {
@@ -227,6 +186,18 @@ fn thresholds(config: &Config) -> Result<String, String> {
     Ok(Setting::ALL.map(shown).join(", "))
 }
 
+/// A microphone that cannot be opened. One that a daemon with this configuration's state folder runs on is busy, and no
+/// failure; one that is not there, or broke, is one whoever runs.
+fn unheard(error: &AudioError, daemon_runs: bool) -> (Outcome, String) {
+    match error.is_busy() && daemon_runs {
+        true => (
+            Outcome::Warning,
+            format!("{error}; it may be the undertone that runs, whose log says how it hears"),
+        ),
+        false => (Outcome::Failed, error.to_string()),
+    }
+}
+
 /// Opens the microphone and listens for a second.
 fn microphone(config: &Config, report: &mut Report) {
     let listening = standing(config).listening;
@@ -236,7 +207,10 @@ fn microphone(config: &Config, report: &mut Report) {
     }
     let mut microphone = match Microphone::open(&config.audio) {
         Ok(microphone) => microphone,
-        Err(e) => return report.tell("microphone", Err(e.to_string())),
+        Err(e) => {
+            let (outcome, text) = unheard(&e, daemon_runs(config));
+            return report.add("microphone", outcome, text);
+        }
     };
     let device = format!("{}: {}", config.audio.device, microphone.format());
     let (begun, mut samples) = (Instant::now(), Vec::new());
@@ -259,76 +233,12 @@ fn microphone(config: &Config, report: &mut Report) {
     }
 }
 
-/// The broker's stages: name, TCP, TLS, login, publish.
-fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(), Failure> {
-    if config.mqtt.broker == EMBEDDED {
-        if offline {
-            report.add("broker", Outcome::Skipped, "embedded, not started".into());
-        } else if daemon_runs(config) && reached(&config.mqtt.embedded_listen) {
-            let text =
-                format!("embedded, at {}: the undertone that runs has it", config.mqtt.embedded_listen);
-            report.tell("broker", Ok(text));
-        } else {
-            report.tell("broker", embedded(config));
-        }
-        return Ok(());
-    }
-    if offline {
-        // What is wrong with the files it names is found out without it.
-        let access = Access::from_config(&config.mqtt)?;
-        report.add("broker", Outcome::Skipped, format!("{}, not asked", access.endpoint));
-        return Ok(());
-    }
-    for stage in runtime()?.block_on(broker_check::check(&config.mqtt, &config.node))? {
-        report.tell(&format!("broker {}", stage.name), stage.outcome);
-    }
-    Ok(())
-}
-
-/// Whether a daemon runs with this state folder: what it has cannot be had a second time.
-fn daemon_runs(config: &Config) -> bool {
-    state::folder(config).is_some_and(|folder| state::is_occupied(&folder))
-}
-
-/// Whether somebody listens at this address of this machine.
-fn reached(listen: &str) -> bool {
-    let address = listen.parse::<SocketAddr>().ok();
-    address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
-}
-
-/// The address for Prometheus; one that is taken stops nothing but the figures.
-fn metrics(config: &Config, report: &mut Report) {
-    let listen = &config.metrics.listen;
-    let Ok(address) = listen.parse::<SocketAddr>() else { return };
-    match TcpListener::bind(address) {
-        Ok(_) => report.tell("metrics", Ok(format!("http://{listen}/metrics"))),
-        Err(_) if daemon_runs(config) && reached(listen) => {
-            report.tell("metrics", Ok(format!("http://{listen}/metrics: the undertone that runs has it")));
-        }
-        Err(e) => {
-            let text =
-                format!("metrics.listen = {listen:?}: {e}; no figures are served there, choose another port");
-            report.add("metrics", Outcome::Warning, text);
-        }
-    }
-}
-
-#[cfg(feature = "embedded-broker")]
-fn embedded(config: &Config) -> Result<String, String> {
-    let (config, _broker) = super::with_broker(config.clone()).map_err(|e| e.to_string())?;
-    Ok(format!("embedded, at {}", config.mqtt.broker))
-}
-
-#[cfg(not(feature = "embedded-broker"))]
-fn embedded(config: &Config) -> Result<String, String> {
-    super::with_broker(config.clone()).map(|_| String::new()).map_err(|e| e.to_string())
-}
-
-fn recogniser(config: &Config) -> Result<String, String> {
-    let hook = asr::configured(&config.asr, &config.node).map_err(|e| e.to_string())?;
-    let Some(hook) = hook else { return Ok("none configured (asr.hook, asr.command)".into()) };
-    let runtime = runtime().map_err(|e| e.to_string())?;
-    let found = runtime.block_on(hook.probe()).map_err(|e| e.to_string())?;
+fn recogniser(config: &Config) -> Result<String, AsrError> {
+    let Some(hook) = asr::configured(&config.asr, &config.node)? else {
+        return Ok("none configured (asr.hook, asr.command)".into());
+    };
+    let broken = |e: Failure| AsrError::Broken { recogniser: config.asr.place(), reason: e.to_string() };
+    let found = runtime().map_err(broken)?.block_on(hook.probe())?;
     let kind = hook.name();
     let transcription = standing(config).transcription;
     Ok(match transcription.consent {
@@ -338,4 +248,22 @@ fn recogniser(config: &Config) -> Result<String, String> {
             format!("{kind}: {found}; never woken: transcription is {why}")
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_microphone_that_is_busy_beside_a_daemon_is_no_failure() {
+        let error =
+            |reason: &str| AudioError::Device { device: "hw:CARD=Desk".into(), reason: reason.into() };
+        let (busy, absent) = (error("another program uses it"), error("it is not there, or was unplugged"));
+        assert_eq!(unheard(&busy, true).0, Outcome::Warning);
+        for (error, daemon) in
+            [(&busy, false), (&absent, true), (&absent, false), (&AudioError::NoMicrophone, true)]
+        {
+            assert_eq!(unheard(error, daemon).0, Outcome::Failed, "{error}, {daemon}");
+        }
+    }
 }

@@ -2,8 +2,15 @@
 //! because nobody else needs it.
 
 use super::Failure;
+use crate::config::DEFAULT_PATH;
+use crate::home::login::PASSWORD_VARIABLE;
+use crate::model::{LIBRARY_VARIABLE, MODEL_VARIABLE};
+use crate::{asr, logging};
 use clap::{Args, Command};
 use clap_complete::Shell;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The configuration as it is shipped: its comments are the manual of it.
@@ -28,7 +35,11 @@ pub fn run(args: &ManualArgs, command: Command) -> Result<(), Failure> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "undertone", &completions)?;
     }
+    let common = common();
     clap_mangen::generate_to(paged, &pages)?;
+    for page in std::fs::read_dir(&pages)? {
+        File::options().append(true).open(page?.path())?.write_all(common.as_bytes())?;
+    }
     std::fs::write(pages.join("undertone.toml.5"), configuration(CONFIGURATION))?;
     Ok(())
 }
@@ -36,6 +47,63 @@ pub fn run(args: &ManualArgs, command: Command) -> Result<(), Failure> {
 /// Without `help` among the commands of each command: it has nothing to say that needs a page.
 fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+/// What every page of a command ends with. [`main`](super::main) gives the status, [`search`](crate::model) and the
+/// others read the environment, and Cargo.toml says what the package installs.
+fn common() -> String {
+    let mut text = String::from(".SH \"EXIT STATUS\"\n");
+    let mut tagged = |section: &str, entries: &[(&str, &str)]| {
+        text += section;
+        for (name, meaning) in entries {
+            let _ = write!(text, ".TP\n.B {}\n{}\n", plain(name), plain(meaning));
+        }
+    };
+    tagged(
+        "",
+        &[
+            ("0", "Done. For a check: all works, or there are warnings only."),
+            ("1", "The work failed; the sentence on standard error says why, and what would mend it."),
+            ("2", "The command line or the configuration is wrong, or the state folder is another daemon's."),
+            (
+                "75",
+                "undertone run only: a restart was asked for, and it cannot start itself anew; whoever started it has to.",
+            ),
+        ],
+    );
+    tagged(
+        ".SH ENVIRONMENT\n",
+        &[
+            (MODEL_VARIABLE, "The model file, if model.path does not name one."),
+            (LIBRARY_VARIABLE, "The ONNX Runtime library or its folder, if model.library does not name one."),
+            (PASSWORD_VARIABLE, "The broker's password, if mqtt.password_file does not name a file."),
+            (
+                asr::http::KEY_VARIABLE,
+                "The key of an HTTP recogniser, if asr.http.key_file does not name a file.",
+            ),
+            (
+                logging::VARIABLE,
+                "What is logged: error, warn, info, debug, trace, or a filter such as info,undertone::home=debug.",
+            ),
+            ("STATE_DIRECTORY", "The state folder, set by systemd; it is stronger than state_dir."),
+            ("NO_COLOR", "If it is set, undertone evaluate prints without colours."),
+        ],
+    );
+    tagged(
+        ".SH FILES\n",
+        &[
+            (DEFAULT_PATH, "The configuration, where --config names no other."),
+            (
+                "/var/lib/undertone",
+                "The state folder: what was consented to, thresholds changed at run time, the record.",
+            ),
+            ("/usr/share/undertone/undertone.onnx", "The model."),
+            ("/usr/lib/undertone/libonnxruntime.so.*", "ONNX Runtime, with its licence beside it."),
+            ("/usr/share/doc/undertone/docs/README.md", "The book."),
+        ],
+    );
+    text + ".SH \"SEE ALSO\"\n.BR undertone (1),\n.BR undertone\\-run (1),\n.BR undertone\\-check (1),\n\
+            .BR undertone.toml (5),\n.BR systemctl (1)\n"
 }
 
 /// undertone.toml(5), from the commented file: a block of comments that ends with `# key = value` is a

@@ -56,6 +56,16 @@ pub fn file(path: &Path) -> String {
     if path.is_absolute() && named >= 2 && plain { format!("{path:?}") } else { format!("{HIDDEN:?}") }
 }
 
+/// The same for a certificate: what ends like one is none.
+pub fn certificate(path: &Path) -> String {
+    let ends = path.extension().and_then(|end| end.to_str());
+    let named = ends.is_some_and(|end| ["pem", "crt", "cer"].contains(&end)) && !path.starts_with("~");
+    match path.to_str() {
+        Some(text) if named && text.len() <= 256 && !text.contains(char::is_control) => format!("{text:?}"),
+        _ => file(path),
+    }
+}
+
 /// The name of a program, without what somebody wrote behind it, where its arguments do not belong.
 pub fn program(program: &str) -> String {
     match program.trim_start().find(|c: char| c.is_whitespace() || c == '=') {

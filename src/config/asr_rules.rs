@@ -9,48 +9,60 @@ use crate::events::Label;
 const MOST_WORDS: usize = 200;
 const LONGEST_WORD: usize = 100;
 
-/// Checks every value of `[asr]` against what is allowed.
-pub(super) fn validate(asr: &Asr) -> Result<(), ConfigError> {
+/// Checks every value of `[asr]` against what is allowed; `see` gets how each check went.
+pub(super) fn validate(asr: &Asr, see: &mut impl FnMut(Result<(), ConfigError>)) {
     let seconds = "allowed are seconds from 0.1 to 3600";
     let share = "allowed are 0 to 1";
-    within(
+    see(within(
         "asr.connect_timeout_seconds",
         asr.connect_timeout_seconds,
         0.1,
         60.0,
         "allowed are 0.1 to 60 seconds",
-    )?;
-    within("asr.timeout_seconds", asr.timeout_seconds, 0.1, 3600.0, seconds)?;
-    within("asr.queue", asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments")?;
-    within("asr.min_seconds", asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds")?;
-    within(
+    ));
+    see(within("asr.timeout_seconds", asr.timeout_seconds, 0.1, 3600.0, seconds));
+    see(within("asr.queue", asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments"));
+    see(within("asr.min_seconds", asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds"));
+    see(within(
         "asr.max_seconds",
         asr.max_seconds,
         asr.min_seconds,
         300.0,
         "allowed are asr.min_seconds to 300 seconds",
-    )?;
-    within("asr.min_speech", asr.min_speech, 0.0, 1.0, share)?;
-    within("asr.wake.min_confidence", asr.wake.min_confidence, 0.0, 1.0, share)?;
-    within("asr.retry.attempts", f64::from(asr.retry.attempts), 1.0, 10.0, "allowed are 1 to 10 attempts")?;
-    within("asr.retry.pause_seconds", asr.retry.pause_seconds, 0.01, 60.0, "allowed are 0.01 to 60 seconds")?;
-    within(
+    ));
+    see(within("asr.min_speech", asr.min_speech, 0.0, 1.0, share));
+    see(within("asr.wake.min_confidence", asr.wake.min_confidence, 0.0, 1.0, share));
+    see(within(
+        "asr.retry.attempts",
+        f64::from(asr.retry.attempts),
+        1.0,
+        10.0,
+        "allowed are 1 to 10 attempts",
+    ));
+    see(within(
+        "asr.retry.pause_seconds",
+        asr.retry.pause_seconds,
+        0.01,
+        60.0,
+        "allowed are 0.01 to 60 seconds",
+    ));
+    see(within(
         "asr.breaker.failures",
         f64::from(asr.breaker.failures),
         1.0,
         100.0,
         "allowed are 1 to 100 failures",
-    )?;
-    within(
+    ));
+    see(within(
         "asr.breaker.pause_seconds",
         asr.breaker.pause_seconds,
         0.1,
         86400.0,
         "allowed are 0.1 to 86400 seconds",
-    )?;
-    words(asr)?;
-    addresses(asr)?;
-    fit_together(asr)
+    ));
+    see(words(asr));
+    see(addresses(asr));
+    see(fit_together(asr));
 }
 
 fn refuse<T: std::fmt::Debug>(key: &'static str, value: T, allowed: &'static str) -> Result<(), ConfigError> {

@@ -323,6 +323,19 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_wrong_is_told() {
+        let e = parse("[model]\ngate_threshold = 1.5\n[cascade]\nonset = 2.0\n[asr]\nqueue = 0").unwrap_err();
+        for key in ["model.gate_threshold = 1.5", "; and cascade.onset = 2", "; and asr.queue = 0"] {
+            assert!(e.contains(key), "{e}");
+        }
+        let e = parse("nodes = 1\n[cascade]\nonsett = 0.5\nofset = 0.5").unwrap_err();
+        for key in ["`nodes`", "`cascade.onsett`; did you", "`cascade.ofset`; did you"] {
+            assert!(e.contains(key), "{e}");
+        }
+        assert!(!e.contains('\n'), "{e}");
+    }
+
+    #[test]
     fn a_wrong_type_names_the_line() {
         let e = parse("node = \"x\"\n[cascade]\nonset = \"high\"").unwrap_err();
         assert!(e.contains("line 3") && e.contains("onset"), "{e}");

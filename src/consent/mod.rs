@@ -30,6 +30,7 @@ pub use store::{By, ConsentError, Guest, Loaded, Record, Said, Store};
 
 use crate::events::{Consent, Scopes};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 
 /// What consent is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,5 +71,40 @@ impl Scope {
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
+    }
+}
+
+/// What mends a file that cannot be written.
+fn unwritten(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on that disk",
+        ErrorKind::ReadOnlyFilesystem => {
+            "its disk must be writable: remount it, or name another folder as state_dir"
+        }
+        ErrorKind::PermissionDenied => {
+            "the state folder (state_dir) must belong to the daemon, and `undertone consent` needs the right to write it \
+             (try sudo)"
+        }
+        _ => "the state folder (state_dir) must be a folder that belongs to the daemon, on a disk that works",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_is_no_mend_for_a_full_disk() {
+        let mend = |kind: ErrorKind| unwritten(&kind.into());
+        assert!(mend(ErrorKind::PermissionDenied).contains("sudo"));
+        assert!(mend(ErrorKind::StorageFull).contains("make room"));
+        for kind in [
+            ErrorKind::StorageFull,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::NotADirectory,
+            ErrorKind::Other,
+        ] {
+            assert!(!mend(kind).contains("sudo"), "{kind}");
+        }
     }
 }

@@ -108,10 +108,7 @@ impl Record {
 #[derive(Debug, thiserror::Error)]
 pub enum ConsentError {
     /// The folder or the file cannot be written.
-    #[error(
-        "consent cannot be kept in {folder}: {source}; the state folder (state_dir) must belong to the daemon, \
-         and `undertone consent` needs the right to write it (try sudo)"
-    )]
+    #[error("consent cannot be kept in {folder}: {source}; {}", super::unwritten(source))]
     Write {
         /// The state folder.
         folder: PathBuf,

@@ -77,7 +77,7 @@ pub enum HomeError {
     #[error("{0}")]
     Login(String),
     /// The CA file is missing or holds no certificate.
-    #[error("mqtt.ca_file = {}: {reason}", address::file(path))]
+    #[error("mqtt.ca_file = {}: {reason}", address::certificate(path))]
     CaFile {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! Loading ONNX Runtime, once for the process.
 
-use super::{ModelError, first_line};
+use super::{ModelError, first_line, search};
 use ort::environment::Environment;
 use std::path::Path;
 use std::sync::Mutex;
@@ -13,12 +13,16 @@ pub const NO_REPORTS: &str = "ORT_DISABLE_TELEMETRY";
 /// ort allows one environment in a process; models that are loaded later share it.
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
-/// Loads the library at `path`, unless one is loaded already, and gives its environment.
+/// Loads the library at `path`, unless one is loaded already, and gives its environment. `configured` is what the
+/// configuration names.
 ///
 /// # Errors
 /// [`ModelError::Library`] when it is no library, or older than 1.24; [`ModelError::Reports`].
-pub fn environment(path: &Path) -> Result<Environment, ModelError> {
-    let bad = |reason: String| ModelError::Library { path: path.into(), reason: first_line(&reason) };
+pub fn environment(path: &Path, configured: &Path) -> Result<Environment, ModelError> {
+    let bad = |reason: String| {
+        let mend = search::library_mend(configured);
+        ModelError::Library { path: path.into(), reason: first_line(&reason), mend }
+    };
     let mut slot = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(environment) = slot.as_ref() {
         return Ok(environment.clone());

@@ -35,17 +35,17 @@ pub enum ModelError {
         /// Where it was looked for.
         searched: Vec<PathBuf>,
         /// How to get it.
-        mend: &'static str,
+        mend: String,
     },
     /// The library cannot be loaded, or is too old.
-    #[error(
-        "ONNX Runtime at {path} cannot be used: {reason}; undertone needs version 1.24 or newer (`make runtime` fetches one)"
-    )]
+    #[error("ONNX Runtime at {path} cannot be used: {reason}; undertone needs version 1.24 or newer: {mend}")]
     Library {
         /// The library.
         path: PathBuf,
         /// The loader's reason.
         reason: String,
+        /// How to get one that can.
+        mend: String,
     },
     /// The library would report to its makers.
     #[error(
@@ -87,7 +87,7 @@ pub enum ModelError {
 /// [`ModelError::Missing`], [`ModelError::Library`].
 pub fn library_version(config: &config::Model) -> Result<String, ModelError> {
     let path = search::library(&config.library)?;
-    library::environment(&path)?;
+    library::environment(&path, &config.library)?;
     // The library tells its commit, and only its file name tells its version.
     let real = path.canonicalize().unwrap_or_else(|_| path.clone());
     let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -139,7 +139,7 @@ impl Model {
     /// # Errors
     /// See [`ModelError`]; all but [`ModelError::Run`].
     pub fn load(config: &config::Model) -> Result<Model, ModelError> {
-        let environment = library::environment(&search::library(&config.library)?)?;
+        let environment = library::environment(&search::library(&config.library)?, &config.library)?;
         let path = search::model(&config.path)?;
         let not_a_model = |e: String| ModelError::NotAModel { path: path.clone(), reason: first_line(&e) };
         // One thread, and no spinning: a pool that waits busily burns a core for nothing.

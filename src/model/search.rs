@@ -30,7 +30,7 @@ pub fn model(configured: &Path) -> Result<PathBuf, ModelError> {
     found.ok_or(ModelError::Missing {
         what: "the model",
         searched,
-        mend: "name it as model.path in the configuration",
+        mend: mend("model.path", configured, MODEL_VARIABLE),
     })
 }
 
@@ -54,11 +54,46 @@ pub fn library(configured: &Path) -> Result<PathBuf, ModelError> {
     let found = searched
         .iter()
         .find_map(|place| if place.is_file() { Some(place.clone()) } else { in_folder(place) });
-    found.ok_or(ModelError::Missing {
-        what: "ONNX Runtime (libonnxruntime.so)",
-        searched,
-        mend: "`make runtime` fetches it into the project, or name it as model.library in the configuration",
-    })
+    let mend = mend("model.library", configured, LIBRARY_VARIABLE);
+    found.ok_or(ModelError::Missing { what: "ONNX Runtime (libonnxruntime.so)", searched, mend })
+}
+
+/// What brings the library, by where this program lies: a package, a checkout, or neither.
+pub fn library_mend(configured: &Path) -> String {
+    mend("model.library", configured, LIBRARY_VARIABLE)
+}
+
+fn mend(key: &str, configured: &Path, variable: &str) -> String {
+    let told = match told(configured, variable) {
+        None => None,
+        Some(_) if configured.as_os_str().is_empty() => Some(variable),
+        Some(_) => Some(key),
+    };
+    mend_of(key, told, std::env::current_exe().ok().as_deref(), project_folders().next().is_some())
+}
+
+/// `told` is the key or the variable that names the file, if one does.
+fn mend_of(key: &str, told: Option<&str>, program: Option<&Path>, checkout: bool) -> String {
+    let packaged = program.and_then(Path::parent) == Some(Path::new("/usr/bin"));
+    match told {
+        Some(told) => {
+            let fetched = if key == "model.library" && checkout && !packaged {
+                " (`make runtime` fetches it into the project)"
+            } else {
+                ""
+            };
+            format!("correct {told}, or leave it out: then it is looked for in the usual places{fetched}")
+        }
+        None if packaged => format!(
+            "the package brings it: install that again (`sudo apt install --reinstall ./undertone_*.deb`, or pull the \
+             image anew), or name another as {key} in the configuration"
+        ),
+        None if checkout && key == "model.library" => {
+            "`make runtime` fetches it into the project, or name it as model.library in the configuration"
+                .into()
+        }
+        None => format!("name it as {key} in the configuration; the Debian package brings it"),
+    }
 }
 
 /// What the configuration or the environment names.
@@ -87,4 +122,25 @@ fn in_folder(folder: &Path) -> Option<PathBuf> {
         path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(LIBRARY)) && path.is_file()
     };
     std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path())).filter(ours).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mend_is_for_whoever_reads_it() {
+        let (packaged, built) =
+            (Path::new("/usr/bin/undertone"), Path::new("/home/ann/undertone/target/debug/undertone"));
+        let library = |told, program, checkout| mend_of("model.library", told, Some(program), checkout);
+        assert!(library(None, packaged, false).contains("apt install --reinstall"));
+        // Whoever stands in a checkout by chance has installed the package all the same.
+        assert!(!library(None, packaged, true).contains("make runtime"));
+        assert!(library(None, built, true).contains("`make runtime`"));
+        let alone = library(None, built, false);
+        assert!(alone.contains("model.library") && !alone.contains("make"), "{alone}");
+        let told = library(Some("model.library"), packaged, false);
+        assert!(told.starts_with("correct model.library") && !told.contains("install"), "{told}");
+        assert!(!mend_of("model.path", None, Some(built), true).contains("make runtime"));
+    }
 }

@@ -3,6 +3,7 @@
 use crate::audio::AudioSource;
 use crate::cascade::{Effort, Grown, Told};
 use crate::events::{Component, Health};
+use crate::tell::Line;
 use jiff::Timestamp;
 
 /// Where the sound comes from.
@@ -40,8 +41,8 @@ pub struct Progress {
 pub enum Heard {
     /// The first sample was heard at this moment.
     Begun(Timestamp),
-    /// Later events reckon from here: the card's deviation, or a wall clock that was set.
-    Anchor(Timestamp),
+    /// Later events follow this line: the card's deviation, or a wall clock that was set (true).
+    Line(Line, bool),
     /// The cascade has something to tell; the stream was this far, in samples.
     Told(Told, u64),
     /// The open segment has more audio; only if it is to be streamed.
@@ -50,8 +51,8 @@ pub enum Heard {
     Progress(Progress),
     /// A new model judges from here on.
     Model(String),
-    /// Consent was withdrawn: the microphone is closed, and what was heard is overwritten.
-    Closed,
+    /// Consent is withheld: the microphone is closed, and what was heard, if anything (true), is overwritten.
+    Closed(bool),
     /// Something failed, or works again.
     Problem {
         /// What.

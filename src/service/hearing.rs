@@ -7,6 +7,7 @@ use super::clock::{StreamClock, since_boot};
 use super::heard::{Heard, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
+use super::pace::Pace;
 use super::renewal::Renewal;
 use crate::audio::microphone::{CALM, Microphone, PROMPT};
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
@@ -15,6 +16,7 @@ use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
 use crate::settings::{Live, Setting};
+use crate::tell::Line;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,8 +43,10 @@ pub struct Hearing {
     resting: bool,
     /// From the first sample on.
     clock: Option<StreamClock>,
-    anchor: Timestamp,
+    line: Line,
     liveness: Liveness,
+    /// A recording that ends keeps no time.
+    pace: Option<Pace>,
     pulse: Arc<Pulse>,
     renewal: Arc<Renewal>,
     lost: u64,
@@ -80,7 +84,8 @@ impl Hearing {
             consent,
             resting: false,
             clock: None,
-            anchor: Timestamp::now(),
+            line: Line { zero: Timestamp::now(), pace: 1.0 },
+            pace: None,
             pulse,
             renewal: Arc::default(),
             lost: 0,
@@ -109,7 +114,10 @@ impl Hearing {
                     self.audio_failed(&e);
                 }
             }
-            Source::Microphone => self.microphone(),
+            Source::Microphone => {
+                self.pace = Some(Pace::default());
+                self.microphone();
+            }
         }
         self.progress(false)
     }
@@ -153,7 +161,7 @@ impl Hearing {
             self.model_failed(&e.to_string());
         }
         self.liveness.closed();
-        self.send(Heard::Closed);
+        self.send(Heard::Closed(self.clock.is_some()));
         self.progress(false);
         while !self.may_listen() && !self.stop.is_cancelled() {
             self.pulse.beat();
@@ -245,9 +253,9 @@ impl Hearing {
             Some(clock) => clock.look(now, heard),
             None => {
                 let clock = StreamClock::new(now, Timestamp::now(), heard);
-                self.anchor = clock.anchor(now);
+                self.line = clock.line();
                 self.clock = Some(clock);
-                self.send(Heard::Begun(self.anchor));
+                self.send(Heard::Begun(self.line.zero));
                 None
             }
         };
@@ -285,17 +293,22 @@ impl Hearing {
 
     /// Times of later events follow the card's deviation, and a wall clock that somebody set.
     fn follow(&mut self) {
+        let heard = self.seconds();
         let Some(clock) = &mut self.clock else { return };
-        let now = since_boot();
-        if let Some(seconds) = clock.wall_set(now, Timestamp::now()) {
+        let set = clock.wall_set(since_boot(), Timestamp::now());
+        if let Some(seconds) = set {
             tracing::warn!("the system's clock was set by {seconds:+.1} s; times of events follow it");
         }
-        let anchor = clock.anchor(now);
-        let off = anchor.duration_since(self.anchor).unsigned_abs();
-        // Not within a segment: its parts shall agree.
-        if off >= FOLLOW && !self.cascade.speaking() {
-            self.anchor = anchor;
-            self.send(Heard::Anchor(anchor));
+        let (line, steady) = (clock.line(), clock.steady_ppm());
+        let off = line.at(heard).duration_since(self.line.at(heard)).unsigned_abs();
+        if set.is_some() || off >= FOLLOW {
+            self.line = line;
+            self.send(Heard::Line(line, set.is_some()));
+        }
+        let flows = self.liveness.health() == Health::Healthy;
+        let tell = self.pace.as_mut().filter(|_| flows).and_then(|pace| pace.look(steady));
+        if let Some(tell) = tell {
+            self.send(tell.into());
         }
     }
 
@@ -321,13 +334,13 @@ impl Hearing {
     }
 
     fn audio(&mut self, tell: Option<Tell>) {
-        let (message, recovered) = match tell {
-            None => return,
-            Some(Tell::Problem(message)) => (message, false),
-            Some(Tell::Recovered(message)) => (message, true),
-        };
-        self.progress(self.flows()); // first, so that the state told with the event is the new one
-        self.send(Heard::Problem { component: Component::Audio, message, recovered });
+        if let Some(tell) = tell {
+            if let Some(pace) = &mut self.pace {
+                pace.forget();
+            }
+            self.progress(self.flows()); // first, so that the state told with the event is the new one
+            self.send(tell.into());
+        }
     }
 
     /// As far as is known, sound arrives.

@@ -106,8 +106,11 @@ impl Service {
     }
 
     /// The microphone is closed because it has to be: nothing of what it heard is shown any more.
-    pub(super) fn closed(&mut self) {
-        tracing::info!("the microphone is closed, and what was heard is overwritten");
+    pub(super) fn closed(&mut self, heard: bool) {
+        // At a start, `consent_begins` has said it.
+        if heard {
+            tracing::info!("the microphone is closed, and what was heard is overwritten");
+        }
         (self.background, self.emotion) = (None, None);
         self.progress.speaking = false;
         self.progress.listening = false;

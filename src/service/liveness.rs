@@ -15,8 +15,9 @@
 //!
 //! A failed microphone is tried again like a recovering one, for ever.
 
+use super::heard::Heard;
 use crate::config;
-use crate::events::Health;
+use crate::events::{Component, Health};
 
 /// First pause before the device is opened again; it doubles up to `audio.retry_seconds`.
 const FIRST_PAUSE: f64 = 0.5;
@@ -40,6 +41,16 @@ pub enum Tell {
     Problem(String),
     /// It is over.
     Recovered(String),
+}
+
+impl From<Tell> for Heard {
+    fn from(tell: Tell) -> Heard {
+        let (message, recovered) = match tell {
+            Tell::Problem(message) => (message, false),
+            Tell::Recovered(message) => (message, true),
+        };
+        Heard::Problem { component: Component::Audio, message, recovered }
+    }
 }
 
 /// Why the device is in trouble.

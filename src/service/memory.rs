@@ -3,8 +3,8 @@
 
 use rustix::mm::{Advice, MlockAllFlags, madvise, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 
 /// To be called once, before anything is heard.
 ///
@@ -26,19 +26,38 @@ pub fn keep_private() {
     }
 }
 
-/// Gives back the pages of the program and of ONNX Runtime that only the start needed: two thirds of their code. What is
+/// Files of code that stay where they are as long as this process lives: the program, ONNX Runtime, and what these two are
+/// linked with.
+pub struct Code(BTreeSet<String>);
+
+impl Code {
+    /// All that is loaded now. To be called when the model is loaded, and before a sound system, whose plugins come and go.
+    pub fn loaded() -> Code {
+        let mappings = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        Code::in_mappings(&mappings)
+    }
+
+    fn in_mappings(mappings: &str) -> Code {
+        let code = mappings.lines().filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let executable = words.next()?.contains('x');
+            words.nth(3).filter(|file| executable && file.starts_with('/')).map(str::to_owned)
+        });
+        Code(code.collect())
+    }
+}
+
+/// Gives back the pages of code that only the start needed: two thirds of it. What is
 /// needed again is read from the file again, or rather from the system's cache of it. Locked memory is never
 /// given back otherwise, and without a lock only when the machine is short of it.
-pub fn give_back_code() {
-    let program = std::env::current_exe().unwrap_or_default();
-    let ours = |file: &str| file.contains("/libonnxruntime.so") || Path::new(file) == program;
+pub fn give_back_code(code: &Code) {
     let Ok(mappings) = std::fs::read_to_string("/proc/self/smaps") else { return };
     let mut given = 0;
-    for code in unchanged(&mappings, ours) {
+    for code in unchanged(&mappings, |file| code.0.contains(file)) {
         let length = code.end - code.start;
         let advise = |advice| {
             // SAFETY: these pages are as they lie in the file, since they cannot be written and none was, so whoever
-            // reads them next finds the same. Neither file is ever unloaded, so nothing else can lie there by now.
+            // reads them next finds the same. None of these files is ever unloaded, so nothing else can lie there by now.
             #[allow(unsafe_code, reason = "nothing else gives back what is mapped")]
             unsafe {
                 madvise(std::ptr::with_exposed_provenance_mut(code.start), length, advice)
@@ -108,6 +127,17 @@ Anonymous:             0 kB
 7f0000300000-7f0000400000 r-xp 00000000 fe:00 11 /usr/bin/undertone
 Anonymous:             0 kB
 ";
+
+    #[test]
+    fn code_is_what_is_executable_and_lies_in_a_file() {
+        let code = Code::in_mappings(MAPPINGS);
+        assert!(code.0.iter().eq(["/usr/bin/undertone", "/usr/lib/libc.so.6"]), "{:?}", code.0);
+        let loaded = Code::loaded();
+        let here = std::env::current_exe().unwrap();
+        assert!(loaded.0.iter().any(|file| here == std::path::Path::new(file)), "{:?}", loaded.0);
+        assert!(loaded.0.iter().any(|file| file.contains("/libc.so")), "{:?}", loaded.0);
+        assert!(loaded.0.iter().all(|file| file.starts_with('/')), "{:?}", loaded.0);
+    }
 
     #[test]
     fn only_what_lies_in_these_files_as_it_is_in_memory_is_given_back() {

@@ -11,6 +11,7 @@ mod household;
 mod liveness;
 mod memory;
 mod notify;
+mod pace;
 mod place;
 mod recogniser;
 mod renewal;
@@ -136,6 +137,7 @@ pub async fn run(
     let mut keeper = Keeper::open(config);
     let mut place = Place::take(config)?;
     let cascade = Cascade::new(config, Model::load(&config.model)?);
+    let code = memory::Code::loaded();
     let renewal = Arc::new(Renewal::default());
     renewal.uses(cascade.model());
     let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
@@ -246,7 +248,7 @@ pub async fn run(
             }
             () = &mut settled, if settling => {
                 settling = false;
-                memory::give_back_code();
+                memory::give_back_code(&code);
                 memory::give_back_heap();
             }
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),

@@ -102,7 +102,7 @@ impl Service {
                 self.model = version;
                 self.publish_state();
             }
-            Heard::Anchor(anchor) => self.teller = Teller::new(&self.config.node, &self.model, anchor),
+            Heard::Line(line, set) => self.teller.follow(line, set),
             Heard::Progress(progress) => {
                 let changed = progress.listening != self.progress.listening
                     || progress.microphone != self.progress.microphone;
@@ -123,7 +123,7 @@ impl Service {
                 self.tell(&event);
                 self.publish_state();
             }
-            Heard::Closed => self.closed(),
+            Heard::Closed(heard) => self.closed(heard),
             // It was on its way when consent was withdrawn, or when it was to be forgotten.
             Heard::Told(..) | Heard::Grown(_)
                 if self.keeper.standing().listening.consent == Consent::Withheld
