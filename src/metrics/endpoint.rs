@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// Longest request that is read.
 const REQUEST: usize = 4096;
 /// For the whole of a connection.
-const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 2_000 } else { 5_000 });
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections at a time; one more, and the oldest is closed.
 const CONNECTIONS: usize = 16;
 
