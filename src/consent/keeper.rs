@@ -360,9 +360,9 @@ impl Keeper {
         let decision = self.standing.of(Scope::Listening);
         (decision.consent == Consent::Withheld).then(|| {
             format!(
-                "the microphone stays closed, because listening is {}; `undertone consent grant listening` opens it, \
-                 `undertone privacy` says what is then heard",
-                decision.sentence(&TimeZone::system())
+                "the microphone stays closed, because listening is {}; {}, `undertone privacy` says what is then heard",
+                decision.sentence(&TimeZone::system()),
+                decision.opener()
             )
         })
     }

@@ -174,6 +174,21 @@ impl Decision {
             (_, Why::QuietHours) => format!("withheld{until}: quiet hours"),
         }
     }
+
+    /// What ends that listening is withheld, as a sentence about the microphone ("it").
+    pub fn opener(&self) -> &'static str {
+        match self.why {
+            Why::Configuration => "only another `consent.listening` in the configuration opens it",
+            Why::Guest => "`undertone consent guest off` opens it",
+            Why::QuietHours if self.until.is_none() => {
+                "only other `consent.quiet_hours` in the configuration open it"
+            }
+            Why::QuietHours => "it opens by itself when they are over",
+            Why::Command | Why::Mqtt | Why::NotGranted | Why::Lost => {
+                "`undertone consent grant listening` opens it"
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +246,7 @@ mod tests {
         let night = standing("2026-06-01T22:00");
         assert_eq!((night.consent, night.why), (Consent::Withheld, Why::QuietHours));
         assert_eq!(night.until, Some(at("2026-06-02T08:00")));
+        assert!(night.opener().contains("by itself"), "no grant opens it before");
         assert_eq!(standing("2026-06-02T03:00").until, Some(at("2026-06-02T08:00")));
         assert_eq!(standing("2026-06-02T08:00").consent, Consent::Granted);
         // The night in which the clocks go back is an hour longer, by the clock on the wall.
@@ -243,6 +259,7 @@ mod tests {
             let decision = Standing::at(&never, &record, at(&now), &zone()).listening;
             assert_eq!(decision.until, None);
             assert_eq!(decision.sentence(&zone()), "withheld: quiet hours, all day");
+            assert!(decision.opener().contains("consent.quiet_hours"), "no grant opens it");
         }
         // They do not hide that it was withdrawn.
         assert_eq!(listening(&rules, &said(Consent::Withheld), "2026-06-01T23:00").1, Why::Command);
