@@ -4,7 +4,7 @@ import numpy as np
 
 import functionals as sound
 from graph import EXACT, Graph, array
-from model import BACKGROUND, LABELS, OUTLIER, ROWS, SOUND_SHARE, SPEECH_FRAMES, WINDOWS, Listener
+from model import BACKGROUND, LABELS, OUTLIER, SOUND_SHARE, SPEECH_FRAMES, WINDOWS, Listener
 
 
 def heads_of(g: Graph, heads, x: str, stem: str) -> tuple[str, str]:
