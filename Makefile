@@ -83,7 +83,8 @@ train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes whe
 	test -e $(DATA)/train/teacher-clip.npy || $(VENV)/bin/python models/training/teacher.py $(DATA)/mix $(DATA)/train
 	test -e $(DATA)/train/teacher-class.npy || $(VENV)/bin/python models/training/opinion.py $(DATA)/mix $(DATA)/train $(OPINION)
 	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED) $(TRAIN)
-	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train --out $(RUN)/final.pt $(filter --everything,$(TRAIN))
+	$(VENV)/bin/python models/training/look.py $(DATA)/train --out $(RUN)/picture.pt $(filter --everything,$(TRAIN))
+	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train --picture $(RUN)/picture.pt --out $(RUN)/final.pt $(filter --everything,$(TRAIN))
 	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt models/undertone.onnx
 	$(VENV)/bin/python models/training/golden_parity.py $(RUN)/final.pt models/undertone.onnx
 	$(MAKE) report

@@ -63,7 +63,8 @@ fn judged(frames: &[Frame], stride: usize, config: &Config, model: &mut Model) -
         {
             continue;
         }
-        let verdict = model.infer(&input(&frames[end - FRAMES..end]), config.model.gate_threshold as f32);
+        let verdict =
+            model.infer_speech(&input(&frames[end - FRAMES..end]), config.model.gate_threshold as f32);
         floor.judged(verdict.expect("the model runs").speech.iter().all(|logit| *logit < 0.0));
         ends.push(end);
     }
@@ -101,7 +102,7 @@ fn room(c: &mut Criterion, name: &str, samples: &[f32], config: &Config) {
         hourly(&mut group, "window inference", seconds, || {
             for &end in &ends {
                 normalise(frames[end - FRAMES..end].iter(), &mut scratch);
-                black_box(model.infer(&scratch, threshold).is_ok());
+                black_box(model.infer_speech(&scratch, threshold).is_ok());
             }
         });
     }

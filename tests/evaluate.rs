@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use undertone::config;
+use undertone::events::Label;
 use undertone::features::INPUT;
 use undertone::model::Model;
 
@@ -73,17 +74,51 @@ fn the_figures_are_pytorchs_to_a_tenth_of_a_point() {
     assert_eq!(found["by"]["snr_db"], serde_json::json!({}));
 }
 
-#[test]
-fn every_answer_and_every_gate_is_pytorchs() {
-    let mut model = Model::load(&config::Model::default()).unwrap();
-    let (bytes, expected) = (features(), expected());
-    let rows = expected["rows"].as_array().unwrap();
-    let values = &bytes[bytes.len() - rows.len() * INPUT * 2..];
-    for (number, (row, packed)) in rows.iter().zip(values.chunks_exact(INPUT * 2)).enumerate() {
+/// The committed features, clip by clip.
+fn clips(count: usize) -> Vec<Box<[f32; INPUT]>> {
+    let bytes = features();
+    let values = &bytes[bytes.len() - count * INPUT * 2..];
+    let clip = |packed: &[u8]| {
         let mut input = Box::new([0.0; INPUT]);
         for (x, pair) in input.iter_mut().zip(packed.chunks_exact(2)) {
             *x = half::f16::from_le_bytes([pair[0], pair[1]]).to_f32();
         }
+        input
+    };
+    values.chunks_exact(INPUT * 2).map(clip).collect()
+}
+
+#[test]
+fn who_wants_no_emotion_hears_the_same_speech_for_less() {
+    let mut model = Model::load(&config::Model::default()).unwrap();
+    let count = expected()["rows"].as_array().unwrap().len();
+    let (mut told, mut passed) = (0, 0);
+    for input in clips(count) {
+        let (whole, speech) = (model.infer(&input, 0.5).unwrap(), model.infer_speech(&input, 0.5).unwrap());
+        assert_eq!((whole.speech, whole.executed), (speech.speech, speech.executed));
+        assert_eq!(whole.p_execute, speech.p_execute);
+        let background = Label::Background as usize;
+        assert!((whole.posterior()[background] - speech.posterior()[background]).abs() < 1e-5);
+        assert!(!speech.emotion_judged);
+        let head = model.macs_ungated(true) - model.macs_ungated(false);
+        assert_eq!(model.macs(&whole) - model.macs(&speech), if whole.emotion_judged { head } else { 0 });
+        if whole.emotion_judged {
+            assert!(whole.posterior()[background] < 0.5 && whole.logits != speech.logits && head > 0);
+            told += 1;
+        } else {
+            assert_eq!(whole.logits, speech.logits);
+            passed += 1;
+        }
+    }
+    assert!(told > 0 && passed > 0, "{told} clips with an emotion, {passed} without");
+}
+
+#[test]
+fn every_answer_and_every_gate_is_pytorchs() {
+    let mut model = Model::load(&config::Model::default()).unwrap();
+    let expected = expected();
+    let rows = expected["rows"].as_array().unwrap();
+    for (number, (row, input)) in rows.iter().zip(clips(rows.len())).enumerate() {
         let verdict = model.infer(&input, 0.5).unwrap();
         for (logit, theirs) in verdict.logits.iter().zip(row["logits"].as_array().unwrap()) {
             let theirs = theirs.as_f64().unwrap();

@@ -6,10 +6,11 @@ that always runs alike.
 
 import functionals as sound
 from model import BACKGROUND, DEPTH, LABELS, ROWS, WINDOWS, Shape
+from picture import BANDS, COLUMN, KERNELS, RESIDUAL
 
 
-def costs(shape: Shape) -> tuple[list[int], int]:
-    """MACs of each gated module, block-major, and of what is never skipped."""
+def costs(shape: Shape) -> tuple[list[int], int, int]:
+    """MACs of each gated module, block-major, of what is never skipped, and of the emotion head."""
     t, d = shape.frames, shape.width
     feed_forward = 2 * t * d * shape.expansion * d
     attention = 4 * t * d * d + 2 * t * t * d + t * (2 * t - 1) * d
@@ -19,8 +20,7 @@ def costs(shape: Shape) -> tuple[list[int], int]:
     # Looking again after a block that ran is left out: it is 0.1 % of a module.
     gates = t * d + len(modules) * 3 * d
     heads = 6 * t * d + 4 * d * d + d * len(LABELS)
-    # The emotion head is left out on background; it is counted as if it always ran.
-    return modules, stem + gates + heads + (emotions(shape) if shape.emotions else 0)
+    return modules, stem + gates + heads, emotions(shape) if shape.emotions else 0
 
 
 def emotions(shape: Shape) -> int:
@@ -29,4 +29,16 @@ def emotions(shape: Shape) -> int:
     network = shape.frames * numbers + (numbers + BACKGROUND) * shape.emotions
     moments = sound.MOMENTS * ROWS * WINDOWS + ROWS * WINDOWS
     cepstra = 2 * sound.CEPSTRA * (sound.BANDS + sound.CEPSTRA) * WINDOWS + len(sound.LAGS) * sound.CEPSTRA * WINDOWS
-    return network + moments + cepstra + (sound.SIZE + BACKGROUND) * shape.sound
+    return network + moments + cepstra + (sound.SIZE + BACKGROUND) * shape.sound + picture(shape.picture)
+
+
+def picture(channels: int) -> int:
+    """MACs of the convolutional network (picture.py)."""
+    macs, inputs, rows, columns = 0, 2, BANDS, WINDOWS
+    for number, kernel in enumerate(KERNELS):
+        outputs, rows, columns = channels << number, -(-rows // 2), -(-columns // 2)
+        macs += kernel**2 * inputs * outputs * rows * columns
+        macs += 2 * 9 * outputs**2 * rows * columns if number in RESIDUAL else 0
+        inputs = outputs
+    width = COLUMN * channels
+    return macs + columns * width * (rows * inputs + 3) + 2 * width * BACKGROUND

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Teach a trained network which emotion it hears, from all its depths and from the sound (model.Emotions); nothing else of it changes.
 
-    emotions.py RUN/last.pt FEATURES... --out RUN/final.pt [--everything]
+    emotions.py RUN/last.pt FEATURES... --picture RUN/picture.pt --out RUN/final.pt [--everything]
 
 The network listens to every labelled clip of the training rows once (four minutes on one core); what it hears
 at each depth, as mean and spread over the voice, and the functionals of the sound are then all that the two listeners
-of the head learn from (a minute).
+of the head learn from (a minute). The third, which sees the features as a picture, comes from look.py as it is.
 RUN/final.pt is what export.py, evaluate.py and golden_parity.py take.
 """
 
@@ -99,16 +99,17 @@ def learn(body: Listener, clips: Tensor, labels: Tensor, weight: Tensor, course:
         progress.advance(step + 1, f"learning, {course.name}", loss.detach())
 
 
-def taught(content: dict, table: Table, settings: argparse.Namespace, log: Path) -> dict:
-    """The checkpoint `content` with a head that has learnt from the table's training rows."""
+def taught(content: dict, picture: dict, table: Table, settings: argparse.Namespace, log: Path) -> dict:
+    """The checkpoint `content` with a head that has learnt from the table's training rows; `picture` is look.py's."""
     model = checkpoint.network(content)
     torch.manual_seed(settings.seed)
     rows = table.rows("everything" if settings.everything else "train")
     rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]
     corpora, own = np.unique(table.corpus[rows], return_inverse=True)
     weight = (np.bincount(own, minlength=len(corpora)) ** (settings.balance - 1.0))[own]
-    shape = model.shape.to_dict() | {"emotions": settings.hidden, "sound": settings.sound}
+    shape = model.shape.to_dict() | {"emotions": settings.hidden, "sound": settings.sound, "picture": picture["settings"]["channels"]}
     head = Emotions(Shape(**shape))
+    head.picture.load_state_dict(picture["picture"])
     labels, weights = torch.from_numpy(table.label[rows]), torch.from_numpy(weight).float()
     clips = listen(model, table, rows, settings.threshold, log)
     for body, own, course in zip((head.network, head.sound), clips, courses(settings), strict=True):
@@ -122,6 +123,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
+    parser.add_argument("--picture", type=Path, required=True, help="what look.py made of the same rows")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     parser.add_argument("--everything", action="store_true", help="learn from the validation speakers and utterances too: their figures then mean nothing")
     parser.add_argument("--threads", type=int, default=1)
@@ -140,7 +142,10 @@ def main() -> None:
     content = checkpoint.load(settings.checkpoint)
     if content["shape"].get("emotions"):
         sys.exit(f"{settings.checkpoint} has such a head already; give the checkpoint of train.py (RUN/last.pt)")
-    content = taught(content, table, settings, settings.out.with_suffix(".jsonl"))
+    picture = checkpoint.load(settings.picture)
+    if picture["settings"]["everything"] != settings.everything or picture["data_digest"] != content["data_digest"]:
+        sys.exit(f"{settings.picture} has learnt from other rows; run look.py on the same features, {'with' if settings.everything else 'without'} --everything")
+    content = taught(content, picture, table, settings, settings.out.with_suffix(".jsonl"))
     checkpoint.save(settings.out, content)
     model = checkpoint.network(content)
     figures = {split: measure(model, table, table.rows(split)) for split in VALIDATIONS}

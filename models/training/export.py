@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import checkpoint
 from cost import costs
@@ -32,17 +32,19 @@ from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
-RELEASE = "0.6.0"  # of the recipe: what `make train` makes is named so
+RELEASE = "0.7.0"  # of the recipe: what `make train` makes is named so
+SMALL_BLOCKS = 4  # the last ones, which run the least
 LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
 
 
-def feed_forward(g: Graph, x: str, body: FeedForward, shape) -> str:
-    hidden = g.silu(g.linear(g.layer_norm(x, body.norm), array(body.up.weight), array(body.up.bias)))
-    update = g.linear(hidden, 0.5 * array(body.down.weight), 0.5 * array(body.down.bias))
+def feed_forward(g: Graph, x: str, body: FeedForward, shape, small: bool) -> str:
+    linear = g.linear_small if small else g.linear
+    hidden = g.silu(linear(g.layer_norm(x, body.norm), array(body.up.weight), array(body.up.bias)))
+    update = linear(hidden, 0.5 * array(body.down.weight), 0.5 * array(body.down.bias))
     return g.op("Add", x, update)
 
 
-def attention(g: Graph, x: str, body: Attention, shape) -> str:
+def attention(g: Graph, x: str, body: Attention, shape, small: bool) -> str:
     frames, heads, width = shape.frames, shape.heads, shape.width // shape.heads
     weight, bias = array(body.qkv.weight).copy(), array(body.qkv.bias).copy()
     weight[: shape.width] *= width**-0.5
@@ -69,7 +71,7 @@ def attention(g: Graph, x: str, body: Attention, shape) -> str:
     return g.op("Add", x, g.linear(merged, array(body.out.weight), array(body.out.bias)))
 
 
-def convolution(g: Graph, x: str, body: Convolution, shape) -> str:
+def convolution(g: Graph, x: str, body: Convolution, shape, small: bool) -> str:
     norm = body.batch_norm
     scale = array(norm.weight) / np.sqrt(array(norm.running_var) + norm.eps)
     kernel = array(body.depthwise) * scale[:, None]
@@ -84,6 +86,11 @@ def convolution(g: Graph, x: str, body: Convolution, shape) -> str:
     )  # fmt: skip
     frames = g.op("Transpose", g.op("Squeeze", g.silu(filtered), g.integers(0)), perm=[1, 0])
     return g.op("Add", x, g.linear(frames, array(body.project.weight), array(body.project.bias)))
+
+
+def stored_small(index: int, shape) -> bool:
+    """Whether the feed-forwards of this block are stored in 8 bits: it is room for the emotion head (EXPERIMENTS.md says what 8 bits change)."""
+    return index >= shape.blocks - SMALL_BLOCKS
 
 
 WRITERS = {FeedForward: feed_forward, Attention: attention, Convolution: convolution}
@@ -132,7 +139,7 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
         weights = [asked_all] if len(blocks) == 1 else run.op("Split", asked_all, outputs=len(blocks), axis=0, num_outputs=len(blocks))
         for number, (block, own_weight) in enumerate(zip(blocks, weights, strict=True), first):
             own = run.op("Gemm", now[1], own_weight, run.constant(gates_of([block])[1]), transB=1)
-            x_after = asked_block(run, now[0], own, block, f"b{number}", context)
+            x_after = asked_block(run, now[0], own, block, number, context)
             now = (x_after,) if number + 1 == shape.blocks else (x_after, pooled_of(run, x_after, over))
             asked.append(own)
     done = [*now, run.op("Concat", *asked, axis=1)]
@@ -144,14 +151,15 @@ def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, lev
     return tuple(g.op("If", any_opens, outputs=len(done), then_branch=taken, else_branch=passed))
 
 
-def asked_block(g: Graph, x: str, logits: str, block, name: str, context: tuple) -> str:
-    """The four modules of a block, each run or passed by: x [T, d] -> x."""
+def asked_block(g: Graph, x: str, logits: str, block, index: int, context: tuple) -> str:
+    """The four modules of block `index`, each run or passed by: x [T, d] -> x."""
     _, odds, shape = context
+    name = f"b{index}"
     opens = g.op("Split", g.op("Greater", logits, odds), outputs=4, axis=1, num_outputs=4)
     for number, kind, condition, body in zip("ABCD", MODULES, opens, block.bodies, strict=True):
         run, skip = Graph(f"{name}{number}"), Graph(f"{name}{number}s")  # short names: there are thousands in the file
         size = [[shape.frames, shape.width]]
-        taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape)], size)
+        taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape, stored_small(index, shape))], size)
         passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)
         x = g.op("If", condition, then_branch=taken, else_branch=passed)
     return x
@@ -200,29 +208,36 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
         g.op("Sigmoid", every, to="p_execute")
         g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))
     else:
-        for number, block in enumerate(model.blocks, 1):
+        for index, block in enumerate(model.blocks):
             for body in block.bodies:
-                x = WRITERS[type(body)](g, x, body, shape)
-            depths += [x] * (number % DEPTH == 0)
+                x = WRITERS[type(body)](g, x, body, shape, stored_small(index, shape))
+            depths += [x] * ((index + 1) % DEPTH == 0)
         g.op("Identity", g.constant(np.ones(modules)), to="p_execute")
         g.op("Identity", g.constant(np.ones(modules), np.uint8), to="executed")
     classes, speech = heads_of(g, model.heads, x, stem)
     if model.emotions and gated:
         last = g.op("Concat", *logits[-(DEPTH // levels[0]) :], axis=1)
-        classes = asking(g, g.op("Greater", g.op("ReduceMax", last, keepdims=1), odds), model.emotions, depths, speech, classes, shape.frames)
+        reached = g.op("Greater", g.op("ReduceMax", last, keepdims=1), odds)
+        classes, judged = asking(g, reached, model.emotions, depths, speech, classes, shape.frames)
     elif model.emotions:
-        classes = emotions_of(g, model.emotions, depths, speech, somebody(g, classes), shape.frames)
+        classes, judged = emotions_of(g, model.emotions, depths, speech, somebody(g, classes), shape.frames), "emotion"
+    else:
+        judged = g.constant(False, bool)
     g.op("Identity", classes, to="logits")
+    g.nodes.append(helper.make_node("Cast", [g.op("Reshape", judged, g.integers())], ["emotion_judged"], to=TensorProto.UINT8))
     value = helper.make_tensor_value_info
     inputs = [
         value("features", TensorProto.FLOAT, [1, ROWS, shape.frames * STRIDE]),
         value("gate_threshold", TensorProto.FLOAT, []),
+        value("emotion", TensorProto.BOOL, []),
     ]
+    g.weights.append(numpy_helper.from_array(np.array(True), "emotion"))  # what it is for those who give none
     outputs = [
         value("logits", TensorProto.FLOAT, [1, len(LABELS)]),
         value("speech", TensorProto.FLOAT, [1, SPEECH_FRAMES]),
         value("p_execute", TensorProto.FLOAT, [modules]),
         value("executed", TensorProto.UINT8, [modules]),
+        value("emotion_judged", TensorProto.UINT8, []),
     ]
     graph = helper.make_graph(g.nodes, "undertone", inputs, outputs, g.weights)
     return helper.make_model(
@@ -233,7 +248,7 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
 def describe(onnx_model: onnx.ModelProto, model: GatedConformer, content: dict, release: str) -> None:
     """Metadata: what the reader of the file must know."""
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
-    modules, stem = costs(model.shape)
+    modules, stem, emotion = costs(model.shape)
     data = {"index_sha256": content["data_digest"], "corpora": "EMO-DB, RAVDESS, nEMO and household noise, train split"}
     for key, text in {
         "contract": CONTRACT,
@@ -241,6 +256,7 @@ def describe(onnx_model: onnx.ModelProto, model: GatedConformer, content: dict, 
         "features": json.dumps(content["features"]),
         "macs_modules": json.dumps(modules),
         "macs_stem": str(stem),
+        "macs_emotion": str(emotion),
         "training_data": json.dumps(data),
         "version": f"{release}+{weights[:8]}",
         "licence": "CC BY-NC-SA 4.0: RAVDESS and nEMO, which the weights were trained on, are non-commercial",

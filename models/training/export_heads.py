@@ -4,7 +4,8 @@ import numpy as np
 
 import functionals as sound
 from graph import EXACT, Graph, array
-from model import BACKGROUND, LABELS, OUTLIER, SOUND_SHARE, SPEECH_FRAMES, WINDOWS, Listener
+from model import BACKGROUND, LABELS, OUTLIER, PICTURE_SHARE, SOUND_SHARE, SPEECH_FRAMES, WINDOWS, Listener
+from picture import BANDS, Picture, Unit
 
 
 def heads_of(g: Graph, heads, x: str, stem: str) -> tuple[str, str]:
@@ -81,6 +82,34 @@ def functionals_of(g: Graph, weight: str, frames: int) -> str:
     return g.op("Concat", *(flat(part) for part in parts), axis=1)
 
 
+def unit(g: Graph, x: str, body: Unit, stride: int = 1) -> str:
+    """A convolution with its BatchNorm folded in."""
+    norm = body.norm
+    scale = array(norm.weight) / np.sqrt(array(norm.running_var) + norm.eps)
+    weight = array(body.convolution.weight) * scale[:, None, None, None]
+    return g.convolved_small(x, weight, array(norm.bias) - array(norm.running_mean) * scale, stride)
+
+
+def seen_of(g: Graph, body: Picture) -> str:
+    """The raw features as a picture -> log probabilities of the emotions [1, 6]."""
+    x = g.op("Mul", g.op("Sub", "features", g.constant(array(body.mean)[None])), g.constant(array(body.scale)[None]))
+    x = g.op("Reshape", x, g.integers(1, 2, BANDS, WINDOWS))
+    for number, own in enumerate(body.units):
+        x = g.op("Relu", unit(g, x, own, 2))
+        if str(number) in body.residual:
+            around = body.residual[str(number)]
+            x = g.op("Relu", g.op("Add", x, unit(g, g.op("Relu", unit(g, x, around.first)), around.second)))
+    flat = g.op("Reshape", g.op("Transpose", x, perm=[0, 3, 1, 2]), g.integers(-1, body.column.in_features))
+    columns = g.silu(g.linear_small(flat, array(body.column.weight), array(body.column.bias)))
+    odds = g.op("Transpose", g.linear(columns, array(body.attend.weight), array(body.attend.bias)), perm=[1, 0])
+    weight = g.op("Softmax", odds, axis=-1)
+    mean = g.op("MatMul", weight, columns)
+    away = g.op("Sub", columns, mean)
+    spread = g.op("Sqrt", g.op("Add", g.op("MatMul", weight, g.op("Mul", away, away)), g.constant(1e-5)))
+    pooled = g.op("Concat", mean, spread, axis=1)
+    return g.op("LogSoftmax", g.linear(pooled, array(body.classes.weight), array(body.classes.bias)), axis=1)
+
+
 def emotions_of(g: Graph, head, depths: list[str], speech: str, classes: tuple[str, str, str], frames: int) -> str:
     """The class head's logits [1, 7], with the odds among the emotions by the emotion head where there is `somebody`."""
     logits, someone, nobody = classes
@@ -89,8 +118,8 @@ def emotions_of(g: Graph, head, depths: list[str], speech: str, classes: tuple[s
     weight = g.op("Div", weight, g.op("ReduceSum", weight, g.integers(0), keepdims=1))
     network = listener(g, heard_of(g, depths, g.op("Transpose", weight, perm=[1, 0])), head.network)
     by_sound = listener(g, functionals_of(g, weight, frames), head.sound)
-    mixed = g.op("Add", g.op("Mul", network, g.constant(1.0 - SOUND_SHARE)), g.op("Mul", by_sound, g.constant(SOUND_SHARE)))
-    own = g.op("LogSoftmax", mixed, axis=1)
+    shares = ((network, 1.0 - SOUND_SHARE - PICTURE_SHARE), (by_sound, SOUND_SHARE), (seen_of(g, head.picture), PICTURE_SHARE))
+    own = g.op("LogSoftmax", g.op("Sum", *(g.op("Mul", said, g.constant(share)) for said, share in shares)), axis=1)
     told = g.op("Concat", g.op("Add", own, someone), nobody, axis=1)
     return g.op("Where", g.op("Less", nobody, someone), told, logits)
 
@@ -101,15 +130,19 @@ def somebody(g: Graph, logits: str) -> tuple[str, str, str]:
     return logits, g.op("ReduceLogSumExp", emotions, g.integers(1), keepdims=1), nobody
 
 
-def asking(g: Graph, reached: str, head, depths: list[str], speech: str, logits: str, frames: int) -> str:
-    """`emotions_of` behind an `If`: a clip that the last blocks pass by, or without a voice, keeps the class head's logits.
+def asking(g: Graph, reached: str, head, depths: list[str], speech: str, logits: str, frames: int) -> tuple[str, str]:
+    """`emotions_of` behind an `If`: logits, and whether they are the emotion head's (bool [1, 1]).
 
-    `reached` is bool [1, 1]: whether one of the last blocks has a gate that opens.
+    A clip that the last blocks pass by, or without a voice, keeps the class head's logits, and so does one
+    of which the input `emotion` wants none. `reached` is bool [1, 1]: whether one of the last blocks has a gate that opens.
+    With a threshold of 0 everything runs, this head, too: so a silent window can take the place of all that a voice left in memory.
     """
     classes = _, someone, nobody = somebody(g, logits)
-    asked = g.op("And", reached, g.op("Less", nobody, someone))
+    wanted, speaks = g.op("And", reached, "emotion"), g.op("Less", nobody, someone)
+    judged = g.op("And", wanted, speaks)
+    runs = g.op("And", wanted, g.op("Or", speaks, g.op("LessOrEqual", "gate_threshold", g.constant(0.0))))
     run, skip = Graph("emotions_"), Graph("emotions_skip_")
     size = [[1, len(LABELS)]]
     taken = run.branch("run_emotions", [emotions_of(run, head, depths, speech, classes, frames)], size)
     passed = skip.branch("skip_emotions", [skip.op("Identity", logits)], size)
-    return g.op("If", asked, then_branch=taken, else_branch=passed)
+    return g.op("If", runs, then_branch=taken, else_branch=passed), judged

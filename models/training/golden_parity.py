@@ -33,6 +33,7 @@ class Answers:
     logits: np.ndarray  # [N, 7]
     speech: np.ndarray  # [N, 90]
     executed: np.ndarray  # [N, 64], 0 or 1
+    judged: np.ndarray  # [N], 0 or 1: whether the emotion head was asked
 
 
 def rows() -> list[dict]:
@@ -50,15 +51,31 @@ def as_stored(model, least: int = 1024):
     import torch
     from torch import nn
 
+    from export import stored_small
     from graph import steps
     from model import Listener
-    from modules import Attention, Convolution
+    from modules import Attention, Convolution, FeedForward
+    from picture import Picture, Unit
 
     def half(weight, factor=1.0):
         return (weight * factor).half().float() / factor if weight.numel() >= least else weight
 
+    def small(weight, factor):
+        """In 8 bits; `factor` of each row is folded in before."""
+        if weight.numel() < least:
+            return
+        rows = weight.flatten(1).double()
+        folded = rows * torch.as_tensor(factor, dtype=torch.float64).reshape(-1, 1)
+        step = torch.from_numpy(steps(folded.numpy().T)).T
+        weight.copy_(((folded / step).round() * step / torch.as_tensor(factor, dtype=torch.float64).reshape(-1, 1)).view_as(weight))
+
     with torch.no_grad():
         exact = {id(block.gate) for block in model.blocks}
+        for index, block in enumerate(model.blocks):
+            for own in (layer for layer in block.modules() if isinstance(layer, FeedForward) and stored_small(index, model.shape)):
+                small(own.up.weight, 1.0)
+                small(own.down.weight, 0.5)
+                exact |= {id(own.up), id(own.down)}
         scales = {id(model.stem.first): model.stem.scale}
         for layer in model.modules():
             if isinstance(layer, Attention):
@@ -71,9 +88,14 @@ def as_stored(model, least: int = 1024):
             elif isinstance(layer, Listener) and layer.hidden.weight.numel() >= least:
                 for own in (layer.mean, layer.scale):
                     own.copy_(half(own))
-                step = torch.from_numpy(steps(layer.hidden.weight.double().numpy().T).T)
-                layer.hidden.weight.copy_((layer.hidden.weight / step).round() * step)
+                small(layer.hidden.weight, 1.0)
                 exact.add(id(layer.hidden))
+            elif isinstance(layer, Picture):
+                exact.add(id(layer.column))
+                small(layer.column.weight, 1.0)
+                for own in (each for each in layer.modules() if isinstance(each, Unit)):
+                    norm = own.norm
+                    small(own.convolution.weight, norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt())
             elif isinstance(layer, Convolution):
                 norm = layer.batch_norm
                 layer.depthwise.copy_(half(layer.depthwise, (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]))
@@ -89,7 +111,7 @@ def by_pytorch(model, inputs: np.ndarray) -> Answers:
 
     with torch.inference_mode():
         outputs = [model(torch.from_numpy(clip[None]), THRESHOLD) for clip in inputs]
-    return Answers(*(np.concatenate([getattr(o, name).numpy() for o in outputs]) for name in ("logits", "speech", "executed")))
+    return Answers(*(np.concatenate([getattr(o, name).numpy() for o in outputs]) for name in ("logits", "speech", "executed", "judged")))
 
 
 def by_onnx(source: bytes, inputs: np.ndarray) -> Answers:
@@ -97,19 +119,20 @@ def by_onnx(source: bytes, inputs: np.ndarray) -> Answers:
 
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
     limit = np.array(THRESHOLD, np.float32)
-    outputs = [session.run(["logits", "speech", "executed"], {"features": clip[None], "gate_threshold": limit}) for clip in inputs]
-    logits, speech, executed = zip(*outputs, strict=True)
-    return Answers(np.concatenate(logits), np.concatenate(speech), np.stack(executed))
+    outputs = [session.run(["logits", "speech", "executed", "emotion_judged"], {"features": clip[None], "gate_threshold": limit}) for clip in inputs]
+    logits, speech, executed, judged = zip(*outputs, strict=True)
+    return Answers(np.concatenate(logits), np.concatenate(speech), np.stack(executed), np.stack(judged))
 
 
-def figures(index: list[dict], answers: Answers, macs_modules: list[int], macs_stem: int) -> dict:
+def figures(index: list[dict], answers: Answers, macs_modules: list[int], macs_stem: int, macs_emotion: int) -> dict:
     """The figures of `undertone evaluate --json` that follow from the answers."""
     truth = np.array([LABELS.index(row["emotion"]) for row in index])
     told = answers.logits.argmax(1)
     corpus, split = (np.array([row[name] for row in index]) for name in ("corpus", "split"))
     noise = truth == BACKGROUND
     skipped = 1.0 - answers.executed.mean(1)
-    macs = (macs_stem + answers.executed @ np.array(macs_modules)) / (macs_stem + sum(macs_modules))
+    macs = macs_stem + answers.executed @ np.array(macs_modules) + answers.judged * float(macs_emotion)
+    macs = macs / (macs_stem + sum(macs_modules) + macs_emotion)
     opens = (answers.speech > 0.0).sum(1) >= SPEECH_FRAMES
     corpora: dict = {}
     for name in np.unique(corpus[~noise]):
@@ -154,7 +177,7 @@ def main() -> None:
         source = f"Python's ONNX Runtime {onnxruntime.__version__}"
     card = metadata(arguments.onnx)
     index = rows()
-    found = figures(index, answers, json.loads(card["macs_modules"]), int(card["macs_stem"]))
+    found = figures(index, answers, json.loads(card["macs_modules"]), int(card["macs_stem"]), int(card["macs_emotion"]))
     head = json.dumps({"model": card["version"], "made_by": source, "figures": found}, default=float, indent=1)
     answered = zip(answers.logits.round(4).astype(float), answers.executed.astype(int), strict=True)
     lines = [json.dumps({"logits": logits.tolist(), "executed": "".join(map(str, ran))}) for logits, ran in answered]

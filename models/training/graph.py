@@ -49,6 +49,13 @@ class Graph:
         product = self.op("MatMul", x, self.constant(weight.T / step, what=SMALL))
         return self.op("Add", self.op("Mul", product, self.constant(step)), self.constant(bias))
 
+    def convolved_small(self, x: str, weight, bias, stride: int) -> str:
+        """x [1, in, h, w] convolved with [out, in, k, k], around which there are zeros; a weight that `store_small` can round to 8 bits."""
+        step = steps(weight.reshape(len(weight), -1).T).reshape(-1, 1, 1, 1)
+        wide = self.op("Mul", self.constant(weight / step, what=SMALL), self.constant(step))
+        around = weight.shape[-1] // 2
+        return self.op("Conv", x, wide, self.constant(bias), kernel_shape=list(weight.shape[-2:]), strides=[stride] * 2, pads=[around] * 4)
+
     def layer_norm(self, x: str, norm) -> str:
         scale, bias = (self.constant(p.detach().numpy()) for p in (norm.weight, norm.bias))
         return self.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.eps)

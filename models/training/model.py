@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import functionals
 from modules import Attention, Convolution, FeedForward
+from picture import Picture
 
 LABELS = ("neutral", "happy", "fear", "disgust", "anger", "sad", "background")
 BACKGROUND = LABELS.index("background")
@@ -24,7 +25,7 @@ STRIDE = 8
 SPEECH_FRAMES = 90  # of 40 ms
 DEPTH = 8  # blocks between two places where the emotion is listened for
 OUTLIER = 6.0  # spreads from the mean, where what a listener hears is cut
-SOUND_SHARE = 0.4  # of what the sound says in the emotion, beside what the network hears
+SOUND_SHARE, PICTURE_SHARE = 0.2, 0.3  # of the functionals and of the picture in the emotion, beside what the network hears
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Shape:
     head_dropout: float = 0.2
     emotions: int = 0  # hidden units of the emotion head that listens to the network; 0: no such head, as long as the network is trained
     sound: int = 192  # hidden units of the one that listens to the sound itself
+    picture: int = 16  # channels of the first convolution of the one that sees the features as a picture
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -56,6 +58,7 @@ class Output(NamedTuple):
     frames: Tensor  # [B, T, d] what the heads see
     pooled: Tensor  # [B, 4d] what the class head sees
     depths: list[Tensor]  # [B, T, d] each: the stem and every DEPTH-th block
+    judged: Tensor  # [B] 1 where the odds among the emotions are the emotion head's, else 0
 
 
 def statistics(x: Tensor) -> Tensor:
@@ -211,21 +214,23 @@ class Listener(nn.Module):
 
 
 class Emotions(nn.Module):
-    """Which emotion, of clips that reached the last blocks and hold `somebody`: two opinions, mixed.
+    """Which emotion, of clips that reached the last blocks and hold `somebody`: three opinions, mixed.
 
     One listens to the stem and to what each eighth block makes of it. The class head sees the end of the network only, which
-    a teacher has led (pupil.py); what tells the voices that one knows lies further in front, too. The other listens
-    to the sound itself, by functionals. Both are learnt after everything else (emotions.py).
+    a teacher has led (pupil.py); what tells the voices that one knows lies further in front, too. The others have
+    the features themselves: by functionals, and as a picture. All are learnt after everything else, or beside it (emotions.py, look.py).
     """
 
     def __init__(self, shape: Shape):
         super().__init__()
         self.network = Listener(2 * shape.width * (1 + shape.blocks // DEPTH), shape.emotions)
         self.sound = Listener(functionals.SIZE, shape.sound)
+        self.picture = Picture(shape.picture, BACKGROUND)
 
-    def forward(self, heard: Tensor, sound: Tensor) -> Tensor:
-        """Statistics of `heard`, functionals -> odds of the emotions [B, 6] (they need not sum up to 1)."""
-        return (1.0 - SOUND_SHARE) * self.network(heard) + SOUND_SHARE * self.sound(sound)
+    def forward(self, heard: Tensor, sound: Tensor, features: Tensor) -> Tensor:
+        """Statistics of `heard`, functionals, features -> odds of the emotions [B, 6] (they need not sum up to 1)."""
+        seen = self.picture(features).log_softmax(1)
+        return (1.0 - SOUND_SHARE - PICTURE_SHARE) * self.network(heard) + SOUND_SHARE * self.sound(sound) + PICTURE_SHARE * seen
 
 
 def voiced(speech: Tensor, frames: int) -> Tensor:
@@ -297,10 +302,11 @@ class GatedConformer(nn.Module):
                 depths.append(x)
         logits, speech, frames, pooled = self.heads(x, stem)
         ran = torch.cat(executed, 1)
+        asked = torch.zeros_like(ran[:, 0], dtype=torch.bool)
         if self.emotions is not None:
             with torch.autocast(x.device.type, enabled=False):
                 asked = (ran[:, -DEPTH * len(MODULES) :].amax(1) > 0) & somebody(logits)
                 weight = voiced(speech, x.shape[1])
-                emotions = self.emotions(heard(depths, weight), functionals.functionals(features, weight))
+                emotions = self.emotions(heard(depths, weight), functionals.functionals(features, weight), features)
                 logits = told(logits, emotions, asked)
-        return Output(logits, speech, torch.cat(probabilities, 1), ran, frames, pooled, depths)
+        return Output(logits, speech, torch.cat(probabilities, 1), ran, frames, pooled, depths, asked.to(ran.dtype))

@@ -11,6 +11,7 @@ from data import load
 from emotions import SETTINGS, taught
 from evaluate import measure
 from model import BACKGROUND, GatedConformer, Shape, heard, told, voiced
+from picture import Picture
 from test_export import SMALL, network, session
 from test_train import TINY, folder  # noqa: F401  (folder is a fixture)
 
@@ -80,7 +81,9 @@ def test_the_head_learns_what_its_clips_are(folder: Path):  # noqa: F811
     content = {"shape": shape.to_dict(), "average": GatedConformer(shape).state_dict()}
     values = {name: default for name, (default, _) in SETTINGS.items()}
     values |= {"everything": False, "epochs": 300, "sound_epochs": 300, "batch": 16, "dropout": 0.0, "head_dropout": 0.0, "sound_dropout": 0.0}
-    after = taught(content, table, argparse.Namespace(**values), folder / "final.jsonl")
+    seen = {"settings": {"channels": 2}, "picture": Picture(2, BACKGROUND).state_dict()}
+    after = taught(content, seen, table, argparse.Namespace(**values), folder / "final.jsonl")
+    assert all(torch.equal(value, after["average"][f"emotions.picture.{name}"]) for name, value in seen["picture"].items())
     assert "emotions.network.hidden.weight" not in content["average"], "the checkpoint it began with stays as it was"
     rows = table.rows("train")
     rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]

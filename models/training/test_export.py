@@ -1,16 +1,18 @@
 """The exported graph answers as PyTorch does, whichever modules run."""
 
+import json
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-from cost import costs
+from cost import costs, picture
 from export import build
 from graph import lift_weights, store_small
 from model import GatedConformer, Shape
 
-SMALL = Shape(blocks=16, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0, emotions=8, sound=8)
+SMALL = Shape(blocks=16, width=24, heads=2, kernel=7, context=5, stem=8, dropout=0.0, emotions=8, sound=8, picture=2)
 
 
 def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
@@ -24,9 +26,9 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
             block.gate.weight.normal_(std=0.3)
             block.gate.bias.fill_(opens)
         for name, buffer in model.named_buffers():
-            if name.endswith(("running_mean", "stem.mean", "network.mean", "sound.mean")):
+            if name.endswith(("running_mean", "stem.mean", "network.mean", "sound.mean", "picture.mean")):
                 buffer.normal_()
-            elif name.endswith(("running_var", "stem.scale", "network.scale", "sound.scale")):
+            elif name.endswith(("running_var", "stem.scale", "network.scale", "sound.scale", "picture.scale")):
                 buffer.uniform_(0.5, 2.0)
     return model.eval()
 
@@ -48,11 +50,12 @@ def test_both_branches_match_pytorch(threshold: float, opens: float, levels: tup
             # P(execute) of 0 is not above a threshold of 0 in PyTorch; in ONNX all modules run then.
             expected = model(features, threshold if threshold > 0.0 else -1.0)
         limit = np.array(threshold, np.float32)
-        logits, speech, p, executed = runner.run(None, {"features": features.numpy(), "gate_threshold": limit})
+        logits, speech, p, executed, judged = runner.run(None, {"features": features.numpy(), "gate_threshold": limit})
         assert np.abs(logits - expected.logits.numpy()).max() < 1e-4
         assert np.abs(speech - expected.speech.numpy()).max() < 1e-4
         assert np.abs(p - expected.p_execute.numpy()[0]).max() < 1e-5
         assert executed.dtype == np.uint8 and (executed == expected.executed.numpy()[0]).all()
+        assert judged.dtype == np.uint8 and judged == expected.judged.numpy()[0]
         ran |= set(executed.tolist())
     assert ran == ({1} if threshold == 0.0 else {0} if threshold == 1.0 else {0, 1})
 
@@ -65,8 +68,10 @@ def test_the_full_size_has_the_contracts_shapes():
         "speech": ("tensor(float)", [1, 90]),
         "p_execute": ("tensor(float)", [64]),
         "executed": ("tensor(uint8)", [64]),
+        "emotion_judged": ("tensor(uint8)", []),
     }
-    assert 5.0e6 < sum(p.numel() for p in model.parameters()) < 6.5e6
+    head = sum(p.numel() for p in model.emotions.parameters())
+    assert 5.0e6 < sum(p.numel() for p in model.parameters()) - head < 6.0e6 and head < 1.0e6
 
 
 def test_ungated_is_the_gated_network_with_all_modules():
@@ -113,7 +118,7 @@ def test_costs_agree_with_a_count_of_products():
 
     model = network(SMALL, 4, 0.0)
     x = torch.randn(1, SMALL.frames, SMALL.width)
-    modules, stem = costs(SMALL)
+    modules, stem, _ = costs(SMALL)
     for index in (0, 1):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.blocks[0].bodies[index](x)
@@ -121,6 +126,48 @@ def test_costs_agree_with_a_count_of_products():
         extra = (2 * SMALL.frames - 1) * SMALL.width**2 if index == 1 else 0
         assert counter.get_total_flops() // 2 - extra == modules[index]
     assert stem < 0.05 * sum(costs(Shape())[0])
-    full, always = costs(Shape())
-    assert always / (sum(full) + always) < 0.02
-    assert 0 < costs(Shape(emotions=64))[1] - always < 0.006 * sum(full), "the emotion head, which background does not run"
+    full, always, none = costs(Shape())
+    assert always / (sum(full) + always) < 0.02 and none == 0
+    assert 0 < costs(Shape(emotions=64))[2] - picture(Shape().picture) < 0.006 * sum(full), "the emotion head, but for its largest part"
+
+
+def test_a_window_whose_emotion_nobody_wants_keeps_the_class_heads_logits():
+    model = network(SMALL, 1, 0.5)
+    with torch.no_grad():
+        model.heads.classes.bias[-1] = -20.0  # somebody speaks in all of them
+    features = 20.0 * torch.randn(1, 80, 360, generator=torch.Generator().manual_seed(1)) - 40.0
+    inputs = {"features": features.numpy(), "gate_threshold": np.array(0.5, np.float32)}
+    runner = session(model)
+    names = [output.name for output in runner.get_outputs()]
+    default, wanted, unwanted = (
+        dict(zip(names, runner.run(None, inputs | more), strict=True))
+        for more in ({}, {"emotion": np.array(True)}, {"emotion": np.array(False)})
+    )
+    assert (default["emotion_judged"], wanted["emotion_judged"], unwanted["emotion_judged"]) == (1, 1, 0)
+    assert all((default[name] == wanted[name]).all() for name in names), "who says nothing wants it"
+    assert all((unwanted[name] == wanted[name]).all() for name in ("speech", "p_execute", "executed"))
+    model.emotions = None
+    with torch.no_grad():
+        plain = model(features).logits.numpy()
+    assert np.abs(unwanted["logits"] - plain).max() < 1e-4 < np.abs(wanted["logits"] - plain).max()
+
+
+def test_with_a_threshold_of_0_the_emotion_head_runs_whoever_speaks(tmp_path):
+    model = network(SMALL, 1, 0.5)
+    with torch.no_grad():
+        model.heads.classes.bias[-1] = 20.0  # nobody does
+    features = np.full((1, 80, 360), -40.0, np.float32)
+    ran, logits = [], []
+    for threshold in (0.5, 0.0):
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / f"{threshold}")
+        runner = onnxruntime.InferenceSession(build(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        logits.append(runner.run(None, {"features": features, "gate_threshold": np.array(threshold, np.float32)})[0])
+        with open(runner.end_profiling(), encoding="utf-8") as profile:
+            kinds = [event.get("args", {}).get("op_name") for event in json.load(profile)]
+        ran.append(kinds.count("LogSoftmax") > 0)  # nothing else has one
+    assert ran == [False, True]
+    model.emotions = None
+    with torch.no_grad():
+        plain = model(torch.from_numpy(features), -1.0).logits.numpy()
+    assert np.abs(logits[1] - plain).max() < 1e-4, "it runs, and is not heeded"

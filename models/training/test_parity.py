@@ -11,7 +11,7 @@ from model import Shape
 from test_export import network
 
 # All 64 modules, as the figures count them, but narrow ones.
-NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8)
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8, picture=2)
 
 
 def numbers(tree) -> list[float]:
@@ -49,9 +49,10 @@ def test_the_figures_of_a_known_case():
     executed = np.array([[1, 1], [1, 0], [1, 0], [0, 0]])
     speech = np.full((4, 90), -1.0)
     speech[3, :5] = 1.0
-    found = golden_parity.figures(index, golden_parity.Answers(logits, speech, executed), [30, 10], 10)
+    answers = golden_parity.Answers(logits, speech, executed, judged=np.array([1, 1, 0, 0]))
+    found = golden_parity.figures(index, answers, [30, 10], 10, 50)
     group = found["corpora"]["a"]["test_seen"]
     assert group["n"] == 3 and group["accuracy"] == pytest.approx(2 / 3) and group["uar"] == pytest.approx(0.75)
     assert found["skipped"]["happy"] == 0.25 and found["skip_increase"] == pytest.approx(1 - 1 / 3)
-    assert found["macs_ratio"] == {"speech": pytest.approx((1 + 0.8 + 0.8) / 3), "background": pytest.approx(0.2)}
+    assert found["macs_ratio"] == {"speech": pytest.approx((1 + 0.9 + 0.4) / 3), "background": pytest.approx(0.1)}
     assert found["background_as_speech"] == 0.0 and found["background_opens_segment"] == 1.0

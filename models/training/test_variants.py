@@ -12,7 +12,7 @@ from model import Shape
 from test_export import network
 from variants import SHUT, forced, ungated
 
-NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8)
+NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8, picture=2)
 FEATURES = np.random.default_rng(0).normal(-40.0, 15.0, (1, 80, 360)).astype(np.float32)
 
 
@@ -38,9 +38,9 @@ def test_ungated_is_the_whole_network_without_conditions():
     model = network(NARROW, 8, 0.0)
     variant = ungated(build(model))
     assert not {"If", "Greater", "ReduceMax"} & {node.op_type for node in variant.graph.node}
-    logits, speech, p, executed = run(variant)
+    logits, speech, p, executed, judged = run(variant)
     with torch.no_grad():
         expected = model.forward_ungated(torch.from_numpy(FEATURES))
     assert np.abs(logits - expected.logits.numpy()).max() < 1e-3
     assert np.abs(speech - expected.speech.numpy()).max() < 1e-3
-    assert (p == 1).all() and (executed == 1).all()
+    assert (p == 1).all() and (executed == 1).all() and judged == 1

@@ -82,7 +82,7 @@ def ungated(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = inlined(graph.node, weights)
     graph.initializer.extend(weights)
     (modules,) = (dimension.dim_value for dimension in next(o for o in graph.output if o.name == "executed").type.tensor_type.shape.dim)
-    ones = {"p_execute": np.ones(modules, np.float32), "executed": np.ones(modules, np.uint8)}
+    ones = {"p_execute": np.ones(modules, np.float32), "executed": np.ones(modules, np.uint8), "emotion_judged": np.array(1, np.uint8)}
     nodes = [node for node in nodes if not set(node.output) & set(ones)]
     for name, value in ones.items():
         graph.initializer.append(numpy_helper.from_array(value, f"{name}_ones"))
@@ -97,6 +97,8 @@ def ungated(model: onnx.ModelProto) -> onnx.ModelProto:
     unused = [tensor for tensor in graph.initializer if tensor.name not in needed]
     for tensor in unused:
         graph.initializer.remove(tensor)
+    for unused in [value for value in graph.input if value.name == "emotion"]:
+        graph.input.remove(unused)  # nothing is left out here
     return model
 
 

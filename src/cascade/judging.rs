@@ -5,7 +5,7 @@ use super::segment::{Open, Segment};
 use super::segmenter::Span;
 use crate::events::Label;
 use crate::features::utterance::pieces;
-use crate::model::{MODULES, ModelError};
+use crate::model::{MODULES, Model, ModelError};
 
 impl Cascade {
     /// The emotion of a finished span, from features over exactly that span.
@@ -24,7 +24,7 @@ impl Cascade {
         let count = pieces(speech).count();
         for piece in pieces(speech) {
             self.utterance.features(piece, &mut self.input);
-            let verdict = self.infer()?;
+            let verdict = self.timed(Model::infer)?;
             for (sum, p) in posterior.iter_mut().zip(verdict.posterior()) {
                 *sum += p / count as f64;
             }
@@ -35,7 +35,7 @@ impl Cascade {
         self.effort.modules_run += modules_run;
         self.effort.modules_total += modules_total;
         self.effort.macs += macs;
-        self.effort.macs_ungated += count as u64 * self.model.macs_ungated();
+        self.effort.macs_ungated += count as u64 * self.model.macs_ungated(true);
         let emotions = Label::ALL.iter().zip(&posterior).filter(|(label, _)| **label != Label::Background);
         let label = emotions.max_by(|a, b| a.1.total_cmp(b.1)).map_or(Label::Neutral, |(label, _)| *label);
         let frames = (span.end - span.start).max(1) as f64;

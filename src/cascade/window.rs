@@ -6,10 +6,13 @@ use super::segmenter::Change;
 use super::suspicion::Brought;
 use super::{Cascade, GROUP, SPEECH_HOP, nanoseconds};
 use crate::events::Label;
-use crate::features::{FRAMES, normalise};
-use crate::model::{MODULES, ModelError, Verdict};
+use crate::features::{FRAMES, INPUT, normalise};
+use crate::model::{MODULES, Model, ModelError, Verdict};
 use std::time::Instant;
 use uuid::Uuid;
+
+/// [`Model::infer`] or [`Model::infer_speech`].
+type Ask = fn(&mut Model, &[f32; INPUT], f32) -> Result<Verdict, ModelError>;
 
 impl Cascade {
     /// Judges the window that ends with the newest frame, and commits what it settles.
@@ -27,12 +30,12 @@ impl Cascade {
             let frames = &self.frames;
             // After a beginning there is less than a window: mirror what there is.
             normalise((0..FRAMES).map(|i| &frames[mirror(i, available)]), &mut self.input);
-            let verdict = self.infer()?;
+            let verdict = self.timed(Model::infer_speech)?;
             self.effort.windows += 1;
             self.effort.modules_run += verdict.modules_run();
             self.effort.modules_total += MODULES as u64;
             self.effort.macs += self.model.macs(&verdict);
-            self.effort.macs_ungated += self.model.macs_ungated();
+            self.effort.macs_ungated += self.model.macs_ungated(false);
             if let Some(trace) = &mut self.trace {
                 let new = ((newest - before) * SPEECH_HOP) as u64;
                 let (since, until) = (self.clock.saturating_sub(new), self.clock);
@@ -68,9 +71,10 @@ impl Cascade {
         if self.segmenter.begins(self.votes.ahead(early)) { early.max(settled) } else { settled }
     }
 
-    pub(super) fn infer(&mut self) -> Result<Verdict, ModelError> {
+    /// Asks the model about `input`, and counts the time.
+    pub(super) fn timed(&mut self, ask: Ask) -> Result<Verdict, ModelError> {
         let begun = Instant::now();
-        let verdict = self.model.infer(&self.input, self.gate_threshold);
+        let verdict = ask(&mut self.model, &self.input, self.gate_threshold);
         self.effort.model_ns += nanoseconds(begun);
         verdict
     }

@@ -11,12 +11,20 @@ use std::path::Path;
 
 /// The contract this program speaks.
 const CONTRACT: &str = "undertone/1";
+/// The input that says whether the emotion is wanted; a file gives `true` for it where nobody does.
+pub const ASKS: &str = "emotion";
+/// The output that says whether the emotion head was asked.
+pub const JUDGED: &str = "emotion_judged";
 
 /// What the metadata of a fitting model says.
 pub struct Card {
     pub version: String,
     pub macs_modules: [u64; MODULES],
     pub macs_stem: u64,
+    /// 0 where the file has no head that could be left out.
+    pub macs_emotion: u64,
+    /// Whether it has the input `emotion` and the output `emotion_judged`.
+    pub asks: bool,
 }
 
 /// Checks everything that `infer` relies on.
@@ -83,7 +91,12 @@ pub fn check(session: &Session, path: &Path) -> Result<Card, ModelError> {
     let stem = field("macs_stem")?;
     let macs_stem =
         stem.parse().map_err(|_| differs("metadata `macs_stem`", stem.clone(), "a number".into()))?;
-    Ok(Card { version: field("version")?, macs_modules, macs_stem })
+    // Files from before 0.7 have neither; they look for an emotion wherever a voice is, and count it as part of the stem.
+    let optional = session.overridable_initializers();
+    let takes = optional.iter().any(|input| input.name() == ASKS && kind(input.dtype()) == "Bool []");
+    let asks = takes && describe(session.outputs(), JUDGED) == format!("{u8:?} []");
+    let macs_emotion = metadata.custom("macs_emotion").and_then(|macs| macs.parse().ok()).unwrap_or(0);
+    Ok(Card { version: field("version")?, macs_modules, macs_stem, macs_emotion, asks })
 }
 
 fn same_number(a: &serde_json::Value, b: &serde_json::Value) -> bool {
@@ -91,9 +104,12 @@ fn same_number(a: &serde_json::Value, b: &serde_json::Value) -> bool {
 }
 
 fn describe(outlets: &[Outlet], name: &str) -> String {
-    match outlets.iter().find(|outlet| outlet.name() == name).map(Outlet::dtype) {
-        None => "absent".into(),
-        Some(ValueType::Tensor { ty, shape, .. }) => format!("{ty:?} {:?}", &shape[..]),
-        Some(other) => format!("{other:?}"),
+    outlets.iter().find(|outlet| outlet.name() == name).map_or("absent".into(), |outlet| kind(outlet.dtype()))
+}
+
+fn kind(of: &ValueType) -> String {
+    match of {
+        ValueType::Tensor { ty, shape, .. } => format!("{ty:?} {:?}", &shape[..]),
+        other => format!("{other:?}"),
     }
 }

@@ -107,6 +107,8 @@ pub struct Verdict {
     pub p_execute: [f32; MODULES],
     /// Which modules ran.
     pub executed: [bool; MODULES],
+    /// Whether the emotion head was asked; else the odds among the emotions are a rougher head's.
+    pub emotion_judged: bool,
 }
 
 impl Verdict {
@@ -131,6 +133,8 @@ pub struct Model {
     version: String,
     macs_modules: [u64; MODULES],
     macs_stem: u64,
+    macs_emotion: u64,
+    asks: bool,
 }
 
 impl Model {
@@ -161,6 +165,8 @@ impl Model {
             version: card.version,
             macs_modules: card.macs_modules,
             macs_stem: card.macs_stem,
+            macs_emotion: card.macs_emotion,
+            asks: card.asks,
             path,
         })
     }
@@ -178,19 +184,47 @@ impl Model {
     /// # Errors
     /// [`ModelError::Run`].
     pub fn infer(&mut self, features: &[f32; INPUT], gate_threshold: f32) -> Result<Verdict, ModelError> {
+        self.run(features, gate_threshold, true)
+    }
+
+    /// As [`infer`](Self::infer), for who wants to know where speech is and not in which emotion: the emotion head is
+    /// left out, the odds among the emotions are a rougher head's, and everything else is the same.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`].
+    pub fn infer_speech(
+        &mut self,
+        features: &[f32; INPUT],
+        gate_threshold: f32,
+    ) -> Result<Verdict, ModelError> {
+        self.run(features, gate_threshold, false)
+    }
+
+    fn run(
+        &mut self,
+        features: &[f32; INPUT],
+        gate_threshold: f32,
+        emotion: bool,
+    ) -> Result<Verdict, ModelError> {
         let run = |e: ort::Error| ModelError::Run(first_line(&e.to_string()));
         let shape = [1i64, CHANNELS as i64, FRAMES as i64];
         let threshold = [gate_threshold];
-        let inputs = ort::inputs![
+        let wanted = [emotion];
+        let mut inputs = ort::inputs![
             "features" => TensorRef::from_array_view((shape, features.as_slice())).map_err(run)?,
             "gate_threshold" => TensorRef::from_array_view(([0i64; 0], threshold.as_slice())).map_err(run)?,
         ];
+        if self.asks && !emotion {
+            let wanted = TensorRef::from_array_view(([0i64; 0], wanted.as_slice())).map_err(run)?;
+            inputs.push((contract::ASKS.into(), wanted.into()));
+        }
         let outputs = self.session.run(inputs).map_err(run)?;
         let mut verdict = Verdict {
             logits: [0.0; Label::COUNT],
             speech: [0.0; SPEECH_FRAMES],
             p_execute: [0.0; MODULES],
             executed: [false; MODULES],
+            emotion_judged: false,
         };
         copy(&mut verdict.logits, outputs["logits"].try_extract_tensor().map_err(run)?.1)?;
         copy(&mut verdict.speech, outputs["speech"].try_extract_tensor().map_err(run)?.1)?;
@@ -198,6 +232,10 @@ impl Model {
         let (_, executed) = outputs["executed"].try_extract_tensor::<u8>().map_err(run)?;
         for (ran, &byte) in verdict.executed.iter_mut().zip(executed) {
             *ran = byte != 0;
+        }
+        if self.asks {
+            let (_, judged) = outputs[contract::JUDGED].try_extract_tensor::<u8>().map_err(run)?;
+            verdict.emotion_judged = judged.iter().any(|&byte| byte != 0);
         }
         if verdict.logits.iter().chain(&verdict.speech).any(|x| !x.is_finite()) {
             return Err(ModelError::Run("it answered with a number that is not finite".into()));
@@ -218,12 +256,13 @@ impl Model {
     /// Multiply-accumulates that this verdict cost, stem included.
     pub fn macs(&self, verdict: &Verdict) -> u64 {
         let modules = self.macs_modules.iter().zip(&verdict.executed);
-        self.macs_stem + modules.filter(|(_, ran)| **ran).map(|(macs, _)| macs).sum::<u64>()
+        let ran: u64 = modules.filter(|(_, ran)| **ran).map(|(macs, _)| macs).sum();
+        self.macs_stem + ran + if verdict.emotion_judged { self.macs_emotion } else { 0 }
     }
 
-    /// Multiply-accumulates of a verdict for which every module runs.
-    pub fn macs_ungated(&self) -> u64 {
-        self.macs_stem + self.macs_modules.iter().sum::<u64>()
+    /// Multiply-accumulates of a verdict for which everything runs that is asked for.
+    pub fn macs_ungated(&self, emotion: bool) -> u64 {
+        self.macs_stem + self.macs_modules.iter().sum::<u64>() + if emotion { self.macs_emotion } else { 0 }
     }
 }
 

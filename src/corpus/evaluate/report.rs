@@ -120,7 +120,7 @@ pub struct Report {
 
 /// Counts. The latency is for others to measure.
 pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
-    let ungated = model.macs_ungated() as f64;
+    let ungated = model.macs_ungated(true) as f64;
     let of = |role| judged.iter().filter(move |clip| clip.role == role);
     let speech: Vec<&Judged> = of(Role::Utterance).collect();
     let background: Vec<&Judged> = of(Role::Background).collect();
