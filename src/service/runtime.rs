@@ -225,6 +225,9 @@ impl Service {
                 log(&event);
                 self.tell(&event);
             }
+            // It was on its way when consent was withdrawn.
+            asr::Told::Transcript(_)
+                if self.keeper.standing().allowed().transcription == Consent::Withheld => {}
             asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
             asr::Told::Problem(problem) => {
                 self.fault(problem.component, &problem.message, problem.recovered);
