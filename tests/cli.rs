@@ -208,3 +208,9 @@ fn check_as_json_holds_every_stage() {
     let (status, ok, stages) = check(&["--offline"]);
     assert_eq!((status, ok, stages[0].1.as_str()), (2, false, "failed"));
 }
+    // For one run, over what the configuration names.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, "[model]\npath = \"models/undertone.onnx\"\n").unwrap();
+    let run = finish(room().arg("--config").arg(&path).env("UNDERTONE_MODEL", "/nonexistent.onnx"));
+    assert!(run.sentence().contains("/nonexistent.onnx; correct UNDERTONE_MODEL"), "{}", run.err);
