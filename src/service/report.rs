@@ -72,7 +72,7 @@ impl Service {
         self.client.retain_text(Slot::Listening, word(decided.listening));
         self.client.retain_text(Slot::Transcription, word(decided.transcription));
         self.client.retain_text(Slot::Guest, if standing.guest.is_some() { "on" } else { "off" });
-        self.client.retain_text(Slot::Privacy, &privacy::page(&self.config, standing));
+        self.client.retain_text(Slot::Privacy, &privacy::page(&self.config, standing, true));
     }
 
     /// Takes back what is shown of what was heard.
