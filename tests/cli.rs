@@ -278,9 +278,17 @@ fn check_as_json_holds_every_stage() {
     let (status, ok, stages) = check(&["--offline"]);
     assert_eq!((status, ok, stages[0].1.as_str()), (2, false, "failed"));
 }
-    // For one run, over what the configuration names.
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("undertone.toml");
-    std::fs::write(&path, "[model]\npath = \"models/undertone.onnx\"\n").unwrap();
-    let run = finish(room().arg("--config").arg(&path).env("UNDERTONE_MODEL", "/nonexistent.onnx"));
-    assert!(run.sentence().contains("/nonexistent.onnx; correct UNDERTONE_MODEL"), "{}", run.err);
+
+/// A name with a typo is no empty record.
+#[test]
+fn a_folder_that_is_not_there_is_said_to_be_none() {
+    let scratch = tempfile::tempdir().unwrap();
+    let absent = scratch.path().join("typo");
+    for words in [&["verify"][..], &["show"], &["erase", "--from", "3h", "--to", "now"]] {
+        let run = finish(undertone().arg("ledger").args(words).arg("--state-dir").arg(&absent));
+        assert_eq!((run.status, run.out.as_str()), (1, ""), "{words:?}");
+        let told = run.sentence();
+        assert!(told.contains(&format!("there is no state folder {}", absent.display())), "{told}");
+        assert!(!absent.exists());
+    }
+}
