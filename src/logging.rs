@@ -71,7 +71,10 @@ pub fn start(format: Option<Format>) {
                 .with_writer(std::io::stderr);
             base.with(json).try_init()
         }
-        _ => base.with(text(std::io::stderr, std::io::stderr().is_terminal())).try_init(),
+        _ => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            base.with(text(std::io::stderr, colour)).try_init()
+        }
     };
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");

@@ -133,6 +133,29 @@ fn a_missing_certificate_is_named() {
     }
 }
 
+/// Before a start nobody is asked, but what the daemon would not start with is found.
+#[test]
+fn check_offline_finds_what_the_daemon_would_not_start_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    for (text, status, expected) in [
+        (
+            "[asr]\nhook = \"http\"\n[asr.http]\nurl = \"http://hub\"\nkey_file = \"/absent/key\"",
+            1,
+            "/absent/key",
+        ),
+        ("[mqtt]\nuser = \"ann\"\npassword_file = \"/absent/password\"", 2, "/absent/password"),
+        ("[mqtt]\nembedded_listen = \"0.0.0.0:0\"", 1, "everybody on the network could read"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let mut check = undertone();
+        check.args(["check", "--offline", "--config"]).arg(&path).env("STATE_DIRECTORY", folder.path());
+        let run = finish(&mut check);
+        let failed = run.out.lines().find(|line| line.starts_with("FAIL")).unwrap_or_default();
+        assert!(run.status == status && failed.contains(expected), "{} {}{}", run.status, run.out, run.err);
+    }
+}
+
 /// A recogniser that answers anything in HTTP is there; what answers otherwise is warned of.
 #[test]
 fn check_asks_an_http_recogniser() {

@@ -88,8 +88,14 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     metrics(&config, &mut report);
     match config.asr.kind() {
+        // What is wrong with the files it names is found out without it, and the daemon would not start.
         Some(Kind::Wyoming | Kind::Http) if args.offline => {
-            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()));
+            match asr::configured(&config.asr, &config.node) {
+                Ok(_) => {
+                    report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()))
+                }
+                Err(e) => report.tell("recogniser", Err(e.to_string())),
+            }
         }
         kind => match recogniser(&config) {
             // It is there, and whoever answers so to a question may still take a segment.

@@ -50,7 +50,8 @@ impl Report {
                 Outcome::Failed => ("FAIL", "\x1b[31m"),
                 Outcome::Skipped => ("-   ", ""),
             };
-            let colour = if std::io::stdout().is_terminal() { colour } else { "" };
+            let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let colour = if coloured { colour } else { "" };
             let off = if colour.is_empty() { "" } else { "\x1b[0m" };
             let told = say!("{colour}{mark}{off} {stage:<14} {text}");
             self.note(told);
