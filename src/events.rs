@@ -349,10 +349,10 @@ pub struct State {
     pub emotion: Option<Label>,
     /// Its posterior.
     pub confidence: Option<f64>,
-    /// Gated modules skipped since the last state, per cent; null while no window was judged.
+    /// Gated modules skipped in the last second or longer, per cent; null if no window was judged.
     pub modules_skipped_pct: Option<f64>,
-    /// CPU used by the whole process since the last state, per cent of one core.
-    pub cpu_pct: f64,
+    /// CPU used by the whole process in the last second or longer, per cent of one core; null before that.
+    pub cpu_pct: Option<f64>,
     /// Seconds of audio lost since the start.
     pub dropped_s: f64,
     /// What does not work at the moment; `…/problems` says why.

@@ -9,6 +9,7 @@
 //! Whoever logs never logs audio, words or secrets. Whoever logs too often is cut short: see [`Bucket`].
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,7 @@ use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -44,7 +46,7 @@ pub enum Format {
 
 /// Starts to log to standard error, or to the journal if that is where standard error leads.
 pub fn start(format: Option<Format>) {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| DEFAULT.into());
+    let (filter, complaint) = chosen(std::env::var_os(VARIABLE).as_deref());
     let base = tracing_subscriber::registry().with(filter).with(Repeats::default());
     // A second call (tests do that) changes nothing.
     let _ = match format {
@@ -69,8 +71,39 @@ pub fn start(format: Option<Format>) {
                 .with_writer(std::io::stderr);
             base.with(json).try_init()
         }
-        _ => base.with(text(std::io::stderr, std::io::stderr().is_terminal())).try_init(),
+        _ => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            base.with(text(std::io::stderr, colour)).try_init()
+        }
     };
+    if let Some(complaint) = complaint {
+        tracing::warn!("{complaint}");
+    }
+}
+
+/// What is logged, and a word about a wish that makes no sense: `debgu` would be taken for a part of the program, and
+/// all others would be silent.
+fn chosen(wish: Option<&OsStr>) -> (EnvFilter, Option<String>) {
+    let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return (DEFAULT.into(), None) };
+    let text = wish.to_string_lossy();
+    let sense = |word: &str| {
+        let word = word.trim();
+        word.is_empty()
+            || word.contains(['=', '['])
+            || word.starts_with("undertone")
+            || word.parse::<LevelFilter>().is_ok()
+    };
+    match EnvFilter::try_new(&*text) {
+        Ok(filter) if text.split(',').all(sense) => (filter, None),
+        _ => {
+            let complaint = format!(
+                "{VARIABLE} = {:?} chooses nothing that could be logged, so what is usual is: allowed are error, warn, \
+                 info, debug, trace and off, and `part=level`, with commas between",
+                text.chars().filter(|c| !c.is_control()).take(40).collect::<String>()
+            );
+            (DEFAULT.into(), Some(complaint))
+        }
+    }
 }
 
 /// Lines for people: the sentence, without the fields that machines read.
@@ -155,6 +188,30 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_that_makes_no_sense_silences_nothing() {
+        let told = |wish: &str| {
+            let (filter, complaint) = chosen(Some(OsStr::new(wish)));
+            (filter.max_level_hint(), complaint)
+        };
+        for nonsense in ["debgu", "debgu,rumqttd=off", "a=b=c", "undertone=debgu", "\u{1}"] {
+            let (level, complaint) = told(nonsense);
+            assert_eq!(level, Some(LevelFilter::INFO), "{nonsense}");
+            assert!(complaint.is_some_and(|told| told.contains("allowed are error, warn")), "{nonsense}");
+        }
+        for (wish, level) in [
+            ("debug", LevelFilter::DEBUG),
+            ("OFF", LevelFilter::OFF),
+            ("warn,undertone::home=trace", LevelFilter::TRACE),
+            ("undertone=debug", LevelFilter::DEBUG),
+            ("undertone", LevelFilter::TRACE),
+            ("", LevelFilter::INFO),
+        ] {
+            assert_eq!(told(wish), (Some(level), None), "{wish}");
+        }
+        assert!(chosen(None).1.is_none());
+    }
 
     #[test]
     fn a_burst_passes_a_flood_does_not_and_what_was_left_out_is_counted() {

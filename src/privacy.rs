@@ -19,13 +19,18 @@ const NEAR: &str = "It does not leave this machine on the way there.";
 /// Width of the page.
 const WIDTH: usize = 96;
 
-/// The page.
-pub fn page(config: &Config, standing: &Standing) -> String {
+/// The page; `runs` says whether the daemon does, as far as is known.
+pub fn page(config: &Config, standing: &Standing, runs: bool) -> String {
     let mut page = Page(String::new());
     let zone = TimeZone::system();
     page.title(&format!("This room has a voice sensor: undertone, named {:?}", config.node));
     page.say(match standing.listening.consent {
-        Consent::Granted => "The microphone is open now.".into(),
+        Consent::Granted if runs => "The microphone is open now.".into(),
+        Consent::Granted => {
+            "No undertone runs with this configuration at the moment, so nothing is heard; whenever it runs, the \
+             microphone is open."
+                .into()
+        }
         Consent::Withheld => {
             format!("The microphone is closed now: listening is {}.", standing.listening.sentence(&zone))
         }
@@ -125,9 +130,8 @@ fn told(page: &mut Page, config: &Config) {
     ));
     if !config.metrics.listen.is_empty() {
         page.item(format!(
-            "Figures about the program's work, among them how many sentences were heard with which guessed emotion, but \
-             neither when nor by whom: to whatever runs on this machine and asks http://{}/metrics. Who collects them \
-             often can tell the hour.",
+            "Figures about the program's work, among them how often somebody spoke, but not which emotion was guessed, nor \
+             when: to whatever runs on this machine and asks http://{}/metrics. Who collects them often can tell the hour.",
             config.metrics.listen
         ));
     }

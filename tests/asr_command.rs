@@ -265,4 +265,9 @@ async fn a_probe_finds_what_a_script_lacks() {
     assert!(error.contains("`absent-python`"), "{error}");
     let error = probe("#!/bin/sh\r\necho x\r\n", 0o755).await.unwrap_err();
     assert!(error.contains("`/bin/sh` (its lines end as on Windows)"), "{error}");
+    // Without a first line that says so, the system starts nothing, and a hand-over says the same as the probe.
+    let error = probe("echo x\n", 0o755).await.unwrap_err();
+    assert!(error.contains("such as `#!/bin/sh`") && !error.contains("os error"), "{error}");
+    let hook = hook(&[path.to_str().unwrap()], 1.0);
+    assert_eq!(hook.transcribe(&mut clip(0.1)).await.unwrap_err().to_string(), error);
 }

@@ -55,17 +55,104 @@ fn check_goes_on_behind_a_wrong_configuration() {
         "{}",
         run.out
     );
+    // What the file names is what is looked at, if that can be read; the usual places are not what it means.
+    let model = |text: &str| {
+        let run = check(text);
+        assert_eq!(run.status, 2, "{}", run.err);
+        run.out.lines().find(|line| line.contains(" model ")).unwrap_or_default().to_owned()
+    };
+    let absent = model("nodes = 1\n[model]\npath = \"/absent.onnx\"\n");
+    assert!(absent.starts_with("FAIL") && absent.contains("/absent.onnx"), "{absent}");
+    let named = model("nodes = 1\n[model]\npath = \"models/undertone.onnx\"\n");
+    assert!(named.starts_with("ok") && named.contains(" models/undertone.onnx "), "{named}");
+    for unread in ["node = \n", "[model]\npaht = \"/absent.onnx\"\n"] {
+        let line = model(unread);
+        assert!(line.starts_with('-') && line.contains("not looked at"), "{line}");
+    }
+}
+
+/// Where nothing can be kept, nothing can ever be granted, and the daemon stays closed.
+#[test]
+fn check_says_where_consent_cannot_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    // As a mount that is not there may leave it.
+    let state = folder.path().join("state");
+    std::os::unix::fs::symlink("/absent/state", &state).unwrap();
+    std::fs::write(&path, format!("state_dir = {state:?}\n[mqtt]\nbroker = \"mqtt://127.0.0.1:1\"\n"))
+        .unwrap();
+    let stage = |flags: &[&str]| {
+        let mut command = undertone();
+        command.args(["check", "--config"]).arg(&path).args(flags).env_remove("STATE_DIRECTORY");
+        let run = finish(&mut command);
+        run.out.lines().find(|line| line.contains(" consent ")).unwrap_or_default().to_owned()
+    };
+    let told = stage(&[]);
+    assert!(
+        told.starts_with("FAIL") && told.contains("must be a folder that belongs to the daemon"),
+        "{told}"
+    );
+    assert!(stage(&["--offline"]).starts_with("warn"), "the daemon starts all the same");
+}
+
+/// What was found is found by nobody if it cannot be written.
+#[test]
+fn check_fails_where_nobody_can_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, "").unwrap();
+    for flags in [&[][..], &["--json"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut check = undertone();
+        check.args(["check", "--offline", "--config"]).arg(&path).args(flags).stdout(full);
+        let run = finish(check.env("STATE_DIRECTORY", folder.path()));
+        assert_eq!(run.status, 1, "{flags:?}: {}", run.err);
+        assert!(run.sentence().contains("what was found cannot be written"), "{}", run.err);
+    }
 }
 
 #[test]
 fn a_missing_certificate_is_named() {
     for (text, path) in [
-        ("[mqtt]\nbroker = \"mqtts://hub\"\nca_file = \"/absent.pem\"", "mqtt.ca_file = \"/absent.pem\""),
-        ("[mqtt]\nbroker = \"mqtts://hub\"\nca_file = \"hub-ca.crt\"", "mqtt.ca_file = \"hub-ca.crt\""),
+        (
+            "[metrics]\nlisten = \"127.0.0.1:0\"\n[mqtt]\nbroker = \"mqtts://hub\"\nca_file = \"/absent.pem\"",
+            "mqtt.ca_file = \"/absent.pem\"",
+        ),
+        (
+            "[metrics]\nlisten = \"127.0.0.1:0\"\n[mqtt]\nbroker = \"mqtts://hub\"\nca_file = \"hub-ca.crt\"",
+            "mqtt.ca_file = \"hub-ca.crt\"",
+        ),
     ] {
         let run = check(text);
         assert_eq!(run.status, 2);
-        assert!(run.sentence().contains(path), "{}", run.err);
+        let line = run.out.lines().find(|line| line.contains(" broker ")).unwrap_or_default();
+        assert!(line.starts_with("FAIL") && line.contains(path), "{}{}", run.out, run.err);
+        for stage in ["metrics", "recogniser"] {
+            assert!(run.out.contains(&format!(" {stage} ")), "it goes on: {}", run.out);
+        }
+    }
+}
+
+/// Before a start nobody is asked, but what the daemon would not start with is found.
+#[test]
+fn check_offline_finds_what_the_daemon_would_not_start_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    for (text, status, expected) in [
+        (
+            "[asr]\nhook = \"http\"\n[asr.http]\nurl = \"http://hub\"\nkey_file = \"/absent/key\"",
+            1,
+            "/absent/key",
+        ),
+        ("[mqtt]\nuser = \"ann\"\npassword_file = \"/absent/password\"", 2, "/absent/password"),
+        ("[mqtt]\nembedded_listen = \"0.0.0.0:0\"", 1, "everybody on the network could read"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let mut check = undertone();
+        check.args(["check", "--offline", "--config"]).arg(&path).env("STATE_DIRECTORY", folder.path());
+        let run = finish(&mut check);
+        let failed = run.out.lines().find(|line| line.starts_with("FAIL")).unwrap_or_default();
+        assert!(run.status == status && failed.contains(expected), "{} {}{}", run.status, run.out, run.err);
     }
 }
 
@@ -153,6 +240,12 @@ fn a_model_that_is_none_or_not_ours_gets_one_sentence() {
         assert_eq!(run.status, 1, "{}", model.display());
         assert!(run.sentence().contains(expected), "{}: {}", model.display(), run.err);
     }
+    // For one run, over what the configuration names.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, "[model]\npath = \"models/undertone.onnx\"\n").unwrap();
+    let run = finish(room().arg("--config").arg(&path).env("UNDERTONE_MODEL", "/nonexistent.onnx"));
+    assert!(run.sentence().contains("/nonexistent.onnx; correct UNDERTONE_MODEL"), "{}", run.err);
     let ours = finish(room().env("UNDERTONE_MODEL", golden.join("fits.onnx")));
     assert_eq!(ours.status, 0, "the same file with the right metadata is taken: {}", ours.err);
 }
@@ -207,4 +300,18 @@ fn check_as_json_holds_every_stage() {
     std::fs::write(&path, "node = \"a b\"\n").unwrap();
     let (status, ok, stages) = check(&["--offline"]);
     assert_eq!((status, ok, stages[0].1.as_str()), (2, false, "failed"));
+}
+
+/// A name with a typo is no empty record.
+#[test]
+fn a_folder_that_is_not_there_is_said_to_be_none() {
+    let scratch = tempfile::tempdir().unwrap();
+    let absent = scratch.path().join("typo");
+    for words in [&["verify"][..], &["show"], &["erase", "--from", "3h", "--to", "now"]] {
+        let run = finish(undertone().arg("ledger").args(words).arg("--state-dir").arg(&absent));
+        assert_eq!((run.status, run.out.as_str()), (1, ""), "{words:?}");
+        let told = run.sentence();
+        assert!(told.contains(&format!("there is no state folder {}", absent.display())), "{told}");
+        assert!(!absent.exists());
+    }
 }

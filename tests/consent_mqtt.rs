@@ -11,6 +11,7 @@ use household::mosquitto::{Mosquitto, Seen, Speaker, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card, speaking_card};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -334,4 +335,39 @@ async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
     let seen = witness.until("how it ended", |seen| woken(seen, "it was to be forgotten").is_some()).await;
     assert!(says(&seen, "undertone/emotion", "{}"), "{seen:?}");
     assert!(daemon.microphone());
+}
+
+/// Words that wait for a broker that hangs are not told once transcription is withdrawn at the machine; how somebody
+/// sounded was heard under another consent, and is.
+#[tokio::test]
+async fn words_that_wait_for_the_broker_are_withdrawn_with_the_consent() {
+    let broker = Mosquitto::start();
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
+    let daemon = Daemon::prepare(&broker, "");
+    let script = daemon.folder.path().join("recognise.sh");
+    fs::write(&script, "#!/bin/sh\ncat > /dev/null\necho xylophone quarantine\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    daemon.configure(
+        &broker,
+        &format!("[asr]\nhook = \"command\"\ncommand = [{script:?}]\npublish_transcript = true"),
+    );
+    daemon.consent_alone(&["grant", "all"]);
+    let mut daemon = daemon;
+    let witness = Witness::watch(broker.port);
+    daemon.restart(&card);
+    witness.until("the state", |seen| listens(seen) == Some(true)).await;
+    broker.freeze();
+    daemon.until("recognised", PATIENCE, |d| d.log().contains("recogniser: Transcribed"));
+    tokio::time::sleep(A_WHILE).await;
+    daemon.consent(&["revoke", "transcription"]);
+    daemon.until("withdrawn", PATIENCE, |d| d.log().contains("transcription is withheld: withdrawn"));
+    broker.thaw();
+    let withheld = |seen: &[Seen]| says(seen, "consent/transcription", "withheld");
+    let taken_back = |seen: &[Seen]| {
+        seen.iter().any(|s| s.topic.ends_with("/transcript") && s.payload.contains("\"text\":\"\""))
+    };
+    let seen = witness.until("the withdrawal", |seen| withheld(seen) && taken_back(seen)).await;
+    assert!(!seen.iter().any(|seen| seen.payload.contains("xylophone")), "{seen:?}");
+    assert!(seen.iter().any(|s| s.payload.contains("\"type\":\"emotion\"")), "{seen:?}");
 }

@@ -64,7 +64,7 @@ fn state(speech: bool) -> State {
         emotion: None,
         confidence: None,
         modules_skipped_pct: Some(97.0),
-        cpu_pct: 1.5,
+        cpu_pct: Some(1.5),
         dropped_s: 0.0,
         problems: Vec::new(),
         asr_circuit: None,

@@ -202,3 +202,28 @@ fn what_is_wrong_is_said_in_a_sentence() {
     let without = finish(undertone().args(["evaluate", "--segments", "x.csv", "--manifest", "y.csv"]));
     assert_eq!(without.status, 2, "{}", without.err);
 }
+
+/// Labels that people made are not made again.
+#[test]
+fn nothing_that_is_read_is_written_over() {
+    let (folder, manifest, _out) = scratch();
+    let before = std::fs::read_to_string(&manifest).unwrap();
+    let labels = folder.path().join("labels.csv");
+    std::fs::copy(&manifest, &labels).unwrap();
+    let run = make(&labels, folder.path(), &[]);
+    assert_eq!(run.status, 1);
+    assert!(run.sentence().contains("labels.csv is read, and would be overwritten"), "{}", run.err);
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), before);
+
+    let voices = folder.path();
+    let mix = ["corpus", "mix", "--split", "test_unseen", "--manifest"];
+    let run = finish(undertone().args(mix).arg(&manifest).arg("--out").arg(voices));
+    assert_eq!(run.status, 1);
+    assert!(run.sentence().contains("manifest.csv is read, and would be overwritten"), "{}", run.err);
+    assert_eq!(std::fs::read_to_string(&manifest).unwrap(), before);
+
+    let run = evaluate(&labels, &["--outcomes", labels.to_str().unwrap()]);
+    assert_eq!(run.status, 1);
+    assert!(run.sentence().contains("would be overwritten"), "{}", run.err);
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), before);
+}

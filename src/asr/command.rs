@@ -74,9 +74,7 @@ impl Command {
         for secret in WITHHELD_VARIABLES {
             child.env_remove(secret);
         }
-        let mut child = child
-            .spawn()
-            .map_err(|source| AsrError::Start { program: address::program(&self.program), source })?;
+        let mut child = child.spawn().map_err(|source| self.not_started(source))?;
         let group = Group::of(&child);
         let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
         let answer = within(expiry, self.converse(&mut child, clip), || AsrError::TimedOut {
@@ -91,6 +89,14 @@ impl Command {
             tracing::warn!(program = address::program(&self.program), "a killed recogniser is still there");
         }
         answer
+    }
+
+    fn not_started(&self, source: std::io::Error) -> AsrError {
+        let program = address::program(&self.program);
+        match source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) {
+            true => AsrError::Unfit { program, reason: program::NO_PROGRAM.into() },
+            false => AsrError::Start { program, source },
+        }
     }
 
     /// As errors name it.
@@ -210,6 +216,7 @@ impl Command {
                      correct the line"
                 )))
             }
+            None if !program::is_one(&path) => Err(unfit(program::NO_PROGRAM.into())),
             _ => Ok(path),
         }
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// As much of a script's first line as Linux reads.
 const LINE: u64 = 256;
+/// The shortest header of a program.
+const ELF_HEADER: u64 = 52;
 
 /// The program's file, looked for as the system does when it starts one. Else the file that is there and may
 /// not be run, if there is one.
@@ -38,6 +40,19 @@ pub fn interpreter(script: &Path) -> Option<String> {
     Some(named.to_owned())
 }
 
+/// What the system says of a file that is executable and of no kind that it runs, as one that is said to be unfit.
+pub const NO_PROGRAM: &str = "the system takes it for no program: it is damaged or made for another machine, or a script \
+                              whose first line does not say what runs it, such as `#!/bin/sh`";
+
+/// Whether the system would take it for a program or a script, by its first bytes. What cannot be read is given the
+/// benefit of the doubt.
+pub fn is_one(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = state::open(path).and_then(|file| file.take(ELF_HEADER).read_to_end(&mut head));
+    let elf = head.starts_with(b"\x7fELF") && head.len() as u64 == ELF_HEADER;
+    read.is_err() || head.starts_with(b"#!") || elf || cfg!(not(target_os = "linux"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +73,25 @@ mod tests {
         assert_eq!(asked(b"\x7fELF"), None);
         assert_eq!(asked(b""), None);
         assert_eq!(interpreter(&scratch.path().join("absent")), None);
+    }
+
+    #[test]
+    fn what_the_system_would_not_start_is_no_program() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        let is = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            is_one(&path)
+        };
+        for (bytes, one) in [
+            (&b"#!/bin/sh\necho"[..], true),
+            (b"echo words\n", false),
+            (b"", false),
+            (b"\xef\xbb\xbf#!/bin/sh\n", false),
+            (b"\x7fELF", false),
+        ] {
+            assert_eq!(is(bytes), one, "{bytes:?}");
+        }
+        assert!(is_one(&std::env::current_exe().unwrap()));
     }
 }

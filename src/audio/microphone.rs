@@ -175,13 +175,15 @@ pub struct Devices {
 /// Asks all devices that can record, and `wanted` in any case, what they offer.
 ///
 /// # Errors
-/// [`AudioError::NoMicrophone`] if none of them can be opened.
+/// [`AudioError::NoMicrophone`] if none of them can be opened, [`AudioError::Unanswered`] if that is not known because
+/// the sound system hangs.
 pub fn list(wanted: &str) -> Result<Devices, AudioError> {
     let named = hold(LIST, || {
         quiet();
         let host = capture::host()?;
         Ok::<_, String>((capture::names(&host), host))
     });
+    let mut hangs = matches!(named, Err(HoldError::Late | HoldError::Crowded));
     let (mut names, _host) = named.map(|(names, host)| (names, Some(host))).unwrap_or_default();
     let meant = Wanted::parse(wanted);
     let mut missing = vec![DEFAULT_DEVICE];
@@ -194,12 +196,13 @@ pub fn list(wanted: &str) -> Result<Devices, AudioError> {
         }
     }
     let chosen = meant.ok().and_then(|meant| meant.pick(&names).map(str::to_owned));
-    let offer = |name: String| {
+    let mut offer = |name: String| {
         let asked = hold(LIST, move || {
             quiet();
             let host = capture::host()?;
             Ok((capture::offer(&capture::find(&host, &Wanted::parse(&name)?)?)?, ()))
         });
+        hangs |= matches!(asked, Err(HoldError::Late | HoldError::Crowded));
         asked.map(|(offer, _)| offer).map_err(|e: HoldError<String>| e.to_string())
     };
     let all = names.into_iter().map(|(name, description)| {
@@ -209,7 +212,7 @@ pub fn list(wanted: &str) -> Result<Devices, AudioError> {
     let used = |device: &Listed| Some(&device.name) == chosen.as_ref();
     let all: Vec<Listed> = all.filter(|device| device.offer.is_ok() || used(device)).collect();
     if all.iter().all(|device| device.offer.is_err()) {
-        return Err(AudioError::NoMicrophone);
+        return Err(if hangs { AudioError::Unanswered } else { AudioError::NoMicrophone });
     }
     Ok(Devices { all, chosen, _host })
 }

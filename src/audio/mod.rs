@@ -105,4 +105,10 @@ pub enum AudioError {
          driver is loaded (`arecord -l` lists the cards)"
     )]
     NoMicrophone,
+    /// Nothing is known of any device.
+    #[error(
+        "the sound system does not answer, so no microphone can be listed: its server (PipeWire or PulseAudio) hangs; \
+         restart it (`systemctl --user restart pipewire pipewire-pulse`, or `pulseaudio`), and ask again"
+    )]
+    Unanswered,
 }

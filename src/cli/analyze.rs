@@ -1,6 +1,6 @@
 //! `undertone analyze`: the cascade on audio files, offline.
 
-use super::plot::Picture;
+use super::plot::{self, Picture};
 use super::{Failure, progress};
 use crate::audio::AudioSource;
 use crate::audio::file::{FileSource, Level, read_16k};
@@ -44,6 +44,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
     if args.plot.is_some() && args.files.len() > 1 {
         return Err(Failure::Usage("--plot draws one file; name one".into()));
+    }
+    if let Some(out) = &args.plot {
+        plot::may_write(out, &args.files)?;
     }
     let mut outcome = Ok(());
     for path in &args.files {

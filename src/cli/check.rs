@@ -10,11 +10,10 @@ use crate::asr::{self, AsrError};
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource};
 use crate::config::asr::Kind;
-use crate::config::{Config, ConfigError, DEFAULT_PATH};
+use crate::config::{self, Config, ConfigError, DEFAULT_PATH};
 use crate::consent::{Scope, Standing, Store};
 use crate::events::Consent;
-use crate::features::INPUT;
-use crate::model::{Model, ModelError, library_version};
+use crate::model::{Model, ModelError, library_version, try_out};
 use crate::settings::{Setting, Settings};
 use crate::state;
 use clap::Args;
@@ -69,29 +68,34 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     };
     report.tell("configuration", Ok(format!("{from}, node {}", config.node)));
     match consent(&config) {
-        Ok(text) if runs_otherwise(&config, store(&config).folder()) => {
+        Ok((_, text)) if runs_otherwise(&config, store(&config).folder()) => {
             report.add("consent", Outcome::Warning, format!("{text}; but {OTHERWISE}"));
         }
-        told => report.tell_unless(args.offline, "consent", told),
+        Ok((outcome, text)) => report.add("consent", outcome, text),
+        Err(text) => report.tell_unless(args.offline, "consent", Err(text)),
     }
     report.tell_unless(args.offline, "thresholds", thresholds(&config));
-    model(&config, &mut report);
+    model(&config.model, &mut report);
     if args.offline {
         report.add("microphone", Outcome::Skipped, format!("{}, not opened", config.audio.device));
     } else {
         microphone(&config, &mut report);
     }
-    match broker(&config, args.offline, &mut report) {
-        Err(failure) if args.json => {
-            report.tell("broker", Err(failure.to_string()));
-            return report.end(failure.status());
-        }
-        other => other?,
+    let mut status = 1;
+    if let Err(failure) = broker(&config, args.offline, &mut report) {
+        status = failure.status();
+        report.tell("broker", Err(failure.to_string()));
     }
     metrics(&config, &mut report);
     match config.asr.kind() {
+        // What is wrong with the files it names is found out without it, and the daemon would not start.
         Some(Kind::Wyoming | Kind::Http) if args.offline => {
-            report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()));
+            match asr::configured(&config.asr, &config.node) {
+                Ok(_) => {
+                    report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()))
+                }
+                Err(e) => report.tell("recogniser", Err(e.to_string())),
+            }
         }
         kind => match recogniser(&config) {
             // It is there, and whoever answers so to a question may still take a segment.
@@ -101,17 +105,22 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
             outcome => report.tell_unless(args.offline, "recogniser", outcome.map_err(|e| e.to_string())),
         },
     }
-    report.end(1)
+    report.end(status)
 }
 
-/// What can be said without a configuration: whether the library and the model that are found without one work.
+/// What can be said of a configuration that is wrong: whether the library and the model that it names work.
 fn unconfigured(args: &CheckArgs, error: ConfigError, mut report: Report) -> Result<(), Failure> {
     if args.json {
         for error in error.each() {
             report.tell("configuration", Err(error.to_string()));
         }
     }
-    model(&Config::default(), &mut report);
+    match named_model(args.config.as_deref()) {
+        Some(settings) => model(&settings, &mut report),
+        None => ["library", "model"].into_iter().for_each(|stage| {
+            report.add(stage, Outcome::Skipped, "not looked at: the configuration does not say which".into());
+        }),
+    }
     for stage in ["consent", "thresholds", "microphone", "broker", "metrics", "recogniser"] {
         report.add(stage, Outcome::Skipped, "needs the configuration".into());
     }
@@ -119,6 +128,15 @@ fn unconfigured(args: &CheckArgs, error: ConfigError, mut report: Report) -> Res
         true => report.end(2),
         false => Err(error.into()), // told on standard error, at last
     }
+}
+
+/// `[model]` of a file with errors elsewhere. None: that is not to be read either.
+fn named_model(explicit: Option<&Path>) -> Option<config::Model> {
+    let path = explicit.unwrap_or(Path::new(DEFAULT_PATH));
+    let table: toml::Table = state::read(path, state::LONGEST).ok()?.parse().ok()?;
+    let Some(named) = table.get("model") else { return Some(config::Model::default()) };
+    let named: config::Model = named.clone().try_into().ok()?;
+    (0.0..=1.0).contains(&named.gate_threshold).then_some(named)
 }
 
 fn store(config: &Config) -> Store {
@@ -132,24 +150,33 @@ pub(super) fn standing(config: &Config) -> Standing {
     Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system())
 }
 
-/// Withheld is no failure; not to know, or not to be able to withdraw, is one.
-fn consent(config: &Config) -> Result<String, String> {
+/// Withheld is no failure; not to know, or not to be able to withdraw, is one. Where nothing was kept and nothing can be,
+/// the daemon stays closed for ever.
+fn consent(config: &Config) -> Result<(Outcome, String), String> {
     let store = store(config);
     if let Some(problem) = store.ask().map_err(|e| e.to_string())?.problem {
         return Err(problem);
     }
+    let unkept = store.could_keep().err().filter(|_| !daemon_runs(config));
+    if let Some(e) = unkept.as_ref().filter(|_| store.load().fresh) {
+        return Err(format!("{e}; until then everything is withheld"));
+    }
     let (standing, zone) = (standing(config), TimeZone::system());
     let told = Scope::ALL.map(|scope| format!("{scope} {}", standing.of(scope).sentence(&zone)));
-    Ok(format!("{}; kept in {}", told.join("; "), store.folder().display()))
+    let text = format!("{}; kept in {}", told.join("; "), store.folder().display());
+    Ok(match unkept {
+        Some(e) => (Outcome::Warning, format!("{text}; but nothing more can be said there: {e}")),
+        None => (Outcome::Ok, text),
+    })
 }
 
 /// Library and model: one is no use without the other.
-fn model(config: &Config, report: &mut Report) {
+fn model(config: &config::Model, report: &mut Report) {
     let library = |e: &ModelError| {
         matches!(e, ModelError::Library { .. })
             || matches!(e, ModelError::Missing { what, .. } if what.starts_with("ONNX"))
     };
-    let mut model = match Model::load(&config.model) {
+    let mut model = match Model::load(config) {
         Err(e) if library(&e) => {
             report.tell("library", Err(e.to_string()));
             return report.add("model", Outcome::Skipped, "needs the library".into());
@@ -158,11 +185,10 @@ fn model(config: &Config, report: &mut Report) {
     };
     report.tell(
         "library",
-        library_version(&config.model).map(|it| format!("ONNX Runtime {it}")).map_err(|e| e.to_string()),
+        library_version(config).map(|it| format!("ONNX Runtime {it}")).map_err(|e| e.to_string()),
     );
     let judged = model.as_mut().map_err(|e| e.to_string()).and_then(|model| {
-        let input = Box::new([0.0f32; INPUT]);
-        model.infer(&input, config.model.gate_threshold as f32).map_err(|e| e.to_string())?;
+        try_out(model, config.gate_threshold as f32).map_err(|e| e.to_string())?;
         Ok(format!("{} ({}), judged a window", model.path().display(), model.version()))
     });
     report.tell("model", judged);

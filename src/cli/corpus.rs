@@ -6,7 +6,7 @@ use crate::corpus::manifest::{self, Row};
 use crate::corpus::mix::{self, Clip, Recipe};
 use crate::corpus::noise::Noise;
 use crate::corpus::recording::Recording;
-use crate::corpus::{CorpusError, export, layout};
+use crate::corpus::{CorpusError, export, layout, spare};
 use crate::events::Label;
 use clap::{Args, Subcommand};
 use rayon::prelude::*;
@@ -87,6 +87,7 @@ pub fn run(command: Corpus) -> Result<(), Failure> {
         Corpus::Mix(args) => mix_corpus(&args)?,
         Corpus::Timeline(args) => super::timeline::make(&args)?,
         Corpus::Features(args) => {
+            spare(&args.manifest, &args.out.join("index.csv"))?;
             let mut rows = manifest::read(&args.manifest)?;
             rows.retain(|row| {
                 (row.emotion.is_some() || row.speech.is_some())
@@ -109,6 +110,9 @@ pub fn run(command: Corpus) -> Result<(), Failure> {
 fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
     if !(0.0..0.95).contains(&args.background) {
         return Err(CorpusError::Nothing(format!("--background {}: allowed are 0 to 0.95", args.background)));
+    }
+    if let Some(manifest) = &args.manifest {
+        spare(manifest, &args.out.join("manifest.csv"))?;
     }
     let rows = match (&args.manifest, &args.audio) {
         (Some(path), _) => manifest::read(path)?,

@@ -152,6 +152,15 @@ impl Where {
     fn find(&self) -> Result<(Config, PathBuf), Failure> {
         let config = Config::find(self.config.as_deref())?;
         let state = self.state_dir.clone().or_else(|| state::folder(&config)).unwrap_or_default();
+        if let Err(e) = std::fs::metadata(&state)
+            && e.kind() == std::io::ErrorKind::NotFound
+        {
+            let reason = format!(
+                "there is no state folder {}, so no record either; --state-dir names another, and a daemon makes its own",
+                state.display()
+            );
+            return Err(std::io::Error::new(e.kind(), reason).into());
+        }
         Ok((config, state))
     }
 }

@@ -74,8 +74,8 @@ fn common() -> String {
     tagged(
         ".SH ENVIRONMENT\n",
         &[
-            (MODEL_VARIABLE, "The model file, if model.path does not name one."),
-            (LIBRARY_VARIABLE, "The ONNX Runtime library or its folder, if model.library does not name one."),
+            (MODEL_VARIABLE, "The model file, in the place of model.path."),
+            (LIBRARY_VARIABLE, "The ONNX Runtime library or its folder, in the place of model.library."),
             (PASSWORD_VARIABLE, "The broker's password, if mqtt.password_file does not name a file."),
             (
                 asr::http::KEY_VARIABLE,

@@ -12,7 +12,8 @@ use crate::features::{Frame, HOP, MELS};
 use crate::model::MODULES;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 /// Width and height of the picture.
 const SIZE: (u32, u32) = (1200, 760);
@@ -30,6 +31,37 @@ const SKIPPED: RGBColor = RGBColor(225, 232, 240);
 
 type Panel<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Refuses, before anything is done, to write a picture over what is none: over a recording, most of all.
+///
+/// # Errors
+/// One sentence, with another name to give.
+pub fn may_write(out: &Path, inputs: &[PathBuf]) -> Result<(), Failure> {
+    let shown = out.display();
+    let refuse = |why: String| {
+        Err(Failure::Usage(format!("--plot {shown}: {why}; name a new file that ends in .svg after --plot")))
+    };
+    if inputs.iter().any(|input| is_same(input, out)) {
+        return refuse("the recording itself would be overwritten".into());
+    }
+    if !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
+        return refuse("a picture is an SVG file".into());
+    }
+    let Ok(there) = std::fs::metadata(out) else { return Ok(()) };
+    let mut head = [0; 4];
+    let picture = there.is_file()
+        && (there.len() == 0
+            || std::fs::File::open(out).and_then(|mut file| file.read_exact(&mut head)).is_ok()
+                && head == *b"<svg");
+    if picture { Ok(()) } else { refuse("it is there, and is no picture of undertone's".into()) }
+}
+
+/// Whether two names are those of one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    a == b || id(a).is_ok_and(|a| id(b).is_ok_and(|b| a == b))
+}
 
 /// What there is to see.
 pub struct Picture<'a> {

@@ -31,15 +31,19 @@ pub struct PrivacyArgs {
 pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
     let folder = args.state_dir.clone().or_else(|| state::folder(&config));
-    let record = match &folder {
-        Some(folder) => Store::new(folder).ask()?.record,
+    let store = folder.as_deref().map(Store::new);
+    let record = match &store {
+        Some(store) => store.ask()?.record,
         None => Record::default(),
     };
+    // Where nothing can be written, a daemon may run without leaving its lock there.
+    let runs = |store: &Store| state::is_occupied(store.folder()) || store.could_keep().is_err();
+    let runs = store.as_ref().is_none_or(runs);
     if folder.is_some_and(|folder| runs_otherwise(&config, &folder)) {
         std::io::stdout().write_all(privacy::other_configuration().as_bytes())?;
     }
     let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());
-    std::io::stdout().write_all(privacy::page(&config, &standing).as_bytes())?;
+    std::io::stdout().write_all(privacy::page(&config, &standing, runs).as_bytes())?;
     Ok(())
 }
 

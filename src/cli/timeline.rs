@@ -2,13 +2,13 @@
 
 use super::{Failure, progress};
 use crate::config::Config;
-use crate::corpus::CorpusError;
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::noise::Noise;
 use crate::corpus::timeline::listen::{self, Found};
 use crate::corpus::timeline::make::{self, Recipe};
 use crate::corpus::timeline::score::{Group, Outcome, Quiet, Spread, Tally};
 use crate::corpus::timeline::{self, Entry, Kind};
+use crate::corpus::{CorpusError, spare};
 use crate::events::Label;
 use clap::Args;
 use serde::Serialize;
@@ -71,6 +71,7 @@ fn share(text: &str) -> Result<f32, String> {
 /// # Errors
 /// When audio or manifest cannot be read, or the folder cannot be written.
 pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
+    spare(&args.manifest, &args.out.join(timeline::LABELS))?;
     let mut rows = manifest::read(&args.manifest)?;
     rows.retain(|row| row.split == args.split && (args.only.is_empty() || args.only.contains(&row.speaker)));
     let (noise, speech): (Vec<Row>, Vec<Row>) = rows
@@ -145,6 +146,10 @@ struct ByKind {
 /// When labels, recordings, segments or model cannot be read.
 pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> Result<(), Failure> {
     let labels = timeline::labels_path(path);
+    if let Some(outcomes) = &args.outcomes {
+        spare(&labels, outcomes)?;
+        args.segments.as_deref().map_or(Ok(()), |segments| spare(segments, outcomes))?;
+    }
     let mut recordings: BTreeMap<PathBuf, Vec<Entry>> = BTreeMap::new();
     for entry in timeline::read(&labels)? {
         recordings.entry(entry.recording.clone()).or_default().push(entry);

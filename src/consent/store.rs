@@ -218,7 +218,7 @@ impl Store {
         {
             loaded = self.load(); // somebody was just saying something for the first time
         }
-        if loaded.fresh && self.keeps_nothing() {
+        if loaded.fresh && self.could_keep().is_err() {
             // As the daemon does.
             (loaded.record, loaded.fresh) = (Record::lost(Timestamp::now()), false);
         }
@@ -247,14 +247,25 @@ impl Store {
         loaded
     }
 
-    /// Whether nothing can be written where there is a folder, or what leads to none.
-    fn keeps_nothing(&self) -> bool {
-        use rustix::fs::{Access, access};
-        match access(&self.folder, Access::WRITE_OK) {
-            Ok(()) => false,
-            Err(rustix::io::Errno::NOENT) => fs::symlink_metadata(&self.folder).is_ok(),
-            Err(_) => true,
+    /// Whether something could be kept here, found out without touching anything.
+    ///
+    /// # Errors
+    /// [`ConsentError::Write`]: why not, and the mend.
+    pub fn could_keep(&self) -> Result<(), ConsentError> {
+        use rustix::fs::{Access, access, statvfs};
+        let failed = |source: io::Error| ConsentError::Write { folder: self.folder.clone(), source };
+        // What is missing is made below the nearest folder that is there.
+        let there = |place: &&Path| fs::symlink_metadata(place).is_ok();
+        let place = self.folder.ancestors().find(there).unwrap_or(Path::new("."));
+        if !place.is_dir() {
+            return Err(failed(ErrorKind::NotADirectory.into()));
         }
+        access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| failed(e.into()))?;
+        let disk = statvfs(place).map_err(|e| failed(e.into()))?;
+        let free = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
+        // A file system without limits says 0 of 0.
+        let full = disk.f_blocks > 0 && free == 0;
+        if full { Err(failed(ErrorKind::StorageFull.into())) } else { Ok(()) }
     }
 
     /// From now on it is known that something was kept here, whatever becomes of the folder.

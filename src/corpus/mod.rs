@@ -17,7 +17,7 @@ pub mod room;
 pub mod timeline;
 pub mod voices;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why corpus work fails.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,21 @@ pub enum CorpusError {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+}
+
+/// Refuses to write over a file that is read: labels that people made are not made again.
+///
+/// # Errors
+/// [`CorpusError::Nothing`], with the mend.
+pub fn spare(read: &Path, written: &Path) -> Result<(), CorpusError> {
+    let real = |path: &Path| path.canonicalize();
+    if read == written || real(read).is_ok_and(|read| real(written).is_ok_and(|written| read == written)) {
+        let shown = written.display();
+        return Err(CorpusError::Nothing(format!(
+            "{shown} is read, and would be overwritten; write elsewhere"
+        )));
+    }
+    Ok(())
 }
 
 impl CorpusError {

@@ -44,11 +44,7 @@ impl EmbeddedBroker {
     /// [`HomeError::Listen`] if the port is taken or not allowed, or if other machines could connect
     /// without a login: what a microphone hears is not for everybody on the network.
     pub fn start(listen: SocketAddr, login: Option<&Login>) -> Result<EmbeddedBroker, HomeError> {
-        if login.is_none() && !listen.ip().is_loopback() {
-            let reason = "everybody on the network could read what this sensor tells; set mqtt.user and a \
-                          password (mqtt.password_file), or let it listen on 127.0.0.1";
-            return Err(HomeError::Listen { listen, reason: reason.to_owned() });
-        }
+        EmbeddedBroker::may_listen(listen, login)?;
         let mut attempt = 1;
         loop {
             // Tried out first, because here the system's reason is still whole.
@@ -62,6 +58,19 @@ impl EmbeddedBroker {
                 Err(e) => return Err(refuse(listen, &e)),
             }
         }
+    }
+
+    /// Whether it would listen there at all; nothing is opened.
+    ///
+    /// # Errors
+    /// [`HomeError::Listen`] if other machines could connect without a login.
+    pub fn may_listen(listen: SocketAddr, login: Option<&Login>) -> Result<(), HomeError> {
+        if login.is_none() && !listen.ip().is_loopback() {
+            let reason = "everybody on the network could read what this sensor tells; set mqtt.user and a \
+                          password (mqtt.password_file), or let it listen on 127.0.0.1";
+            return Err(HomeError::Listen { listen, reason: reason.to_owned() });
+        }
+        Ok(())
     }
 
     /// Where it listens.

@@ -195,6 +195,7 @@ fn passed_on(access: &Access, topic: &str, reason: PubAckReason) -> Result<Strin
         PubAckReason::NotAuthorized => {
             let who = match &access.login {
                 Some(login) => format!("the user `{}`", login.user),
+                None if access.shows_certificate => "this sensor's certificate".to_owned(),
                 None => "anonymous clients".to_owned(),
             };
             Err(format!(

@@ -2,7 +2,7 @@
 
 use super::HomeError;
 use super::access::Access;
-use super::outbox::Kind;
+use super::outbox::{Forget, Kind};
 use super::queue::Commands;
 use super::session;
 use super::shared::Shared;
@@ -79,10 +79,9 @@ impl Client {
         self.shared.push(Kind::Event, serde_json::to_vec(event));
     }
 
-    /// Forgets messages that no broker has taken yet, and that say what was heard: events about speech,
-    /// and transcripts. Problems stay.
-    pub fn forget(&self) {
-        self.shared.lock().outbox.forget();
+    /// Forgets messages of this kind that no broker has taken yet.
+    pub fn forget(&self, what: Forget) {
+        self.shared.lock().outbox.forget(what);
     }
 
     /// Publishes what was said: QoS 1, not retained. Whether it may be told is the caller's decision.

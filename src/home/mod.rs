@@ -54,6 +54,7 @@ pub mod topics;
 pub use broker::EmbeddedBroker;
 pub use client::{Client, Connection};
 pub use commands::Command;
+pub use outbox::Forget;
 pub use queue::Commands;
 pub use slots::Slot;
 pub use subscriber::{Message, Subscriber};

@@ -14,6 +14,24 @@ pub enum Kind {
     Transcript,
 }
 
+/// What is to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forget {
+    /// Everything that says what was heard; problems stay.
+    Heard,
+    /// Words alone.
+    Words,
+}
+
+impl Forget {
+    fn covers(self, entry: &Entry) -> bool {
+        match self {
+            Forget::Words => entry.kind == Kind::Transcript,
+            Forget::Heard => entry.kind == Kind::Transcript || !entry.payload.starts_with(PROBLEM),
+        }
+    }
+}
+
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -23,6 +41,8 @@ pub struct Entry {
     pub kind: Kind,
     /// JSON.
     pub payload: Vec<u8>,
+    /// It was on its way when it was to be forgotten, and is not handed over again.
+    pub forgotten: bool,
 }
 
 /// A queue that keeps each message until its acknowledgement.
@@ -54,7 +74,7 @@ impl Outbox {
             self.handed -= 1;
             self.entries.pop_front()
         };
-        self.entries.push_back(Entry { seq: self.next_seq, kind, payload });
+        self.entries.push_back(Entry { seq: self.next_seq, kind, payload, forgotten: false });
         self.next_seq += 1;
         dropped
     }
@@ -77,19 +97,21 @@ impl Outbox {
         }
     }
 
-    /// Drops what waits and says what was heard; problems stay. What is on its way is on its way.
-    pub fn forget(&mut self) {
+    /// Drops what waits of this. What is on its way is on its way, but is not sent a second time.
+    pub fn forget(&mut self, what: Forget) {
         let handed = self.handed;
         let mut at = 0;
-        self.entries.retain(|entry| {
+        self.entries.retain_mut(|entry| {
             at += 1;
-            let problem = entry.kind == Kind::Event && entry.payload.starts_with(PROBLEM);
-            at <= handed || problem
+            let covered = what.covers(entry);
+            entry.forgotten |= covered;
+            at <= handed || !covered
         });
     }
 
-    /// The connection has ended: everything waits again.
+    /// The connection has ended: everything waits again, but what was to be forgotten meanwhile.
     pub fn take_back(&mut self) {
+        self.entries.retain(|entry| !entry.forgotten);
         self.handed = 0;
     }
 
@@ -123,6 +145,10 @@ mod tests {
 
     fn push(outbox: &mut Outbox, n: u8) -> Option<u8> {
         outbox.push(Kind::Event, vec![n]).map(|entry| entry.payload[0])
+    }
+
+    fn left(outbox: &Outbox) -> Vec<u64> {
+        outbox.entries.iter().map(|entry| entry.seq).collect()
     }
 
     fn hand(outbox: &mut Outbox, count: usize) -> Vec<(u64, u8)> {
@@ -177,9 +203,25 @@ mod tests {
         outbox.push(Kind::Event, serde_json::to_vec(&problem).unwrap());
         outbox.push(Kind::Transcript, b"words".to_vec());
         hand(&mut outbox, 1);
-        outbox.forget();
-        let left: Vec<u64> = outbox.entries.iter().map(|entry| entry.seq).collect();
-        assert_eq!((left, outbox.handed()), (vec![0, 2], 1));
+        outbox.forget(Forget::Heard);
+        assert_eq!((left(&outbox), outbox.handed()), (vec![0, 2], 1));
+        outbox.take_back();
+        assert_eq!((left(&outbox), outbox.handed()), (vec![2], 0), "it is not sent a second time");
+    }
+
+    #[test]
+    fn words_alone_can_be_forgotten() {
+        let mut outbox = Outbox::new(8);
+        outbox.push(Kind::Transcript, b"on its way".to_vec());
+        push(&mut outbox, 1);
+        outbox.push(Kind::Transcript, b"words".to_vec());
+        hand(&mut outbox, 1);
+        outbox.forget(Forget::Words);
+        outbox.push(Kind::Transcript, b"later".to_vec());
+        assert_eq!(left(&outbox), [0, 1, 3]);
+        outbox.acknowledge(0);
+        outbox.take_back();
+        assert_eq!(left(&outbox), [1, 3]);
     }
 
     #[test]

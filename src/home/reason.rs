@@ -161,9 +161,13 @@ fn cut_before_login(access: &Access, kind: ErrorKind) -> String {
         _ => "closes",
     };
     match (endpoint.tls, &access.login) {
+        (true, _) if !access.shows_certificate => format!(
+            "{endpoint} {cut} the connection before an answer; it may want to see a certificate of this sensor \
+             (mqtt.client_cert_file and mqtt.client_key_file), another login or TLS version, or is not the TLS port"
+        ),
         (true, _) => format!(
             "{endpoint} {cut} the connection before an answer; is that the broker's TLS port, and are the \
-             login and the TLS version what it wants?"
+             login, the certificate (mqtt.client_cert_file) and the TLS version what it wants?"
         ),
         (false, Some(login)) => format!(
             "{endpoint} {cut} the connection before an answer; it may not accept the user `{}` or its password \
@@ -210,6 +214,7 @@ mod tests {
     fn a_connection_cut_before_the_login_is_told_from_one_cut_later() {
         let cut = ConnectionError::MqttState(StateError::ConnectionAborted);
         assert!(sentence(&cut, &access("mqtt://b", None), false).contains("mqtts://"));
+        assert!(sentence(&cut, &access("mqtts://b", None), false).contains("mqtt.client_cert_file"));
         assert!(sentence(&cut, &access("mqtt://b", None), true).contains("same node name"));
     }
 }

@@ -32,6 +32,9 @@ const CONNECT_SECONDS: u64 = 10;
 const WINDOW: usize = 16;
 /// Room for the window, the announcement, retained messages, a notice and a subscription.
 const CHANNEL: usize = 40;
+/// A broker that owes an answer and has said nothing for so long gets nothing more of the outbox: what waits here
+/// can still be forgotten, what lies in its socket cannot.
+const SILENT: Duration = Duration::from_secs(1);
 /// At most one notice of lost messages in this time on one connection.
 const NOTICE_EVERY: Duration = Duration::from_secs(10);
 /// Longest pause between attempts once the client is to be closed.
@@ -147,6 +150,8 @@ struct Link<'a> {
     /// On the wire, by packet id.
     in_flight: HashMap<u16, (Sent, Instant)>,
     notice: Option<Instant>,
+    /// When the broker last said anything.
+    heard: Instant,
     /// Set once the goodbye has begun: when it must be over.
     goodbye: Option<Instant>,
 }
@@ -171,6 +176,7 @@ impl<'a> Link<'a> {
             handed: VecDeque::new(),
             in_flight: HashMap::new(),
             notice: None,
+            heard: Instant::now(),
             goodbye: None,
         };
         (link, eventloop)
@@ -241,6 +247,9 @@ impl<'a> Link<'a> {
 
     /// Takes note of what the library did or received.
     fn note(&mut self, event: Event) {
+        if matches!(event, Event::Incoming(_)) {
+            self.heard = Instant::now();
+        }
         match event {
             Event::Incoming(Packet::ConnAck(ack)) => {
                 self.connected = Some(Instant::now());
@@ -352,6 +361,10 @@ impl<'a> Link<'a> {
     }
 
     fn pump_outbox(&mut self) {
+        let owed = self.handed.iter().chain(self.in_flight.values()).map(|(_, at)| *at).min();
+        if owed.is_some_and(|at| at.max(self.heard).elapsed() >= SILENT) {
+            return; // looked at again when it says something
+        }
         let mut inner = self.shared.lock();
         while inner.outbox.handed() < WINDOW {
             let Some(entry) = inner.outbox.waiting() else { return };

@@ -1,4 +1,4 @@
-//! `GET /metrics` over HTTP/1.1, on loopback. Just enough of it for Prometheus and for curl: requests
+//! `GET /metrics` (and `HEAD`) over HTTP/1.1, on loopback. Just enough of it for Prometheus and for curl: requests
 //! are short, few at a time, and each connection is answered once and closed. Whoever connects and says nothing
 //! keeps nobody out.
 
@@ -63,7 +63,8 @@ async fn serve(mut stream: TcpStream, wishes: mpsc::Sender<Wish>) -> io::Result<
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         let count = stream.read(&mut part).await?;
         if count == 0 || request.len() + count > REQUEST {
-            return answer(&mut stream, "400 Bad Request", "text/plain", "too long, or cut off\n").await;
+            let answer = Answer { status: "400 Bad Request", body: "too long, or cut off\n", ..TEXT };
+            return answer.send(&mut stream, true).await;
         }
         request.extend_from_slice(&part[..count]);
     }
@@ -71,31 +72,56 @@ async fn serve(mut stream: TcpStream, wishes: mpsc::Sender<Wish>) -> io::Result<
     let mut words = line.split(|&byte| byte == b' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = path.split(|&byte| byte == b'?').next().unwrap_or_default();
-    match (method, path) {
-        (b"GET", b"/metrics") => {
+    let figures;
+    let answer = match (method, path) {
+        (b"GET" | b"HEAD", b"/metrics") => {
             let (answered, text) = oneshot::channel();
             let asked = wishes.send(answered).await.is_ok();
             match text.await {
                 Ok(text) if asked => {
+                    figures = text;
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                    answer(&mut stream, "200 OK", kind, &text).await
+                    Answer { status: "200 OK", more: "", kind, body: &figures }
                 }
-                _ => answer(&mut stream, "503 Service Unavailable", "text/plain", "stopping\n").await,
+                _ => Answer { status: "503 Service Unavailable", body: "stopping\n", ..TEXT },
             }
         }
-        (b"GET", _) => answer(&mut stream, "404 Not Found", "text/plain", "see /metrics\n").await,
-        _ => answer(&mut stream, "405 Method Not Allowed", "text/plain", "GET only\n").await,
-    }
+        (b"GET" | b"HEAD", _) => Answer { status: "404 Not Found", body: "see /metrics\n", ..TEXT },
+        _ => Answer {
+            status: "405 Method Not Allowed",
+            more: "Allow: GET, HEAD\r\n",
+            body: "GET and HEAD only\n",
+            ..TEXT
+        },
+    };
+    answer.send(&mut stream, method != b"HEAD").await
 }
 
-async fn answer(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+/// What is answered.
+struct Answer<'a> {
+    status: &'a str,
+    /// Further lines of the head.
+    more: &'a str,
+    kind: &'a str,
+    body: &'a str,
+}
+
+const TEXT: Answer<'static> = Answer { status: "", more: "", kind: "text/plain", body: "" };
+
+impl Answer<'_> {
+    /// To `HEAD` the same as to `GET`, without the body.
+    async fn send(&self, stream: &mut TcpStream, with_body: bool) -> io::Result<()> {
+        let Answer { status, more, kind, body } = self;
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\n{more}Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        if with_body {
+            stream.write_all(body.as_bytes()).await?;
+        }
+        stream.shutdown().await
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +159,13 @@ mod tests {
         );
         assert!(answer.contains("Content-Length: 16\r\n"), "{answer}");
         assert!(ask(address, b"GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.1 404"));
-        assert!(ask(address, b"POST /metrics HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 405"));
+        let refused = ask(address, b"POST /metrics HTTP/1.1\r\n\r\n").await;
+        assert!(
+            refused.starts_with("HTTP/1.1 405") && refused.contains("\r\nAllow: GET, HEAD\r\n"),
+            "{refused}"
+        );
+        let head = ask(address, b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
+        assert_eq!(head, answer.strip_suffix("figures 1\n# EOF\n").unwrap());
         assert!(ask(address, &[b'x'; REQUEST + 600]).await.starts_with("HTTP/1.1 400"));
         assert!(ask(address, b"\r\n\r\n").await.starts_with("HTTP/1.1 405"));
     }

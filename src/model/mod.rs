@@ -7,9 +7,11 @@
 mod contract;
 mod library;
 mod search;
+mod trial;
 
 pub use library::NO_REPORTS;
 pub use search::{LIBRARY_VARIABLE, MODEL_VARIABLE};
+pub use trial::try_out;
 
 use crate::config;
 use crate::events::Label;

@@ -1,7 +1,7 @@
 //! Where the model and ONNX Runtime are looked for: the first that exists is taken.
 //!
-//! 1. the path in the configuration (then nowhere else),
-//! 2. the path in `UNDERTONE_MODEL` or `UNDERTONE_ONNXRUNTIME` (then nowhere else),
+//! 1. the path in `UNDERTONE_MODEL` or `UNDERTONE_ONNXRUNTIME`, which is for one run (then nowhere else),
+//! 2. the path in the configuration (then nowhere else),
 //! 3. beside the program, and the project's own folders above the program or the working directory,
 //! 4. where packages put them: `/usr/lib/undertone`, `/usr/share/undertone`, the system's libraries.
 
@@ -64,10 +64,10 @@ pub fn library_mend(configured: &Path) -> String {
 }
 
 fn mend(key: &str, configured: &Path, variable: &str) -> String {
-    let told = match told(configured, variable) {
-        None => None,
-        Some(_) if configured.as_os_str().is_empty() => Some(variable),
-        Some(_) => Some(key),
+    let told = match (named(variable), configured.as_os_str().is_empty()) {
+        (Some(_), _) => Some(variable),
+        (None, false) => Some(key),
+        (None, true) => None,
     };
     mend_of(key, told, std::env::current_exe().ok().as_deref(), project_folders().next().is_some())
 }
@@ -96,10 +96,14 @@ fn mend_of(key: &str, told: Option<&str>, program: Option<&Path>, checkout: bool
     }
 }
 
-/// What the configuration or the environment names.
+/// What the environment or the configuration names.
 fn told(configured: &Path, variable: &str) -> Option<PathBuf> {
-    let configured = (!configured.as_os_str().is_empty()).then(|| configured.to_path_buf());
-    configured.or_else(|| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from))
+    named(variable).or_else(|| (!configured.as_os_str().is_empty()).then(|| configured.to_path_buf()))
+}
+
+/// What the environment names.
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn beside_program() -> Option<PathBuf> {

@@ -5,6 +5,8 @@ use crate::cascade::{Effort, Grown, Told};
 use crate::events::{Component, Health};
 use crate::tell::Line;
 use jiff::Timestamp;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Where the sound comes from.
 pub enum Source {
@@ -62,4 +64,36 @@ pub enum Heard {
         /// It works again.
         recovered: bool,
     },
+}
+
+/// The listener's end of the queue. It never waits: a full queue loses the message, and the loss is told when there is
+/// room again.
+pub struct Outlet {
+    told: Sender<Heard>,
+    /// Messages that found the queue full since the last that did not.
+    unsent: u64,
+}
+
+impl Outlet {
+    /// Into this queue.
+    pub fn new(told: Sender<Heard>) -> Outlet {
+        Outlet { told, unsent: 0 }
+    }
+
+    /// Tells it, if there is room.
+    pub fn send(&mut self, what: Heard) {
+        if self.unsent > 0 && self.told.capacity() > 1 {
+            let message = format!("{} messages were lost inside: the machine is overloaded", self.unsent);
+            self.unsent = 0;
+            let _ = self.told.try_send(Heard::Problem {
+                component: Component::Service,
+                message,
+                recovered: true,
+            });
+        }
+        let is_progress = matches!(what, Heard::Progress(_));
+        if let Err(TrySendError::Full(_)) = self.told.try_send(what) {
+            self.unsent += u64::from(!is_progress);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! neither the network nor the disk.
 
 use super::clock::{StreamClock, since_boot};
-use super::heard::{Heard, Progress, Source};
+use super::heard::{Heard, Outlet, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
 use super::pace::Pace;
@@ -21,7 +21,6 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +35,7 @@ pub struct Hearing {
     cascade: Cascade,
     /// Thresholds that may change at any moment.
     live: Arc<Live>,
-    told: Sender<Heard>,
+    told: Outlet,
     stop: CancellationToken,
     consent: watch::Receiver<Scopes>,
     /// The microphone is closed because it has to be: that time is no loss.
@@ -56,8 +55,6 @@ pub struct Hearing {
     /// Seconds that wait to be read.
     pending: f64,
     reported: Instant,
-    /// Messages that found the queue full since the last that did not.
-    unsent: u64,
     /// What was last told of the model.
     model_problem: Option<String>,
 }
@@ -79,7 +76,7 @@ impl Hearing {
             settings: settings.clone(),
             cascade,
             live,
-            told,
+            told: Outlet::new(told),
             stop,
             consent,
             resting: false,
@@ -93,7 +90,6 @@ impl Hearing {
             forgotten: 0,
             pending: 0.0,
             reported: Instant::now(),
-            unsent: 0,
             model_problem: None,
         }
     }
@@ -374,21 +370,8 @@ impl Hearing {
         progress
     }
 
-    /// Never waits: a full queue loses the message, and the loss is told when there is room again.
     fn send(&mut self, what: Heard) {
-        if self.unsent > 0 && self.told.capacity() > 1 {
-            let message = format!("{} messages were lost inside: the machine is overloaded", self.unsent);
-            self.unsent = 0;
-            let _ = self.told.try_send(Heard::Problem {
-                component: Component::Service,
-                message,
-                recovered: true,
-            });
-        }
-        let is_progress = matches!(what, Heard::Progress(_));
-        if let Err(TrySendError::Full(_)) = self.told.try_send(what) {
-            self.unsent += u64::from(!is_progress);
-        }
+        self.told.send(what);
     }
 
     fn wait(&self, pause: Duration) {

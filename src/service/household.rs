@@ -2,8 +2,9 @@
 
 use super::runtime::Service;
 use crate::config::Config;
-use crate::consent::{By, Order, Refusal, Scope, Standing, Told};
+use crate::consent::{By, Order, Refusal, Scope, Standing, Told, Why};
 use crate::events::{Component, Consent};
+use crate::home::Forget;
 use crate::ledger::Entry;
 use crate::ledger::entry::Name;
 use crate::ledger::line::Digest;
@@ -70,9 +71,27 @@ impl Service {
                     let open = now.listening.consent == Consent::Granted;
                     self.recorder.record(Entry::Microphone { open, why: now.listening.why });
                 }
+                self.unsay(&before, &now);
                 self.publish_consent();
                 self.publish_state();
             }
+        }
+    }
+
+    /// What was heard under a consent that is withdrawn and still waits for the broker is not told any more. A quiet
+    /// hour withdraws nothing.
+    fn unsay(&mut self, before: &Standing, now: &Standing) {
+        let withdrawn = |scope: Scope| {
+            let (was, is) = (before.of(scope), now.of(scope));
+            was != is && is.consent == Consent::Withheld && is.why != Why::QuietHours
+        };
+        if withdrawn(Scope::Listening) {
+            self.client.forget(Forget::Heard);
+            self.emotion = None;
+            self.show_nothing();
+        } else if withdrawn(Scope::Transcription) {
+            self.client.forget(Forget::Words);
+            self.show_no_words();
         }
     }
 

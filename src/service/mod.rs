@@ -18,6 +18,7 @@ mod renewal;
 mod report;
 mod requests;
 mod runtime;
+mod spans;
 
 pub use heard::{Heard, Progress, Source};
 pub(crate) use household::config_digest;

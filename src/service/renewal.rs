@@ -5,8 +5,7 @@
 //! thread of its own, so neither the listener nor the runtime waits for it.
 
 use crate::config;
-use crate::features::INPUT;
-use crate::model::{Model, ModelError};
+use crate::model::{self, Model, ModelError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,10 +75,10 @@ fn mark(path: &Path) -> Mark {
     (path.into(), file.and_then(|file| Some((file.len(), file.modified().ok()?))))
 }
 
-/// A model that has judged a window.
+/// A model that has judged a window with each of its modules.
 fn tried(settings: &config::Model) -> Result<Model, ModelError> {
     let mut model = Model::load(settings)?;
-    model.infer(&Box::new([0.0; INPUT]), settings.gate_threshold as f32)?;
+    model::try_out(&mut model, settings.gate_threshold as f32)?;
     Ok(model)
 }
 

@@ -2,6 +2,7 @@
 
 use super::cpu_seconds;
 use super::runtime::Service;
+use super::spans::Mark;
 use crate::audio::SAMPLE_RATE;
 use crate::events::{Component, Consent, State, Transcript};
 use crate::home::Slot;
@@ -10,7 +11,6 @@ use crate::privacy;
 use crate::tell::round;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::time::Instant;
 use uuid::Uuid;
 
 /// Something that does not work at the moment.
@@ -72,12 +72,17 @@ impl Service {
         self.client.retain_text(Slot::Listening, word(decided.listening));
         self.client.retain_text(Slot::Transcription, word(decided.transcription));
         self.client.retain_text(Slot::Guest, if standing.guest.is_some() { "on" } else { "off" });
-        self.client.retain_text(Slot::Privacy, &privacy::page(&self.config, standing));
+        self.client.retain_text(Slot::Privacy, &privacy::page(&self.config, standing, true));
     }
 
     /// Takes back what is shown of what was heard.
     pub(super) fn show_nothing(&self) {
         self.client.retain(Slot::Emotion, &serde_json::json!({}));
+        self.show_no_words();
+    }
+
+    /// Takes back the last words that are shown.
+    pub(super) fn show_no_words(&self) {
         if self.config.asr.publish_transcript {
             let (node, text) = (self.config.node.clone(), String::new());
             self.client.transcript(&Transcript { id: Uuid::nil(), node, text });
@@ -85,11 +90,7 @@ impl Service {
     }
 
     pub(super) fn publish_state(&mut self) {
-        let (effort, cpu, now) = (self.progress.effort, cpu_seconds(), Instant::now());
-        let (before, cpu_before, then) = self.last;
-        let modules = effort.modules_total.saturating_sub(before.modules_total);
-        let run = effort.modules_run.saturating_sub(before.modules_run);
-        let wall = now.duration_since(then).as_secs_f64().max(1e-3);
+        let shares = self.spans.until(Mark::new(self.progress.effort, cpu_seconds()));
         self.circuit = self.recogniser.asr().circuit();
         self.client.state(&State {
             node: self.config.node.clone(),
@@ -101,17 +102,13 @@ impl Service {
             clock_ppm: self.progress.clock_ppm.map(|ppm| round(ppm, 1)),
             emotion: self.emotion.map(|(label, _)| label),
             confidence: self.emotion.map(|(_, confidence)| confidence),
-            modules_skipped_pct: (modules > 0).then(|| round(100.0 * (1.0 - run as f64 / modules as f64), 1)),
-            cpu_pct: round(100.0 * (cpu - cpu_before) / wall, 1),
+            modules_skipped_pct: shares.skipped_pct,
+            cpu_pct: shares.cpu_pct,
             dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
             problems: self.faults.keys().copied().collect(),
             asr_circuit: self.circuit,
             consent: self.keeper.standing().decided(),
             model: self.model.clone(),
         });
-        // Over less than a second the shares are noise: let the interval grow.
-        if wall >= 1.0 {
-            self.last = (effort, cpu, now);
-        }
     }
 }

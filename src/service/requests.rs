@@ -4,7 +4,7 @@ use super::household::config_digest;
 use super::runtime::Service;
 use crate::config::{Config, ConfigError, changes};
 use crate::events::Component;
-use crate::home::Command;
+use crate::home::{Command, Forget};
 use crate::ledger::Entry;
 use crate::settings::Setting;
 use std::time::Instant;
@@ -50,7 +50,7 @@ impl Service {
     fn forget(&mut self) {
         self.forget = self.settings.live().ask_to_forget();
         self.recogniser.recall();
-        self.client.forget();
+        self.client.forget(Forget::Heard);
         self.progress.speaking = false;
         self.emotion = None;
         self.show_nothing();

@@ -5,6 +5,7 @@
 use super::recogniser::Recogniser;
 use super::renewal::Renewed;
 use super::report::Fault;
+use super::spans::{Mark, Spans};
 use super::{Heard, Progress};
 use crate::asr::{self, Asr};
 use crate::audio::SAMPLE_RATE;
@@ -19,7 +20,6 @@ use crate::settings::{Setting, Settings};
 use crate::tell::Teller;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// What the runtime knows.
@@ -47,8 +47,8 @@ pub(super) struct Service {
     pub(super) restart: bool,
     /// The recogniser's circuit breaker, as the last state showed it.
     pub(super) circuit: Option<Circuit>,
-    /// At the last state: effort, CPU seconds, wall clock.
-    pub(super) last: (Effort, f64, Instant),
+    /// Over which time the state's shares are told.
+    pub(super) spans: Spans,
 }
 
 impl Service {
@@ -79,7 +79,7 @@ impl Service {
             background: None,
             emotion: None,
             circuit: None,
-            last: (Effort::default(), cpu_seconds(), Instant::now()),
+            spans: Spans::from(Mark::new(Effort::default(), cpu_seconds())),
         }
     }
 
@@ -225,6 +225,9 @@ impl Service {
                 log(&event);
                 self.tell(&event);
             }
+            // It was on its way when consent was withdrawn.
+            asr::Told::Transcript(_)
+                if self.keeper.standing().allowed().transcription == Consent::Withheld => {}
             asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
             asr::Told::Problem(problem) => {
                 self.fault(problem.component, &problem.message, problem.recovered);

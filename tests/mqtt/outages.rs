@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use undertone::config::Mqtt;
-use undertone::home::{Client, EmbeddedBroker};
+use undertone::events::Transcript;
+use undertone::home::{Client, EmbeddedBroker, Forget};
+use uuid::Uuid;
 
 /// One call of `event()`, as the thread that made it saw it.
 struct Call {
@@ -207,4 +209,45 @@ async fn a_broker_that_comes_late_gets_everything() {
     let witness = Witness::watch(broker.addr().port());
     let all = witness.until("event 19", |all| all.iter().any(|s| number(&s.payload) == Some(19))).await;
     assert_eq!(first_arrivals(&all), (0..20).collect::<Vec<_>>());
+}
+
+fn words(text: &str) -> Transcript {
+    Transcript { id: Uuid::now_v7(), node: "kitchen".to_owned(), text: text.to_owned() }
+}
+
+/// A broker that hangs and comes back gets what was said meanwhile, but not what was to be forgotten since; and one
+/// that dies does not get it from the next connection.
+#[tokio::test]
+async fn what_is_forgotten_while_the_broker_hangs_does_not_reach_it() {
+    for (what, kept) in [(Forget::Words, vec![0, 1, 2, 3]), (Forget::Heard, vec![0, 3])] {
+        for dies in [false, true] {
+            let mut broker = Mosquitto::start();
+            let (client, _task) = start(&config(&broker.url()));
+            connected(&client).await;
+            let mut witness = Witness::watch(broker.port);
+            client.event(&event(0));
+            witness.until("event 0", |all| all.iter().any(|s| number(&s.payload) == Some(0))).await;
+            broker.freeze();
+            client.state(&state(true)); // it owes an answer from here on
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            client.event(&event(1));
+            client.transcript(&words("xylophone"));
+            client.event(&event(2));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            client.forget(what);
+            client.event(&event(3));
+            client.transcript(&words("later"));
+            if dies {
+                broker.restart();
+                witness = Witness::watch(broker.port);
+            } else {
+                broker.thaw();
+            }
+            let all =
+                witness.until("what came last", |all| all.iter().any(|s| s.payload.contains("later"))).await;
+            assert!(!all.iter().any(|seen| seen.payload.contains("xylophone")), "{all:?}");
+            assert_eq!([vec![0], first_arrivals(&all)].concat(), kept, "{what:?} {dies}");
+            assert_eq!(client.lost_events(), 0);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What `undertone check` tells: a line a stage as it ends, or one JSON object.
 
-use crate::cli::Failure;
+use crate::cli::{Failure, broken_pipe};
 use serde::Serialize;
 use std::io::IsTerminal;
 
@@ -29,12 +29,15 @@ pub struct Report {
     stages: Vec<Stage>,
     #[serde(skip)]
     json: bool,
+    /// Why not all of it could be told, if whoever reads is still there.
+    #[serde(skip)]
+    untold: Option<std::io::Error>,
 }
 
 impl Report {
     /// No stage yet; with `json` nothing is told before the end.
     pub fn new(json: bool) -> Report {
-        Report { ok: true, stages: Vec::new(), json }
+        Report { ok: true, stages: Vec::new(), json, untold: None }
     }
 
     /// Takes note of a stage, and tells it.
@@ -47,10 +50,11 @@ impl Report {
                 Outcome::Failed => ("FAIL", "\x1b[31m"),
                 Outcome::Skipped => ("-   ", ""),
             };
-            let colour = if std::io::stdout().is_terminal() { colour } else { "" };
+            let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let colour = if coloured { colour } else { "" };
             let off = if colour.is_empty() { "" } else { "\x1b[0m" };
-            // The exit status says it to those who do not read.
-            let _ = say!("{colour}{mark}{off} {stage:<14} {text}");
+            let told = say!("{colour}{mark}{off} {stage:<14} {text}");
+            self.note(told);
         }
         self.stages.push(Stage { stage: stage.into(), outcome, text });
     }
@@ -71,10 +75,24 @@ impl Report {
         }
     }
 
+    /// The exit status says it to those who do not read; that a disk is full is for those who do.
+    fn note(&mut self, told: std::io::Result<()>) {
+        if let Err(e) = told
+            && !broken_pipe(&e)
+        {
+            self.untold = Some(e);
+        }
+    }
+
     /// Prints the JSON, if that was asked for; `status` is the exit status of a failure.
-    pub fn end(self, status: u8) -> Result<(), Failure> {
+    pub fn end(mut self, status: u8) -> Result<(), Failure> {
         if self.json {
-            let _ = say!("{}", serde_json::to_string(&self).map_err(std::io::Error::from)?);
+            let told = say!("{}", serde_json::to_string(&self).map_err(std::io::Error::from)?);
+            self.note(told);
+        }
+        if let Some(e) = self.untold.filter(|_| self.ok) {
+            let reason = format!("what was found cannot be written: {e}");
+            return Err(std::io::Error::new(e.kind(), reason).into());
         }
         if self.ok { Ok(()) } else { Err(Failure::Told { status }) }
     }
