@@ -27,8 +27,8 @@ pub fn page(config: &Config, standing: &Standing, runs: bool) -> String {
     page.say(match standing.listening.consent {
         Consent::Granted if runs => "The microphone is open now.".into(),
         Consent::Granted => {
-            "No undertone runs with this configuration at the moment, so nothing is heard; whenever it runs, the \
-             microphone is open."
+            "As far as is known, no undertone runs with this configuration at the moment, and then nothing is heard; \
+             whenever it runs, the microphone is open."
                 .into()
         }
         Consent::Withheld => {

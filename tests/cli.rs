@@ -314,4 +314,7 @@ fn a_folder_that_is_not_there_is_said_to_be_none() {
         assert!(told.contains(&format!("there is no state folder {}", absent.display())), "{told}");
         assert!(!absent.exists());
     }
+    let never = ["ledger", "show", "--since", "3h", "--until", "4h", "--state-dir"];
+    let run = finish(undertone().args(never).arg(scratch.path()));
+    assert_eq!((run.status, run.sentence()), (2, "undertone: --until must be after --since"));
 }

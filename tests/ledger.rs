@@ -425,7 +425,7 @@ fn a_record_that_is_gone_with_its_mark_is_missed() {
     let page = finish(undertone().env_remove("STATE_DIRECTORY").args(["privacy", "--state-dir", folder]));
     let said = page.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        said.contains("No undertone runs") && said.contains("whenever it runs, the microphone is open"),
+        said.contains("no undertone runs") && said.contains("whenever it runs, the microphone is open"),
         "{said}"
     );
     assert!(!said.contains("is open now"), "{said}");

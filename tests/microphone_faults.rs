@@ -126,6 +126,30 @@ async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
     sensor.stop();
 }
 
+/// A server that hangs is no missing microphone.
+#[test]
+fn devices_says_that_a_sound_server_does_not_answer() {
+    let (pulse, folder) = (Pulse::start(), tempfile::tempdir().unwrap());
+    let _card = pulse.plug("card", 48_000);
+    let config = folder.path().join("undertone.toml");
+    std::fs::write(&config, "").unwrap();
+    let devices = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+        command.args(["devices", "--seconds", "0", "--config"]).arg(&config);
+        let output = command.env("ALSA_CONFIG_PATH", pulse.configuration()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (status, out, err) = devices();
+    assert!(status == Some(0) && out.contains("* default"), "{out}{err}");
+    pulse.freeze();
+    let (status, out, err) = devices();
+    assert_eq!((status, out.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
+    assert!(err.contains("the sound system does not answer") && err.contains("restart it"), "{err}");
+    pulse.thaw();
+    assert_eq!(devices().0, Some(0));
+}
+
 /// A laptop that was suspended, or a machine too busy to listen: the whole daemon stands still.
 #[tokio::test]
 async fn a_suspension_moves_the_clock() {

@@ -101,6 +101,9 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
     match command {
         LedgerCommand::Show(args) => {
             let (_, state) = args.place.find()?;
+            if args.since.zip(args.until).is_some_and(|(since, until)| until <= since) {
+                return Err(Failure::Usage("--until must be after --since".into()));
+            }
             let filter =
                 Filter { since: args.since, until: args.until, kinds: args.kind, labels: args.label };
             let format = match args.format {
@@ -193,7 +196,11 @@ fn told(report: &verify::Report, json: bool) -> std::io::Result<()> {
         )?;
     }
     report.notes.iter().try_for_each(|note| say!("note: {note}"))?;
-    let span = report.first.zip(report.last).map_or(String::new(), |(a, b)| format!(" from {a} to {b}"));
+    // The first line may be one about an erasure, which is younger than what stands behind it.
+    let span = report
+        .first
+        .zip(report.last)
+        .map_or(String::new(), |(a, b)| format!(" from {} to {}", a.min(b), a.max(b)));
     say!(
         "{}: {} lines in {} files{span}{}",
         if report.is_whole() { "whole" } else { "NOT AS IT WAS WRITTEN" },

@@ -214,17 +214,16 @@ pub async fn run(
             }
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => {
-                service.look_at_consent();
-                match place.look() {
-                    Look::Same => {}
-                    Look::Anew => {
-                        said = ConsentFile::watch(config);
-                        look = looks(&said);
-                    }
-                    Look::Shared(folder) => service.shares(&folder),
+                if look_at_place(&mut place, &mut service) {
+                    said = ConsentFile::watch(config);
+                    look = looks(&said);
                 }
+                service.look_at_consent();
             }
             () = said.changed() => {
+                if look_at_place(&mut place, &mut service) {
+                    said = ConsentFile::watch(config);
+                }
                 service.look_at_consent();
                 if said.pace() != look.period() {
                     look = looks(&said);
@@ -328,6 +327,16 @@ fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: 
         heeded = true;
     }
     heeded
+}
+
+/// Looks after the state folder; before what was said in it is obeyed, so that whoever asks for a daemon whose microphone
+/// is open finds it. True: it is another folder, or can be locked at last.
+fn look_at_place(place: &mut Place, service: &mut Service) -> bool {
+    let found = place.look();
+    if let Look::Shared(folder) = &found {
+        service.shares(folder);
+    }
+    found == Look::Anew
 }
 
 /// Brings what was said about consent onto the disk.
