@@ -77,7 +77,7 @@ impl Http {
 
     /// No answer: it broke off, or what came is no answer at all.
     fn unheard(&self, error: &hyper::Error) -> AsrError {
-        match error.is_parse() || error.is_parse_too_large() {
+        match error.is_parse() {
             true => self.protocol(&format!("its answer is no HTTP ({error})")),
             false => self.broken(error),
         }
