@@ -37,7 +37,9 @@ def test_as_many_gates_are_shut_as_the_name_says(shut: int, shipped: bool):
 def test_ungated_is_the_whole_network_without_conditions():
     model = network(NARROW, 8, 0.0)
     variant = ungated(build(model))
-    assert not {"If", "Greater", "ReduceMax"} & {node.op_type for node in variant.graph.node}
+    kinds = [node.op_type for node in variant.graph.node]
+    assert not {"Greater", "ReduceMax"} & set(kinds) and kinds.count("If") == 1
+    assert next(node for node in variant.graph.node if node.op_type == "If").input[0] == "emotion"
     logits, speech, p, executed, judged = run(variant)
     with torch.no_grad():
         expected = model.forward_ungated(torch.from_numpy(FEATURES))

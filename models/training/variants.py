@@ -5,7 +5,7 @@
 
 | file | what it is |
 | --- | --- |
-| ungated.onnx | every module in line, without an `If` and without gates |
+| ungated.onnx | every module in line, without gates; the emotion head wherever it is wanted |
 | skip-0.onnx, skip-40.onnx, skip-97.onnx, skip-100.onnx | 0, 26, 62, 64 of 64 gates shut, whatever the input |
 
 Which gates are shut is spread evenly over the network, so that each kind of module has its share.
@@ -20,6 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 SHUT = {"skip-0": 0, "skip-40": 26, "skip-97": 62, "skip-100": 64}
+EMOTIONS = "run_emotions"  # what export.py calls the emotion head's branch
 FIRM = 50.0  # a logit that no threshold but 0 and 1 overcomes
 
 
@@ -61,13 +62,15 @@ def forced(model: onnx.ModelProto, shut: int) -> onnx.ModelProto:
 
 
 def inlined(nodes, initializers: list[onnx.TensorProto]) -> list[onnx.NodeProto]:
-    """Nodes with the taken branch of every `If` in its place, also of those inside it."""
+    """Nodes with the taken branch of every `If` in its place, also of those inside it; the emotion head's asks for nothing but whether it is wanted."""
     found = []
     for node in nodes:
-        if node.op_type != "If":
+        body = next((a.g for a in node.attribute if a.name == "then_branch"), None)
+        if body is None or body.name == EMOTIONS:
             found.append(copy.deepcopy(node))
+            if body is not None:
+                found[-1].input[0] = "emotion"
             continue
-        body = next(a.g for a in node.attribute if a.name == "then_branch")
         initializers.extend(body.initializer)
         found += inlined(body.node, initializers)
         for inner, outer in zip(body.output, node.output, strict=True):
@@ -82,23 +85,22 @@ def ungated(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = inlined(graph.node, weights)
     graph.initializer.extend(weights)
     (modules,) = (dimension.dim_value for dimension in next(o for o in graph.output if o.name == "executed").type.tensor_type.shape.dim)
-    ones = {"p_execute": np.ones(modules, np.float32), "executed": np.ones(modules, np.uint8), "emotion_judged": np.array(1, np.uint8)}
-    nodes = [node for node in nodes if not set(node.output) & set(ones)]
+    ones = {"p_execute": np.ones(modules, np.float32), "executed": np.ones(modules, np.uint8)}
+    nodes = [node for node in nodes if not set(node.output) & {*ones, "emotion_judged"}]
+    nodes.append(helper.make_node("Cast", ["emotion"], ["emotion_judged"], to=onnx.TensorProto.UINT8))
     for name, value in ones.items():
         graph.initializer.append(numpy_helper.from_array(value, f"{name}_ones"))
         nodes.append(helper.make_node("Identity", [f"{name}_ones"], [name]))
     needed, kept = {output.name for output in graph.output}, []
     for node in reversed(nodes):
         if needed & set(node.output):
-            needed |= set(node.input)
+            needed |= set(node.input) | {name for a in node.attribute for inner in a.g.node for name in inner.input}
             kept.append(node)
     del graph.node[:]
     graph.node.extend(reversed(kept))
     unused = [tensor for tensor in graph.initializer if tensor.name not in needed]
     for tensor in unused:
         graph.initializer.remove(tensor)
-    for unused in [value for value in graph.input if value.name == "emotion"]:
-        graph.input.remove(unused)  # nothing is left out here
     return model
 
 
