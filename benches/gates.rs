@@ -34,8 +34,7 @@ struct Contender {
 
 impl Contender {
     fn new(name: &'static str, path: &Path, input: &[f32; INPUT]) -> Contender {
-        let settings = config::Model { path: path.into(), ..Default::default() };
-        let mut model = Model::load(&settings).unwrap_or_else(|e| panic!("{e}"));
+        let mut model = Model::open(path, &config::Model::default()).unwrap_or_else(|e| panic!("{e}"));
         let skipped = 64 - model.infer_speech(input, 0.5).expect("the variant runs").modules_run();
         Contender { name, model, input: Box::new(*input), skipped }
     }

@@ -85,16 +85,17 @@ pub fn start(format: Option<Format>) {
 /// all others would be silent.
 fn chosen(wish: Option<&OsStr>) -> (EnvFilter, Option<String>) {
     let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return (DEFAULT.into(), None) };
+    // The filter itself would take a blank for a part of a word.
     let text = wish.to_string_lossy();
-    let sense = |word: &str| {
-        let word = word.trim();
-        word.is_empty()
-            || word.contains(['=', '['])
-            || word.starts_with("undertone")
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let sense = |word: &&str| {
+        word.contains(['=', '['])
+            || *word == "undertone"
+            || word.starts_with("undertone::")
             || word.parse::<LevelFilter>().is_ok()
     };
-    match EnvFilter::try_new(&*text) {
-        Ok(filter) if text.split(',').all(sense) => (filter, None),
+    match EnvFilter::try_new(words.join(",")) {
+        Ok(filter) if !words.is_empty() && words.iter().all(sense) => (filter, None),
         _ => {
             let complaint = format!(
                 "{VARIABLE} = {:?} chooses nothing that could be logged, so what is usual is: allowed are error, warn, \

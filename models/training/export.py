@@ -264,16 +264,29 @@ def describe(onnx_model: onnx.ModelProto, model: GatedConformer, content: dict, 
         onnx_model.metadata_props.add(key=key, value=text)
 
 
+def sealed(onnx_model: onnx.ModelProto, describe) -> bytes:
+    """The bytes of the file, `describe` having added its metadata, and among them how many bytes stand before them, and their SHA-256.
+
+    Metadata come last in an ONNX file, so this covers every weight: the daemon refuses a file that a disk or a download has damaged.
+    """
+    body = onnx_model.SerializeToString()
+    describe()
+    onnx_model.metadata_props.add(key="content_sha256", value=f"{len(body)}:{hashlib.sha256(body).hexdigest()}")
+    data = onnx_model.SerializeToString()
+    assert data.startswith(body), "metadata come last"
+    return data
+
+
 def export(source: Path, target: Path, release: str) -> None:
     content = checkpoint.load(source)
     model = checkpoint.network(content)
     onnx_model = build(model)
     store_small(onnx_model.graph)
     lift_weights(onnx_model.graph)
-    describe(onnx_model, model, content, release)
+    data = sealed(onnx_model, lambda: describe(onnx_model, model, content, release))
     onnx.checker.check_model(onnx_model, full_check=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(onnx_model, target)
+    target.write_bytes(data)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 

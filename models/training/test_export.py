@@ -1,14 +1,16 @@
 """The exported graph answers as PyTorch does, whichever modules run."""
 
+import hashlib
 import json
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
 from cost import costs, picture
-from export import build
+from export import build, sealed
 from graph import lift_weights, store_small
 from model import GatedConformer, Shape
 
@@ -171,3 +173,12 @@ def test_with_a_threshold_of_0_the_emotion_head_runs_whoever_speaks(tmp_path):
     with torch.no_grad():
         plain = model(torch.from_numpy(features), -1.0).logits.numpy()
     assert np.abs(logits[1] - plain).max() < 1e-4, "it runs, and is not heeded"
+
+
+def test_the_file_says_what_its_bytes_are():
+    onnx_model = build(network(SMALL, 1, 0.0))
+    data = sealed(onnx_model, lambda: onnx_model.metadata_props.add(key="version", value="0"))
+    told = {each.key: each.value for each in onnx.load_from_string(data).metadata_props}
+    length, digest = told["content_sha256"].split(":")
+    assert int(length) > sum(w.ByteSize() for w in onnx_model.graph.initializer), "every weight is covered"
+    assert hashlib.sha256(data[: int(length)]).hexdigest() == digest and told["version"] == "0"

@@ -264,7 +264,7 @@ impl Store {
         let disk = statvfs(place).map_err(|e| failed(e.into()))?;
         let free = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
         // A file system without limits says 0 of 0.
-        let full = disk.f_blocks > 0 && free == 0;
+        let full = disk.f_blocks > 0 && free == 0 || disk.f_files > 0 && disk.f_ffree == 0;
         if full { Err(failed(ErrorKind::StorageFull.into())) } else { Ok(()) }
     }
 

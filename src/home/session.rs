@@ -32,7 +32,7 @@ const CONNECT_SECONDS: u64 = 10;
 const WINDOW: usize = 16;
 /// Room for the window, the announcement, retained messages, a notice and a subscription.
 const CHANNEL: usize = 40;
-/// A broker that owes an answer and has said nothing for so long gets nothing more of the outbox: what waits here
+/// A broker that owes an answer and has said nothing for so long gets nothing more that was heard: what waits here
 /// can still be forgotten, what lies in its socket cannot.
 const SILENT: Duration = Duration::from_secs(1);
 /// At most one notice of lost messages in this time on one connection.
@@ -306,9 +306,11 @@ impl<'a> Link<'a> {
         }
         self.incoming.subscribe(&self.client, self.shared);
         self.incoming.announce_if_due(self.shared);
-        self.pump_retained();
         self.pump_notice();
-        self.pump_outbox();
+        if !self.silent() {
+            self.pump_retained();
+            self.pump_outbox();
+        }
         let inner = self.shared.lock();
         let now = Instant::now();
         let delivered = inner.all_delivered();
@@ -360,11 +362,13 @@ impl<'a> Link<'a> {
         }
     }
 
-    fn pump_outbox(&mut self) {
+    /// Whether the broker owes an answer and says nothing; what may leave is looked at again when it does.
+    fn silent(&self) -> bool {
         let owed = self.handed.iter().chain(self.in_flight.values()).map(|(_, at)| *at).min();
-        if owed.is_some_and(|at| at.max(self.heard).elapsed() >= SILENT) {
-            return; // looked at again when it says something
-        }
+        owed.is_some_and(|at| at.max(self.heard).elapsed() >= SILENT)
+    }
+
+    fn pump_outbox(&mut self) {
         let mut inner = self.shared.lock();
         while inner.outbox.handed() < WINDOW {
             let Some(entry) = inner.outbox.waiting() else { return };

@@ -23,6 +23,8 @@ pub struct Card {
     pub macs_stem: u64,
     /// 0 where the file has no head that could be left out.
     pub macs_emotion: u64,
+    /// What [`super::digest::verify`] compares, if the file says it.
+    pub digest: Option<String>,
     /// Whether it has the input `emotion` and the output `emotion_judged`.
     pub asks: bool,
 }
@@ -96,7 +98,8 @@ pub fn check(session: &Session, path: &Path) -> Result<Card, ModelError> {
     let takes = optional.iter().any(|input| input.name() == ASKS && kind(input.dtype()) == "Bool []");
     let asks = takes && describe(session.outputs(), JUDGED) == format!("{u8:?} []");
     let macs_emotion = metadata.custom("macs_emotion").and_then(|macs| macs.parse().ok()).unwrap_or(0);
-    Ok(Card { version: field("version")?, macs_modules, macs_stem, macs_emotion, asks })
+    let digest = metadata.custom(super::digest::KEY);
+    Ok(Card { version: field("version")?, macs_modules, macs_stem, macs_emotion, digest, asks })
 }
 
 fn same_number(a: &serde_json::Value, b: &serde_json::Value) -> bool {

@@ -5,6 +5,7 @@
 //! contract or feature configuration is not the one this program computes.
 
 mod contract;
+mod digest;
 mod library;
 mod search;
 mod trial;
@@ -63,6 +64,14 @@ pub enum ModelError {
         path: PathBuf,
         /// ONNX Runtime's reason.
         reason: String,
+    },
+    /// The file is not as it was exported.
+    #[error(
+        "{path} is damaged: its weights are not those that were exported; copy it again, or install the package again"
+    )]
+    Damaged {
+        /// The model file.
+        path: PathBuf,
     },
     /// The file is a model, but not one of ours.
     #[error(
@@ -145,9 +154,16 @@ impl Model {
     /// # Errors
     /// See [`ModelError`]; all but [`ModelError::Run`].
     pub fn load(config: &config::Model) -> Result<Model, ModelError> {
+        Self::open(&search::model(&config.path)?, config)
+    }
+
+    /// As [`load`](Self::load), with this file and no other, whatever the configuration and the environment name.
+    ///
+    /// # Errors
+    /// See [`ModelError`]; all but [`ModelError::Run`].
+    pub fn open(path: &Path, config: &config::Model) -> Result<Model, ModelError> {
         let environment = library::environment(&search::library(&config.library)?, &config.library)?;
-        let path = search::model(&config.path)?;
-        let not_a_model = |e: String| ModelError::NotAModel { path: path.clone(), reason: first_line(&e) };
+        let not_a_model = |e: String| ModelError::NotAModel { path: path.into(), reason: first_line(&e) };
         // One thread, and no spinning: a pool that waits busily burns a core for nothing.
         let session = Session::builder(&environment)
             .and_then(|b| Ok(b.with_intra_threads(1)?))
@@ -159,9 +175,12 @@ impl Model {
             // 35 MB; a module that runs widens its own in no more time.
             .and_then(|b| Ok(b.with_disabled_optimizers("ConstantFolding")?))
             .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Error)?))
-            .and_then(|mut b| b.commit_from_file(&path))
+            .and_then(|mut b| b.commit_from_file(path))
             .map_err(|e| not_a_model(e.to_string()))?;
-        let card = contract::check(&session, &path)?;
+        let card = contract::check(&session, path)?;
+        if let Some(told) = &card.digest {
+            digest::verify(path, told)?;
+        }
         Ok(Model {
             session,
             version: card.version,
@@ -169,7 +188,7 @@ impl Model {
             macs_stem: card.macs_stem,
             macs_emotion: card.macs_emotion,
             asks: card.asks,
-            path,
+            path: path.into(),
         })
     }
 

@@ -26,23 +26,44 @@ mod tests {
     use crate::config;
     use std::path::Path;
 
-    /// One after the other, in files of their own: the library maps them.
-    #[test]
-    fn a_model_that_is_damaged_inside_its_weights_is_found_out() {
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/undertone.onnx");
-        let whole = std::fs::read(&shipped).unwrap();
+    fn shipped() -> Vec<u8> {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/undertone.onnx")).unwrap()
+    }
+
+    /// In files of their own: the library maps them.
+    fn tried(bytes: &[u8], name: &str) -> Result<(), ModelError> {
         let folder = tempfile::tempdir().unwrap();
-        let tried = |bytes: &[u8], name: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, bytes).unwrap();
-            let settings = config::Model { path, ..Default::default() };
-            Model::load(&settings).and_then(|mut model| try_out(&mut model, settings.gate_threshold as f32))
-        };
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let settings = config::Model::default();
+        Model::open(&path, &settings)
+            .and_then(|mut model| try_out(&mut model, settings.gate_threshold as f32))
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_anywhere_is_found_out() {
+        let whole = shipped();
         tried(&whole, "whole.onnx").unwrap();
-        for (n, at) in [900_000, 8_000_000].into_iter().enumerate() {
+        for at in (100_000..whole.len() - 100_000).step_by(whole.len() / 8) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x40;
+            let told = tried(&bytes, "damaged.onnx").unwrap_err();
+            let damaged = matches!(told, ModelError::Damaged { .. } | ModelError::NotAModel { .. });
+            assert!(damaged, "{at}: {told}");
+        }
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_found_out_in_a_file_that_does_not_say_its_digest() {
+        let mut whole = shipped();
+        let key = crate::model::digest::KEY.as_bytes();
+        let place = whole.windows(key.len()).rposition(|bytes| bytes == key).unwrap();
+        whole[place] = b'C';
+        tried(&whole, "whole.onnx").unwrap();
+        for at in [900_000, 8_000_000] {
             let mut bytes = whole.clone();
             bytes[at..at + 64].fill(0xff);
-            let told = tried(&bytes, &format!("{n}.onnx")).unwrap_err();
+            let told = tried(&bytes, "damaged.onnx").unwrap_err();
             assert!(matches!(told, ModelError::Run(_)), "{at}: {told}");
         }
     }

@@ -214,14 +214,15 @@ pub async fn run(
             }
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => {
-                if look_at_place(&mut place, &mut service) {
+                if anew(place.look(), &mut service) {
                     said = ConsentFile::watch(config);
                     look = looks(&said);
                 }
                 service.look_at_consent();
             }
             () = said.changed() => {
-                if look_at_place(&mut place, &mut service) {
+                // Before what was said there is obeyed: whoever asks for a daemon whose microphone is open shall find it.
+                if anew(place.look_at_change(), &mut service) {
                     said = ConsentFile::watch(config);
                 }
                 service.look_at_consent();
@@ -329,10 +330,8 @@ fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: 
     heeded
 }
 
-/// Looks after the state folder; before what was said in it is obeyed, so that whoever asks for a daemon whose microphone
-/// is open finds it. True: it is another folder, or can be locked at last.
-fn look_at_place(place: &mut Place, service: &mut Service) -> bool {
-    let found = place.look();
+/// Whether the state folder is another one, or can be locked at last.
+fn anew(found: Look, service: &mut Service) -> bool {
     if let Look::Shared(folder) = &found {
         service.shares(folder);
     }

@@ -6,9 +6,13 @@ use super::ServiceError;
 use crate::config::Config;
 use crate::state::{self, Occupied};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// A command that looks for a daemon has the lock for a moment; after so many looks it is none.
 const NO_COMMAND: u32 = 4;
+
+/// The shortest pause between two tries for the lock when the folder changes.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of the folder since the last look.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) struct Place {
     folder: Option<PathBuf>,
     occupied: Option<Occupied>,
     missed: u32,
+    /// When the lock could not be had the last time.
+    failed: Option<Instant>,
 }
 
 impl Place {
@@ -50,7 +56,13 @@ impl Place {
                 None
             }
         };
-        Ok(Place { folder, occupied, missed: 0 })
+        Ok(Place { folder, occupied, missed: 0, failed: None })
+    }
+
+    /// As [`look`](Self::look), after something has changed in the folder. To try for the lock is a change, too: after one try that
+    /// failed the next waits for [`AGAIN`].
+    pub(super) fn look_at_change(&mut self) -> Look {
+        if self.failed.is_some_and(|at| at.elapsed() < AGAIN) { Look::Same } else { self.look() }
     }
 
     /// Looks whether the lock is still in the folder, and takes it anew if there is a folder.
@@ -59,7 +71,9 @@ impl Place {
         if self.occupied.as_ref().is_some_and(|occupied| occupied.is_in(folder)) || !folder.is_dir() {
             return Look::Same;
         }
-        match state::occupy_now(folder) {
+        let found = state::occupy_now(folder);
+        self.failed = (!matches!(found, Ok(Some(_)))).then(Instant::now);
+        match found {
             Ok(Some(occupied)) => {
                 (self.occupied, self.missed) = (Some(occupied), 0);
                 Look::Anew
@@ -97,5 +111,18 @@ mod tests {
         let _other = state::occupy(&folder).unwrap().unwrap();
         let seen: Vec<Look> = (0..10).map(|_| place.look()).filter(|look| *look != Look::Same).collect();
         assert_eq!(seen, [Look::Shared(folder)]);
+    }
+
+    /// To try makes files, and so is a change in the folder.
+    #[test]
+    fn a_lock_that_cannot_be_had_is_not_tried_for_at_every_change() {
+        let scratch = tempfile::tempdir().unwrap();
+        let config = Config { state_dir: scratch.path().into(), ..Config::default() };
+        fs::create_dir(scratch.path().join(state::LOCK)).unwrap();
+        let mut place = Place::take(&config).unwrap();
+        assert_eq!(place.look_at_change(), Look::Same);
+        fs::remove_dir(scratch.path().join(state::LOCK)).unwrap();
+        assert_eq!(place.look_at_change(), Look::Same, "too soon");
+        assert_eq!(place.look(), Look::Anew);
     }
 }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use undertone::config::Mqtt;
 use undertone::events::Transcript;
-use undertone::home::{Client, EmbeddedBroker, Forget};
+use undertone::home::{Client, EmbeddedBroker, Forget, Slot};
 use uuid::Uuid;
 
 /// One call of `event()`, as the thread that made it saw it.
@@ -232,9 +232,11 @@ async fn what_is_forgotten_while_the_broker_hangs_does_not_reach_it() {
             tokio::time::sleep(Duration::from_millis(1500)).await;
             client.event(&event(1));
             client.transcript(&words("xylophone"));
+            client.retain(Slot::Emotion, &serde_json::json!({"label": "xylophone"}));
             client.event(&event(2));
             tokio::time::sleep(Duration::from_millis(300)).await;
             client.forget(what);
+            client.retain(Slot::Emotion, &serde_json::json!({}));
             client.event(&event(3));
             client.transcript(&words("later"));
             if dies {

@@ -48,7 +48,7 @@ pub fn measure(
 ) -> Result<Latency, CorpusError> {
     let mut beside = match ungated {
         None => None,
-        Some(path) => Some(Model::load(&config::Model { path: path.into(), ..settings.clone() })?),
+        Some(path) => Some(Model::open(path, settings)?),
     };
     let threshold = settings.gate_threshold as f32;
     for sample in samples.iter().take(WARM_UP) {
