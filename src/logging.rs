@@ -72,13 +72,18 @@ pub fn start(format: Option<Format>) {
             base.with(json).try_init()
         }
         _ => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let colour = coloured(&std::io::stderr());
             base.with(text(std::io::stderr, colour)).try_init()
         }
     };
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
+}
+
+/// Whether colours are wanted there: on a terminal, unless `NO_COLOR` is set.
+pub fn coloured(out: &impl IsTerminal) -> bool {
+    out.is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// What is logged, and a word about a wish that makes no sense: `debgu` would be taken for a part of the program, and
@@ -94,8 +99,10 @@ fn chosen(wish: Option<&OsStr>) -> (EnvFilter, Option<String>) {
             || word.starts_with("undertone::")
             || word.parse::<LevelFilter>().is_ok()
     };
+    // A level for other parts alone would silence this program.
+    let ours = |word: &&str| word.starts_with("undertone") || word.parse::<LevelFilter>().is_ok();
     match EnvFilter::try_new(words.join(",")) {
-        Ok(filter) if !words.is_empty() && words.iter().all(sense) => (filter, None),
+        Ok(filter) if words.iter().all(sense) && words.iter().any(ours) => (filter, None),
         _ => {
             let complaint = format!(
                 "{VARIABLE} = {:?} chooses nothing that could be logged, so what is usual is: allowed are error, warn, \
@@ -196,7 +203,16 @@ mod tests {
             let (filter, complaint) = chosen(Some(OsStr::new(wish)));
             (filter.max_level_hint(), complaint)
         };
-        for nonsense in ["debgu", "debgu,rumqttd=off", "a=b=c", "undertone=debgu", "\u{1}"] {
+        for nonsense in [
+            "debgu",
+            "debgu,rumqttd=off",
+            "a=b=c",
+            "undertone=debgu",
+            "\u{1}",
+            "rumqttd=debug",
+            "undertonefoo",
+            " , ",
+        ] {
             let (level, complaint) = told(nonsense);
             assert_eq!(level, Some(LevelFilter::INFO), "{nonsense}");
             assert!(complaint.is_some_and(|told| told.contains("allowed are error, warn")), "{nonsense}");
@@ -204,6 +220,7 @@ mod tests {
         for (wish, level) in [
             ("debug", LevelFilter::DEBUG),
             ("OFF", LevelFilter::OFF),
+            (" debug ,, rumqttd=off", LevelFilter::DEBUG),
             ("warn,undertone::home=trace", LevelFilter::TRACE),
             ("undertone=debug", LevelFilter::DEBUG),
             ("undertone", LevelFilter::TRACE),

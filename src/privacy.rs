@@ -112,10 +112,11 @@ fn kept(page: &mut Page, config: &Config) {
 fn told(page: &mut Page, config: &Config) {
     page.title("What is sent, where, and who can see it");
     let mqtt = &config.mqtt;
-    let broker = Endpoint::parse(&mqtt.broker).ok();
-    let place = match mqtt.broker.as_str() {
-        EMBEDDED => format!("a broker inside this program, at {}", mqtt.embedded_listen),
-        _ => format!("the message broker {}", mqtt.place()),
+    let inside = mqtt.inside || mqtt.broker == EMBEDDED;
+    let broker = Endpoint::parse(&mqtt.broker).ok().filter(|_| !inside);
+    let place = match inside {
+        true => format!("a broker inside this program, at {}", mqtt.embedded_listen),
+        false => format!("the message broker {}", mqtt.place()),
     };
     let way = match &broker {
         None if loopback(&mqtt.embedded_listen) => NEAR,
@@ -275,5 +276,31 @@ impl Page {
             begun = true;
         }
         let _ = writeln!(self.0, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::Record;
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    /// A daemon has the address of its own broker where the configuration has its name.
+    #[test]
+    fn who_can_read_along_is_told_of_the_broker_inside_once_it_runs() {
+        let mut config = Config::default();
+        config.mqtt.embedded_listen = "0.0.0.0:1883".into();
+        let page = |broker: &str, inside: bool| {
+            let mut config = config.clone();
+            (config.mqtt.broker, config.mqtt.inside) = (broker.into(), inside);
+            let standing =
+                Standing::at(&config.consent, &Record::default(), Timestamp::now(), &TimeZone::UTC);
+            super::page(&config, &standing, true)
+        };
+        let near = "mqtt://127.0.0.1:1883";
+        assert_eq!(page(EMBEDDED, false), page(near, true));
+        assert!(page(near, true).contains("NOT encrypted") && page(near, true).contains("0.0.0.0:1883"));
+        assert!(!page(near, false).contains("NOT encrypted"));
     }
 }

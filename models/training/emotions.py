@@ -145,6 +145,8 @@ def main() -> None:
     picture = checkpoint.load(settings.picture)
     if picture["settings"]["everything"] != settings.everything or picture["data_digest"] != content["data_digest"]:
         sys.exit(f"{settings.picture} has learnt from other rows; run look.py on the same features, {'with' if settings.everything else 'without'} --everything")
+    if picture["step"] < picture["steps"]:
+        sys.exit(f"{settings.picture} is at step {picture['step']} of {picture['steps']}; run look.py again: it goes on from there")
     content = taught(content, picture, table, settings, settings.out.with_suffix(".jsonl"))
     checkpoint.save(settings.out, content)
     model = checkpoint.network(content)

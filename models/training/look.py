@@ -74,6 +74,7 @@ class Looking:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "step": self.step,
+            "steps": self.steps,
             "settings": {name: getattr(self.settings, name) for name in ("everything", *SETTINGS)},
             "data_digest": self.table.digest,
         }

@@ -6,11 +6,11 @@ import onnxruntime
 import pytest
 import torch
 
-from export import build
+from export import build, sealed
 from graph import lift_weights, store_small
 from model import Shape
 from test_export import network
-from variants import SHUT, forced, ungated
+from variants import SHUT, forced, main, ungated
 
 NARROW = Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0, emotions=8, sound=8, picture=2)
 FEATURES = np.random.default_rng(0).normal(-40.0, 15.0, (1, 80, 360)).astype(np.float32)
@@ -46,3 +46,14 @@ def test_ungated_is_the_whole_network_without_conditions():
     assert np.abs(logits - expected.logits.numpy()).max() < 1e-3
     assert np.abs(speech - expected.speech.numpy()).max() < 1e-3
     assert (p == 1).all() and (executed == 1).all() and judged == 1
+
+
+def test_no_variant_says_the_digest_of_what_it_was_made_from(tmp_path, monkeypatch):
+    source = build(network(Shape(width=24, heads=2, kernel=7, stem=8, dropout=0.0), 1, 0.0))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(sealed(source, lambda: source.metadata_props.add(key="version", value="0")))
+    monkeypatch.setattr("sys.argv", ["variants.py", str(path), str(tmp_path / "variants")])
+    main()
+    files = list((tmp_path / "variants").iterdir())
+    assert len(files) == 1 + len(SHUT)
+    assert all([each.key for each in onnx.load(file).metadata_props] == ["version"] for file in files)

@@ -104,6 +104,12 @@ def ungated(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def unsealed(model: onnx.ModelProto) -> None:
+    """Without the digest of bytes that are others now (export.sealed)."""
+    for own in [each for each in model.metadata_props if each.key == "content_sha256"]:
+        model.metadata_props.remove(own)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
@@ -113,6 +119,7 @@ def main() -> None:
     model = onnx.load(arguments.model)
     variants = {"ungated": ungated(model)} | {name: forced(model, shut) for name, shut in SHUT.items()}
     for name, variant in variants.items():
+        unsealed(variant)
         onnx.checker.check_model(variant)
         onnx.save(variant, arguments.folder / f"{name}.onnx")
     print(f"{', '.join(variants)} in {arguments.folder}")

@@ -12,7 +12,6 @@ use crate::service::{self, Controls, Progress, Source};
 use crate::tell::{round, seconds};
 use clap::Args;
 use serde_json::Value;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -142,8 +141,11 @@ fn ungated_seconds() -> Result<f64, Failure> {
 
 /// One line a message: topic, and what it says, shortened to what a person reads.
 fn line(message: &Message) -> String {
-    let (dim, strong, plain) =
-        if std::io::stdout().is_terminal() { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let (dim, strong, plain) = if crate::logging::coloured(&std::io::stdout()) {
+        ("\x1b[2m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
     let text = message.text();
     let topic = &message.topic;
     let line = match serde_json::from_str::<Value>(&text) {

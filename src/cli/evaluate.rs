@@ -10,7 +10,7 @@ use crate::corpus::manifest::{self, Row};
 use crate::events::Label;
 use crate::features::FRAMES;
 use clap::Args;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What to evaluate.
@@ -96,7 +96,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let colour = crate::logging::coloured(&out);
         table::print(&mut out, &report, colour)?;
     }
     Ok(())

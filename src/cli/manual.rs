@@ -86,7 +86,7 @@ fn common() -> String {
                 "What is logged: error, warn, info, debug, trace, or a filter such as info,undertone::home=debug.",
             ),
             ("STATE_DIRECTORY", "The state folder, set by systemd; it is stronger than state_dir."),
-            ("NO_COLOR", "If it is set, undertone evaluate prints without colours."),
+            ("NO_COLOR", "If it is set, nothing is printed or logged in colours."),
         ],
     );
     tagged(

@@ -235,7 +235,7 @@ fn with_broker(mut config: Config) -> Result<(Config, Broker), Failure> {
     })?;
     let login = crate::home::login::Login::from_config(&config.mqtt)?;
     let broker = crate::home::EmbeddedBroker::start(listen, login.as_ref())?;
-    config.mqtt.broker = broker.url();
+    (config.mqtt.broker, config.mqtt.inside) = (broker.url(), true);
     Ok((config, Some(broker)))
 }
 

@@ -36,8 +36,11 @@ pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
         Some(store) => store.ask()?.record,
         None => Record::default(),
     };
-    // Where nothing can be written, a daemon may run without leaving its lock there.
-    let runs = |store: &Store| state::is_occupied(store.folder()) || store.could_keep().is_err();
+    // Where nothing can be written, a daemon may run without leaving its lock there; one that is there and free is nobody's.
+    let hidden = |store: &Store| {
+        state::open(&store.folder().join(state::LOCK)).is_err() && store.could_keep().is_err()
+    };
+    let runs = |store: &Store| state::is_occupied(store.folder()) || hidden(store);
     let runs = store.as_ref().is_none_or(runs);
     if folder.is_some_and(|folder| runs_otherwise(&config, &folder)) {
         std::io::stdout().write_all(privacy::other_configuration().as_bytes())?;

@@ -126,6 +126,9 @@ pub struct Cascade {
 pub struct Mqtt {
     /// `embedded`, or `mqtt://host[:port]`, or `mqtts://host[:port]`.
     pub broker: String,
+    /// Whether `broker` is the address of the embedded one, which stands there once that runs. In no file.
+    #[serde(skip)]
+    pub inside: bool,
     /// Where the embedded broker listens.
     pub embedded_listen: String,
     /// User name; empty: anonymous.
@@ -219,6 +222,7 @@ impl Default for Mqtt {
     fn default() -> Self {
         Mqtt {
             broker: EMBEDDED.into(),
+            inside: false,
             embedded_listen: "127.0.0.1:1883".into(),
             user: String::new(),
             password_file: PathBuf::new(),

@@ -63,9 +63,9 @@ impl EmbeddedBroker {
     /// Whether it would listen there at all; nothing is opened.
     ///
     /// # Errors
-    /// [`HomeError::Listen`] if other machines could connect without a login.
+    /// [`HomeError::Listen`] if other machines could connect without a password.
     pub fn may_listen(listen: SocketAddr, login: Option<&Login>) -> Result<(), HomeError> {
-        if login.is_none() && !listen.ip().is_loopback() {
+        if login.is_none_or(Login::without_password) && !listen.ip().is_loopback() {
             let reason = "everybody on the network could read what this sensor tells; set mqtt.user and a \
                           password (mqtt.password_file), or let it listen on 127.0.0.1";
             return Err(HomeError::Listen { listen, reason: reason.to_owned() });
@@ -222,6 +222,8 @@ mod tests {
         let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
         let sentence = EmbeddedBroker::start(listen, None).unwrap_err().to_string();
         assert!(sentence.contains("everybody on the network"), "{sentence}");
+        let sentence = EmbeddedBroker::start(listen, Some(&Login::new("ann", ""))).unwrap_err().to_string();
+        assert!(sentence.contains("everybody on the network"), "a name is no secret: {sentence}");
         let broker = EmbeddedBroker::start(listen, Some(&Login::new("ann", "s3cret"))).unwrap();
         assert_eq!(broker.url(), format!("mqtt://127.0.0.1:{}", broker.addr().port()));
     }

@@ -25,6 +25,11 @@ impl std::fmt::Debug for Login {
 }
 
 impl Login {
+    /// Whether there is nothing to know but the user's name.
+    pub fn without_password(&self) -> bool {
+        self.password.is_empty()
+    }
+
     /// A login from its parts.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Login {
         Login { user: user.into(), password: password.into() }

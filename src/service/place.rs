@@ -62,7 +62,14 @@ impl Place {
     /// As [`look`](Self::look), after something has changed in the folder. To try for the lock is a change, too: after one try that
     /// failed the next waits for [`AGAIN`].
     pub(super) fn look_at_change(&mut self) -> Look {
-        if self.failed.is_some_and(|at| at.elapsed() < AGAIN) { Look::Same } else { self.look() }
+        if self.failed.is_some_and(|at| at.elapsed() < AGAIN) {
+            return Look::Same;
+        }
+        let missed = self.missed;
+        let found = self.look();
+        // Who has the lock for how long is told by looks at a steady pace.
+        self.missed = self.missed.min(missed);
+        if matches!(found, Look::Shared(_)) { Look::Same } else { found }
     }
 
     /// Looks whether the lock is still in the folder, and takes it anew if there is a folder.

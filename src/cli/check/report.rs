@@ -2,7 +2,6 @@
 
 use crate::cli::{Failure, broken_pipe};
 use serde::Serialize;
-use std::io::IsTerminal;
 
 /// How a stage went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,7 +49,7 @@ impl Report {
                 Outcome::Failed => ("FAIL", "\x1b[31m"),
                 Outcome::Skipped => ("-   ", ""),
             };
-            let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let coloured = crate::logging::coloured(&std::io::stdout());
             let colour = if coloured { colour } else { "" };
             let off = if colour.is_empty() { "" } else { "\x1b[0m" };
             let told = say!("{colour}{mark}{off} {stage:<14} {text}");
