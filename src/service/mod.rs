@@ -192,7 +192,8 @@ pub async fn run(
             what = heard.recv() => match what {
                 Some(what) => {
                     if matches!(what, Heard::Progress(_)) {
-                        service.look_at_consent(); // awake anyway
+                        // Awake anyway.
+                        look_around(&mut place, &mut said, config, &mut service);
                     }
                     service.heard(what);
                 }
@@ -221,17 +222,17 @@ pub async fn run(
                 service.look_at_consent();
             }
             () = said.changed() => {
-                // Before what was said there is obeyed: whoever asks for a daemon whose microphone is open shall find it.
-                if anew(place.look_at_change(), &mut service) {
-                    said = ConsentFile::watch(config);
-                }
-                service.look_at_consent();
+                look_around(&mut place, &mut said, config, &mut service);
                 if said.pace() != look.period() {
                     look = looks(&said);
                 }
             }
-            () = written.notified() => service.look_at_consent(),
-            () = tokio::time::sleep(service.keeper.until_the_clock()) => service.look_at_consent(),
+            () = written.notified() => {
+                look_around(&mut place, &mut said, config, &mut service);
+            }
+            () = tokio::time::sleep(service.keeper.until_the_clock()) => {
+                look_around(&mut place, &mut said, config, &mut service);
+            }
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
                 notifier.look(service.progress.listening, service.progress.microphone, withheld);
@@ -328,6 +329,15 @@ fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: 
         heeded = true;
     }
     heeded
+}
+
+/// Looks at what was said about consent, but before that after the state folder's lock: whoever asks for a daemon whose
+/// microphone is open shall find it.
+fn look_around(place: &mut Place, said: &mut ConsentFile, config: &Config, service: &mut Service) {
+    if anew(place.look_at_change(), service) {
+        *said = ConsentFile::watch(config);
+    }
+    service.look_at_consent();
 }
 
 /// Whether the state folder is another one, or can be locked at last.

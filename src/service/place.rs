@@ -30,7 +30,7 @@ pub(super) struct Place {
     folder: Option<PathBuf>,
     occupied: Option<Occupied>,
     missed: u32,
-    /// When the lock could not be had the last time.
+    /// When the lock could not be had the last time that something had changed.
     failed: Option<Instant>,
 }
 
@@ -59,6 +59,11 @@ impl Place {
         Ok(Place { folder, occupied, missed: 0, failed: None })
     }
 
+    fn has_it(&self) -> bool {
+        let (occupied, folder) = (self.occupied.as_ref(), self.folder.as_deref());
+        occupied.zip(folder).is_some_and(|(occupied, folder)| occupied.is_in(folder))
+    }
+
     /// As [`look`](Self::look), after something has changed in the folder. To try for the lock is a change, too: after one try that
     /// failed the next waits for [`AGAIN`].
     pub(super) fn look_at_change(&mut self) -> Look {
@@ -67,6 +72,7 @@ impl Place {
         }
         let missed = self.missed;
         let found = self.look();
+        self.failed = (found == Look::Same && !self.has_it()).then(Instant::now);
         // Who has the lock for how long is told by looks at a steady pace.
         self.missed = self.missed.min(missed);
         if matches!(found, Look::Shared(_)) { Look::Same } else { found }
@@ -75,12 +81,10 @@ impl Place {
     /// Looks whether the lock is still in the folder, and takes it anew if there is a folder.
     pub(super) fn look(&mut self) -> Look {
         let Some(folder) = self.folder.as_deref() else { return Look::Same };
-        if self.occupied.as_ref().is_some_and(|occupied| occupied.is_in(folder)) || !folder.is_dir() {
+        if self.has_it() || !folder.is_dir() {
             return Look::Same;
         }
-        let found = state::occupy_now(folder);
-        self.failed = (!matches!(found, Ok(Some(_)))).then(Instant::now);
-        match found {
+        match state::occupy_now(folder) {
             Ok(Some(occupied)) => {
                 (self.occupied, self.missed) = (Some(occupied), 0);
                 Look::Anew
