@@ -4,10 +4,9 @@
 //! weight may be a number like any other, so nothing else would find it.
 
 use super::ModelError;
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
+use crate::ledger::line::Digest;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 /// `<bytes>:<SHA-256 in hexadecimal digits>`.
@@ -21,25 +20,8 @@ pub fn verify(path: &Path, told: &str) -> Result<(), ModelError> {
     let damaged = || ModelError::Damaged { path: path.into() };
     let (length, expected) = told.split_once(':').ok_or_else(damaged)?;
     let length: u64 = length.parse().map_err(|_| damaged())?;
-    let found = sha256(path, length)
-        .map_err(|e| ModelError::NotAModel { path: path.into(), reason: e.to_string() })?;
+    let expected: Digest = expected.parse().map_err(|_| damaged())?;
+    let found = File::open(path).and_then(|file| Digest::of_reader(file.take(length)));
+    let found = found.map_err(|e| ModelError::NotAModel { path: path.into(), reason: e.to_string() })?;
     if found == expected { Ok(()) } else { Err(damaged()) }
-}
-
-/// Of the first `length` bytes of the file, or of all that there are.
-fn sha256(path: &Path, length: u64) -> io::Result<String> {
-    let (mut hash, mut rest) = (Sha256::new(), File::open(path)?.take(length));
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        match rest.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => hash.update(&buffer[..read]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    }))
 }
