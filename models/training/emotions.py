@@ -27,7 +27,7 @@ from functionals import functionals
 from model import BACKGROUND, Emotions, GatedConformer, Listener, Shape, heard, voiced
 from objective import learning_rate
 from progress import Progress
-from runtime import quicken
+from runtime import parsed, quicken
 
 SETTINGS = {  # the value is (default, help)
     "hidden": (64, "hidden units of the listener to the network"),
@@ -125,11 +125,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
     parser.add_argument("--picture", type=Path, required=True, help="what look.py made of the same rows")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
-    parser.add_argument("--everything", action="store_true", help="learn from the validation speakers and utterances too: their figures then mean nothing")
-    parser.add_argument("--threads", type=int, default=1)
-    for name, (default, text) in SETTINGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
-    return parser.parse_args()
+    return parsed(parser, SETTINGS)
 
 
 def main() -> None:

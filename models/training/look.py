@@ -24,7 +24,7 @@ from data import VALIDATIONS, DataError, Table, load
 from model import BACKGROUND
 from picture import Picture
 from progress import Progress
-from runtime import quicken
+from runtime import parsed, quicken
 
 SETTINGS = {  # the value is (default, help)
     "channels": (16, "of the first convolution"),
@@ -137,11 +137,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, and to go on from")
-    parser.add_argument("--everything", action="store_true", help="learn from the validation speakers and utterances too: their figures then mean nothing")
-    parser.add_argument("--threads", type=int, default=1)
-    for name, (default, text) in SETTINGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
-    return parser.parse_args()
+    return parsed(parser, SETTINGS)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
-"""How the process uses the machine."""
+"""How the process uses the machine, and what its command line says of that and of its settings."""
 
+import argparse
 import ctypes
 
 import torch
@@ -20,3 +21,12 @@ def quicken(threads: int) -> None:
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
         libc.mallopt(M_TOP_PAD, 256 << 20)
+
+
+def parsed(parser: argparse.ArgumentParser, settings: dict[str, tuple]) -> argparse.Namespace:
+    """The command line of look.py and emotions.py, with a flag for each of `settings`, whose values are (default, help)."""
+    parser.add_argument("--everything", action="store_true", help="learn from the validation speakers and utterances too: their figures then mean nothing")
+    parser.add_argument("--threads", type=int, default=1)
+    for name, (default, text) in settings.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
+    return parser.parse_args()
