@@ -141,7 +141,7 @@ fn check_offline_finds_what_the_daemon_would_not_start_with() {
     for (text, status, expected) in [
         (
             "[asr]\nhook = \"http\"\n[asr.http]\nurl = \"http://hub\"\nkey_file = \"/absent/key\"",
-            1,
+            2,
             "/absent/key",
         ),
         ("[mqtt]\nuser = \"ann\"\npassword_file = \"/absent/password\"", 2, "/absent/password"),
@@ -288,7 +288,7 @@ fn check_as_json_holds_every_stage() {
     let (status, ok, stages) = check(&[]);
     assert_eq!((status, ok), (1, false));
     let outcome = |name: &str| stages.iter().find(|(stage, _)| stage == name).map(|(_, o)| o.as_str());
-    for good in ["configuration", "library", "model", "broker name", "recogniser"] {
+    for good in ["configuration", "consent", "record", "library", "model", "broker name", "recogniser"] {
         assert_eq!(outcome(good), Some("ok"), "{good}: {stages:?}");
     }
     assert_eq!(outcome("broker tcp"), Some("failed"), "{stages:?}");

@@ -174,6 +174,11 @@ impl AsrError {
         }
     }
 
+    /// True if a file that the configuration names is to blame, so that the daemon does not start.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, AsrError::Key { .. } | AsrError::Authority { .. })
+    }
+
     /// True if another attempt can do no harm: no recogniser has heard anything.
     pub fn may_be_retried(&self) -> bool {
         matches!(self, AsrError::Connect { .. })

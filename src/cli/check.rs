@@ -2,6 +2,7 @@
 
 mod eyes;
 mod network;
+mod record;
 mod report;
 
 use super::privacy::{OTHERWISE, runs_otherwise};
@@ -48,7 +49,7 @@ pub struct CheckArgs {
     as_root: bool,
 }
 
-/// Goes through configuration, library, model, microphone, broker, recogniser.
+/// Goes through configuration, consent, record, library, model, microphone, broker, recogniser.
 ///
 /// # Errors
 /// When the configuration is wrong (status 2), or a stage fails (status 1).
@@ -74,6 +75,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         Ok((outcome, text)) => report.add("consent", outcome, text),
         Err(text) => report.tell_unless(args.offline, "consent", Err(text)),
     }
+    record::record(&config, args.offline, &mut report);
     report.tell_unless(args.offline, "thresholds", thresholds(&config));
     model(&config.model, &mut report);
     if args.offline {
@@ -94,10 +96,17 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
                 Ok(_) => {
                     report.add("recogniser", Outcome::Skipped, format!("{}, not asked", config.asr.place()))
                 }
-                Err(e) => report.tell("recogniser", Err(e.to_string())),
+                Err(e) => {
+                    status = 2;
+                    report.tell("recogniser", Err(e.to_string()));
+                }
             }
         }
         kind => match recogniser(&config) {
+            Err(e) if e.is_configuration() => {
+                status = 2;
+                report.tell("recogniser", Err(e.to_string()));
+            }
             // It is there, and whoever answers so to a question may still take a segment.
             Err(e @ (AsrError::Protocol { .. } | AsrError::Broken { .. })) if kind == Some(Kind::Http) => {
                 report.add("recogniser", Outcome::Warning, e.to_string());
@@ -121,7 +130,7 @@ fn unconfigured(args: &CheckArgs, error: ConfigError, mut report: Report) -> Res
             report.add(stage, Outcome::Skipped, "not looked at: the configuration does not say which".into());
         }),
     }
-    for stage in ["consent", "thresholds", "microphone", "broker", "metrics", "recogniser"] {
+    for stage in ["consent", "record", "thresholds", "microphone", "broker", "metrics", "recogniser"] {
         report.add(stage, Outcome::Skipped, "needs the configuration".into());
     }
     match args.json {

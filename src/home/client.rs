@@ -4,10 +4,10 @@ use super::HomeError;
 use super::access::Access;
 use super::outbox::{Forget, Kind};
 use super::queue::Commands;
-use super::session;
 use super::shared::Shared;
 use super::slots::Slot;
 use super::topics::Topics;
+use super::{link, session};
 use crate::config::Mqtt;
 use crate::events::{Event, State, Transcript};
 use jiff::Timestamp;
@@ -141,7 +141,7 @@ impl Client {
     pub async fn flush(&self, deadline: Duration) -> usize {
         self.shared.close_by(Instant::now() + deadline);
         let mut ended = self.shared.ended.subscribe();
-        let limit = deadline + session::GOODBYE + Duration::from_secs(1);
+        let limit = deadline + link::GOODBYE + Duration::from_secs(1);
         let waited = tokio::time::timeout(limit, ended.wait_for(Option::is_some)).await;
         match waited {
             Ok(Ok(left)) => left.unwrap_or_default(),

@@ -14,7 +14,8 @@
 //! | [`reason`] | errors of the MQTT library as sentences with a mend |
 //! | [`client`] | the handle that the rest of the daemon talks to |
 //! | `shared` | what the handle and the connection's task have in common |
-//! | `session` | one connection, from CONNECT to its end |
+//! | `session` | connections, one after the other |
+//! | `link` | one connection, from CONNECT to its end |
 //! | `incoming` | what arrives: commands, and Home Assistant's birth |
 //! | `subscriptions` | what the broker is asked for |
 //! | `answers` | what the broker has answered: than what a command is newer for sure |
@@ -38,6 +39,7 @@ pub mod client;
 pub mod commands;
 pub mod discovery;
 mod incoming;
+mod link;
 pub mod login;
 pub mod outbox;
 pub mod queue;
