@@ -84,6 +84,11 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("did you mean `node`"), "{}", text(&output));
 
+    let own = "[mqtt]\nbroker = \"mqtt://broker.example\"\n";
+    std::fs::write(folder.path().join("own.toml"), own).unwrap();
+    let output = run(folder.path(), OPTIONS, &supervisor(""));
+    assert!(output.status.success(), "it needs no MQTT service: {}", text(&output));
+
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), OPTIONS, &supervisor(""));
     assert_eq!(output.status.code(), Some(1));
@@ -106,6 +111,11 @@ fn the_options_have_types_and_the_script_knows_them_all() {
         let has_default = options.iter().any(|(option, _)| option == key);
         assert_eq!(has_default, !kind.ends_with('?'), "{key}: {kind}");
         assert!(script.contains(key.as_str()), "{key}");
+    }
+    let defaults = undertone::config::Config::default().cascade;
+    for (key, value) in [("stride_seconds", defaults.stride_seconds), ("onset", defaults.onset)] {
+        let own = options.iter().find(|(option, _)| option == key).map(|(_, own)| own.parse::<f64>().unwrap());
+        assert_eq!(own, Some(value), "{key}, as the program has it");
     }
     let version = text.lines().find_map(|l| l.strip_prefix("version: ")).unwrap();
     assert_eq!(version.trim_matches('"'), env!("CARGO_PKG_VERSION"));

@@ -76,14 +76,14 @@ impl Service {
     }
 
     /// Takes back what is shown of what was heard.
-    pub(super) fn show_nothing(&self) {
+    pub(super) fn show_nothing(&mut self) {
         self.client.retain(Slot::Emotion, &serde_json::json!({}));
         self.show_no_words();
     }
 
     /// Takes back the last words that are shown.
-    pub(super) fn show_no_words(&self) {
-        if self.config.asr.publish_transcript {
+    pub(super) fn show_no_words(&mut self) {
+        if self.config.asr.publish_transcript && std::mem::take(&mut self.words_shown) {
             let (node, text) = (self.config.node.clone(), String::new());
             self.client.transcript(&Transcript { id: Uuid::nil(), node, text });
         }

@@ -47,6 +47,8 @@ pub(super) struct Service {
     pub(super) restart: bool,
     /// The recogniser's circuit breaker, as the last state showed it.
     pub(super) circuit: Option<Circuit>,
+    /// Whether somebody may still see words on MQTT: those of an earlier life, or the last transcript.
+    pub(super) words_shown: bool,
     /// Over which time the state's shares are told.
     pub(super) spans: Spans,
 }
@@ -79,6 +81,7 @@ impl Service {
             background: None,
             emotion: None,
             circuit: None,
+            words_shown: true,
             spans: Spans::from(Mark::new(Effort::default(), cpu_seconds())),
         }
     }
@@ -228,7 +231,10 @@ impl Service {
             // It was on its way when consent was withdrawn.
             asr::Told::Transcript(_)
                 if self.keeper.standing().allowed().transcription == Consent::Withheld => {}
-            asr::Told::Transcript(transcript) => self.client.transcript(&transcript),
+            asr::Told::Transcript(transcript) => {
+                self.words_shown = true;
+                self.client.transcript(&transcript);
+            }
             asr::Told::Problem(problem) => {
                 self.fault(problem.component, &problem.message, problem.recovered);
                 self.tell(&Event::Problem(problem)); // logged where it arose

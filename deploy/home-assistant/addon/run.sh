@@ -20,7 +20,7 @@ export UNDERTONE_LOG
 broker=$(option broker)
 user=$(option user)
 secret=$(option password)
-if [ -z "$broker" ]; then
+if [ -z "$broker" ] && [ ! -f "$own" ]; then # an own configuration names its broker itself
     # `data` is there only if an MQTT service is.
     service=$(curl -sf -m 10 -H "Authorization: Bearer ${SUPERVISOR_TOKEN:-}" \
         "${SUPERVISOR:-http://supervisor}/services/mqtt" || echo '{}')
