@@ -82,9 +82,13 @@ train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes whe
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
 	test -e $(DATA)/train/teacher-clip.npy || $(VENV)/bin/python models/training/teacher.py $(DATA)/mix $(DATA)/train
 	test -e $(DATA)/train/teacher-class.npy || $(VENV)/bin/python models/training/opinion.py $(DATA)/mix $(DATA)/train $(OPINION)
+	for copy in 1 2; do test -e $(DATA)/voices-$$copy/features.json || { \
+	  $(VENV)/bin/python models/training/convert.py $(CORPORA)/manifest.csv $(DATA)/converted-$$copy --copy $$copy && \
+	  $(TARGET)/release/undertone corpus mix --manifest $(DATA)/converted-$$copy/manifest.csv --out $(DATA)/mix-$$copy --segments 2 --windows 1 --background 0.02 --seed 1$$copy && \
+	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix-$$copy/manifest.csv --out $(DATA)/voices-$$copy; } || exit 1; done
 	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED) $(TRAIN)
 	$(VENV)/bin/python models/training/look.py $(DATA)/train --out $(RUN)/picture.pt $(filter --everything,$(TRAIN))
-	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train --picture $(RUN)/picture.pt --out $(RUN)/final.pt $(filter --everything,$(TRAIN))
+	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train $(DATA)/voices-1 $(DATA)/voices-2 --picture $(RUN)/picture.pt --out $(RUN)/final.pt $(filter --everything,$(TRAIN))
 	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt models/undertone.onnx
 	$(VENV)/bin/python models/training/golden_parity.py $(RUN)/final.pt models/undertone.onnx
 	$(MAKE) report

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import parselmouth
 import soundfile
-from parselmouth.praat import call
+from parselmouth.praat import call, run
 
 from model import BACKGROUND, LABELS
 
@@ -60,6 +60,7 @@ def median_pitch(sound: parselmouth.Sound, floor_hz: float, ceiling_hz: float) -
 
 def converted(samples: np.ndarray, rate: int, to: Voice) -> np.ndarray:
     """One channel of samples in another voice, as long as they were; what has no pitch keeps it."""
+    run("random_initializeWithSeedUnsafelyButPredictably (1)")  # voiceless sounds are made of random pieces
     sound = parselmouth.Sound(samples.astype(np.float64), rate)
     pitch, median = median_pitch(sound, to.floor_hz, to.ceiling_hz)
     other = call([sound, pitch], "Change gender", to.formants, median * to.pitch, 1.0, 1.0).values[0]

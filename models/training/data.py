@@ -64,7 +64,8 @@ class Table:
     def rows(self, split: str) -> np.ndarray:
         """Rows of `train`, of `validation` (speakers and noise sources of the train split that are never trained on),
         of `validation_seen` (utterances of the others that are not either), of `everything` in the train split but the
-        validation noise, or of another split of the manifest."""
+        validation noise, or of another split of the manifest. Validated is on the first folder alone: others add to what is
+        learnt from, such as converted voices (convert.py)."""
         if split not in ("train", "everything", *VALIDATIONS):
             return np.flatnonzero(self.split == split)
         apart, voice, train = np.isin(self.speaker, list(VALIDATION_SPEAKERS)), self.kind != "background", self.split == "train"
@@ -72,7 +73,8 @@ class Table:
             return np.flatnonzero(train & (voice | ~apart))
         held = ~apart & voice & np.array([held_back(name) for name in self.utterance], bool)
         chosen = {"train": ~apart & ~held, "validation": apart, "validation_seen": held}[split]
-        return np.flatnonzero(train & chosen)
+        first = (self.folder == 0) | (split == "train")
+        return np.flatnonzero(train & chosen & first)
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features float32 [B, 80, 360], frames int8 [B, T], labels int64 [B]."""

@@ -32,7 +32,7 @@ from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
-RELEASE = "0.7.0"  # of the recipe: what `make train` makes is named so
+RELEASE = "0.8.0"  # of the recipe: what `make train` makes is named so
 SMALL_BLOCKS = 4  # the last ones, which run the least
 LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
 

@@ -35,6 +35,7 @@ def test_a_high_voice_becomes_lower_and_a_low_one_higher():
         other = converted(vowel(hertz), RATE, to)
         assert abs(len(other) - int(0.8 * RATE)) <= RATE // 100
         assert abs(pitch_of(other) / (hertz * to.pitch) - 1.0) < 0.1
+    assert (converted(vowel(210.0), RATE, to) == converted(vowel(210.0), RATE, to)).all()
     assert voice("x", 1, True) == voice("x", 1, True) != voice("x", 2, True)
 
 
