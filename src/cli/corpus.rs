@@ -162,7 +162,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         .par_iter()
         .enumerate()
         .map(|(i, row)| {
-            let mut samples = read_16k(&row.path)?;
+            let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
             mix::crop(&row.corpus, &mut samples);
             let made = mix::utterance(row, &samples, &noise, &recipe, i)?;
             let rows = made.into_iter().enumerate().map(|(n, clip)| {

@@ -58,11 +58,6 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
         .write_record(["row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind"])
         .map_err(csv_error)?;
     for (i, row) in rows.iter().enumerate() {
-        let kind = match row.kind {
-            Kind::Utterance => "utterance",
-            Kind::Window => "window",
-            Kind::Background => "background",
-        };
         let name = row.path.file_name().unwrap_or_default().to_string_lossy();
         let snr_db = row.snr_db.map_or(String::new(), |db| format!("{db:.1}"));
         let emotion = row.emotion.map_or("", Label::name);
@@ -75,7 +70,7 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
                 emotion,
                 &row.split,
                 &snr_db,
-                kind,
+                row.kind.name(),
             ])
             .map_err(csv_error)?;
     }
@@ -87,7 +82,7 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
 
 /// Features (f16, little-endian) and frame labels of one clip.
 fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
-    let mut samples = read_16k(&row.path)?;
+    let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
     if row.speech.is_none() {
         crop(&row.corpus, &mut samples); // mixed clips were cut when they were made
     }

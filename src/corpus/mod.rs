@@ -9,6 +9,7 @@ pub mod activity;
 pub mod evaluate;
 pub mod export;
 pub mod layout;
+mod lines;
 pub mod manifest;
 pub mod mix;
 pub mod noise;
@@ -48,6 +49,14 @@ pub enum CorpusError {
     /// Audio that cannot be read.
     #[error(transparent)]
     Audio(#[from] crate::audio::AudioError),
+    /// A row's audio that cannot be read.
+    #[error("line {line} of the manifest: {source}")]
+    Row {
+        /// The row's line.
+        line: u64,
+        /// Why not.
+        source: crate::audio::AudioError,
+    },
     /// A recording that cannot be written.
     #[error("cannot write {path}: {source}")]
     Recording {
