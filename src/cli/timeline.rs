@@ -6,7 +6,7 @@ use crate::corpus::manifest::{self, Row};
 use crate::corpus::noise::Noise;
 use crate::corpus::timeline::listen::{self, Found};
 use crate::corpus::timeline::make::{self, Recipe};
-use crate::corpus::timeline::score::{Group, Outcome, Quiet, Spread, Tally};
+use crate::corpus::timeline::score::{Group, Quiet, Spread, Tally};
 use crate::corpus::timeline::{self, Entry, Kind};
 use crate::corpus::{CorpusError, spare};
 use crate::events::Label;
@@ -114,14 +114,14 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
 #[derive(Debug, Args)]
 pub struct OnTimeline {
     /// A folder of `corpus timeline` (or its labels.csv): how well the cascade localizes speech in it
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["noise", "snr", "clean", "missed_snr", "seed", "ungated"])]
     pub timeline: Option<PathBuf>,
     /// With --timeline: score the segments of another detector (CSV: recording,start_s,end_s,told_s,cpu_s)
     #[arg(long, requires = "timeline", conflicts_with_all = ["manifest", "features"])]
     segments: Option<PathBuf>,
-    /// With --timeline: write what became of each utterance into this CSV file
-    #[arg(long, requires = "timeline", conflicts_with_all = ["manifest", "features"])]
-    outcomes: Option<PathBuf>,
+    /// Write what became of each clip of the manifest, or of each utterance of the timeline, into this CSV file
+    #[arg(long, conflicts_with = "features")]
+    pub outcomes: Option<PathBuf>,
 }
 
 /// The figures. Shares run from 0 to 1.
@@ -151,6 +151,7 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         args.segments.as_deref().map_or(Ok(()), |segments| spare(segments, outcomes))?;
     }
     let mut recordings: BTreeMap<PathBuf, Vec<Entry>> = BTreeMap::new();
+        may_write(outcomes)?;
     for entry in timeline::read(&labels)? {
         recordings.entry(entry.recording.clone()).or_default().push(entry);
     }
@@ -201,7 +202,14 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     Ok(())
 }
 
-fn write_outcomes(path: &Path, outcomes: &[Outcome]) -> Result<(), CorpusError> {
+/// Fails if a file cannot be written, before hours of work are done for it.
+pub fn may_write(path: &Path) -> Result<(), CorpusError> {
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    file.map(|_| ()).map_err(CorpusError::io("write", path))
+}
+
+/// A line for each outcome.
+pub fn write_outcomes(path: &Path, outcomes: &[impl Serialize]) -> Result<(), CorpusError> {
     let io = |e: csv::Error| CorpusError::io("write", path)(e.into());
     let mut writer = csv::Writer::from_path(path).map_err(io)?;
     for outcome in outcomes {

@@ -57,6 +57,16 @@ pub enum CorpusError {
         /// Why not.
         source: crate::audio::AudioError,
     },
+    /// Audio files that cannot be read, told before any work is done.
+    #[error("{count} of {of} audio files cannot be read: {told}; mend them, or take them out")]
+    Unusable {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// The first of them, each with its line.
+        told: String,
+    },
     /// A recording that cannot be written.
     #[error("cannot write {path}: {source}")]
     Recording {
