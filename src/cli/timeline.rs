@@ -12,7 +12,7 @@ use crate::corpus::{CorpusError, spare};
 use crate::events::Label;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +35,8 @@ pub struct TimelineArgs {
     #[arg(long, default_value_t = 1.0, value_parser = hours)]
     hours: f64,
     /// How many recordings
-    #[arg(long, default_value_t = 1)]
-    recordings: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    recordings: u64,
     /// Signal-to-noise ratios of the utterances, in dB
     #[arg(long, value_delimiter = ',', default_value = "20,10,5,0", allow_negative_numbers = true, value_parser = super::decibels)]
     snr: Vec<f32>,
@@ -87,7 +87,7 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
         return Err(CorpusError::Nothing(reason));
     }
     let recipe = Recipe {
-        recordings: args.recordings,
+        recordings: args.recordings as usize,
         seconds: args.hours * 3600.0,
         snr_db: args.snr.clone(),
         speech: args.speech,
@@ -101,6 +101,8 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
     let noise = Noise::read(&noise)?;
     let entries = make::make(&speech, &noise, &recipe, &args.out, |seconds| bar.inc(seconds as u64))?;
     bar.finish_and_clear();
+    let written: BTreeSet<&Path> = entries.iter().map(|entry| entry.recording.as_path()).collect();
+    super::corpus::tell_others(&args.out, written, timeline::LABELS);
     let utterances = entries.iter().filter(|e| e.kind == Kind::Utterance).count();
     let _ = say!(
         "{} h with {utterances} utterances in {}",
@@ -149,9 +151,9 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     if let Some(outcomes) = &args.outcomes {
         spare(&labels, outcomes)?;
         args.segments.as_deref().map_or(Ok(()), |segments| spare(segments, outcomes))?;
+        may_write(outcomes)?;
     }
     let mut recordings: BTreeMap<PathBuf, Vec<Entry>> = BTreeMap::new();
-        may_write(outcomes)?;
     for entry in timeline::read(&labels)? {
         recordings.entry(entry.recording.clone()).or_default().push(entry);
     }

@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod export;
 pub mod layout;
 mod lines;
+pub mod listing;
 pub mod manifest;
 pub mod mix;
 pub mod noise;
