@@ -1,12 +1,15 @@
 //! `undertone evaluate`: PyTorch's figures, the groups it tells apart, and what it says when there is
 //! nothing to count.
 
+#[path = "support/labelled.rs"]
+mod labelled;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/room.rs"]
 mod room;
 
 use flate2::read::GzDecoder;
+use labelled::Corpus;
 use program::{finish, undertone};
 use serde_json::Value;
 use std::io::Read;
@@ -126,45 +129,6 @@ fn every_answer_and_every_gate_is_pytorchs() {
         }
         let ran: String = verdict.executed.iter().map(|ran| if *ran { '1' } else { '0' }).collect();
         assert_eq!(ran, row["executed"].as_str().unwrap(), "row {number}");
-    }
-}
-
-/// A folder with voices of the room and noise, and a manifest of them.
-struct Corpus {
-    folder: tempfile::TempDir,
-    rows: Vec<String>,
-}
-
-impl Corpus {
-    fn new(columns: &str) -> Corpus {
-        Corpus { folder: tempfile::tempdir().unwrap(), rows: vec![columns.into()] }
-    }
-
-    /// A voice of the room, by its number, with the columns behind `path`.
-    fn voice(&mut self, number: usize, columns: &str) {
-        let (start, end) = room::VOICES[number];
-        let samples = room::samples();
-        let voice = &samples[(start * 16_000.0) as usize..(end * 16_000.0) as usize];
-        self.file(&format!("voice-{number}.wav"), voice, columns);
-    }
-
-    /// Seconds of noise.
-    fn noise(&mut self, name: &str, seconds: usize, columns: &str) {
-        let samples: Vec<f32> = (0..seconds * 16_000)
-            .map(|i| ((i as u32).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5) * 0.1)
-            .collect();
-        self.file(name, &samples, columns);
-    }
-
-    fn file(&mut self, name: &str, samples: &[f32], columns: &str) {
-        room::write_wav(&self.folder.path().join(name), samples, 16_000, 1, 16);
-        self.rows.push(format!("{name},{columns}"));
-    }
-
-    fn manifest(&self) -> String {
-        let path = self.folder.path().join("manifest.csv");
-        std::fs::write(&path, self.rows.join("\n") + "\n").unwrap();
-        path.to_str().unwrap().into()
     }
 }
 

@@ -167,6 +167,13 @@ impl FileSource {
         self.complaint.as_deref()
     }
 
+    /// What is wrong with the file, so far: the decoder's complaint, or samples that are no sound.
+    pub fn damage(&self) -> Option<String> {
+        let Level { samples, unusable, .. } = self.level;
+        let unheard = || format!("{unusable} of {samples} samples are no numbers that could be sound");
+        self.complaint.clone().or_else(|| (unusable > 0).then(unheard))
+    }
+
     /// What the samples delivered so far tell of the recording.
     pub fn level(&self) -> Level {
         self.level
@@ -331,6 +338,14 @@ impl<S: AudioSource> AudioSource for Paced<S> {
 /// # Errors
 /// See [`FileSource::open`] and [`Resampler::new`].
 pub fn read_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
+    Ok(whole_16k(path)?.0)
+}
+
+/// The same, and the source that was read to its end, which knows what is wrong with the file.
+///
+/// # Errors
+/// As [`read_16k`].
+pub fn whole_16k(path: &Path) -> Result<(Vec<f32>, FileSource), AudioError> {
     let mut source = FileSource::open(path)?;
     let mut resampler = Resampler::new(source.sample_rate())?;
     let (mut raw, mut out) = (Vec::new(), Vec::new());
@@ -348,5 +363,5 @@ pub fn read_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
     if out.is_empty() {
         return Err(AudioError::Empty { path: source.path });
     }
-    Ok(out)
+    Ok((out, source))
 }

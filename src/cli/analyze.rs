@@ -138,15 +138,7 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
         Picture { samples: &samples, segments: &segments, windows: cascade.trace() }.save(out)?;
     }
     let level = source.level();
-    let damage = match source.complaint() {
-        Some(reason) => Some(reason.to_owned()),
-        None if level.unusable > 0 => Some(format!(
-            "{} of {} samples are no numbers that could be sound",
-            level.unusable, level.samples
-        )),
-        None => None,
-    };
-    match (model_failure, damage) {
+    match (model_failure, source.damage()) {
         (Some(failure), _) => Err(failure.into()),
         (None, Some(reason)) => Err(Failure::Damaged { path: path.into(), reason }),
         (None, None) => {

@@ -2,13 +2,14 @@
 
 use super::{Failure, progress};
 use crate::audio::file::read_16k;
+use crate::corpus::listing::{self, Listing};
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::mix::{self, Clip, Recipe};
 use crate::corpus::noise::Noise;
 use crate::corpus::recording::Recording;
 use crate::corpus::{CorpusError, export, layout, spare};
 use crate::events::Label;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -25,15 +26,16 @@ pub enum Corpus {
 
 /// What to mix.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("utterances").required(true).args(["manifest", "audio"]))]
 pub struct MixArgs {
     /// CSV with path,corpus,speaker,emotion,split; rows with emotion `background` are the noise
-    #[arg(long, required_unless_present = "audio", conflicts_with = "audio")]
+    #[arg(long)]
     manifest: Option<PathBuf>,
     /// Folder of EMO-DB, RAVDESS, CREMA-D or nEMO files, told apart by their names
-    #[arg(long)]
+    #[arg(long, requires = "noise")]
     audio: Option<PathBuf>,
     /// Folder of background recordings (with --audio, or instead of the manifest's own)
-    #[arg(long, required_unless_present = "manifest")]
+    #[arg(long)]
     noise: Option<PathBuf>,
     /// Where the mixed WAV files and their manifest go
     #[arg(long)]
@@ -45,7 +47,7 @@ pub struct MixArgs {
     #[arg(long, value_delimiter = ',', default_value = "20,30", allow_negative_numbers = true, value_parser = super::decibels)]
     snr: Vec<f32>,
     /// Seconds of background before and after each utterance
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = surround)]
     surround: f32,
     /// Further clips of each utterance, cut close around the speech as the daemon cuts segments
     #[arg(long, default_value_t = 0)]
@@ -62,6 +64,11 @@ pub struct MixArgs {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+fn surround(text: &str) -> Result<f32, String> {
+    let allowed = |seconds: &f32| (0.0..=10.0).contains(seconds);
+    text.parse().ok().filter(allowed).ok_or_else(|| "allowed are 0 to 10".into())
 }
 
 /// What to compute features of.
@@ -140,9 +147,17 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
             rows.iter().filter(wanted).filter(|r| r.emotion == Some(Label::Background)).cloned().collect()
         }
     };
+    let elsewhere = rows.iter().filter(|r| r.emotion == Some(Label::Background)).count();
+    if noise_rows.is_empty() && elsewhere > 0 {
+        return Err(CorpusError::Nothing(format!(
+            "there is no background audio in split `{}` (rows of it in other splits: {elsewhere}); name another with \
+             --split, or a folder with --noise",
+            args.split
+        )));
+    }
     let noise = Noise::read(&noise_rows)?;
     let recipe = Recipe {
-        surround: args.surround.clamp(0.0, 10.0),
+        surround: args.surround,
         snr_db: args.snr.clone(),
         segments: args.segments,
         windows: args.windows,
@@ -157,12 +172,14 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         std::fs::create_dir_all(&dry).map_err(CorpusError::io("create", &dry))?;
     }
 
+    let path = args.out.join("manifest.csv");
+    let listing = Listing::begin(&path)?;
     let bar = progress(speech.len() as u64, "mixing");
     let mixed: Result<Vec<Vec<Row>>, CorpusError> = speech
         .par_iter()
         .enumerate()
         .map(|(i, row)| {
-            let mut samples = read_16k(&row.path)?;
+            let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
             mix::crop(&row.corpus, &mut samples);
             let made = mix::utterance(row, &samples, &noise, &recipe, i)?;
             let rows = made.into_iter().enumerate().map(|(n, clip)| {
@@ -188,8 +205,8 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         .collect();
     rows.extend(background?);
     bar.finish_and_clear();
-    let path = args.out.join("manifest.csv");
-    manifest::write(&path, &rows)?;
+    listing.finish(|part| manifest::write(part, &rows))?;
+    tell_others(&clips, rows.iter().map(|row| row.path.as_path()), "manifest.csv");
     let (seconds, n) = (total_seconds(&rows), rows.len());
     // The work is done, whether or not anybody reads that.
     let _ = say!(
@@ -198,6 +215,20 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         path.display()
     );
     Ok(())
+}
+
+/// Says that a folder holds recordings that its list does not name; whose they are, nobody knows here.
+pub fn tell_others<'a>(folder: &Path, written: impl IntoIterator<Item = &'a Path>, list: &str) {
+    let mut written: Vec<&Path> = written.into_iter().collect();
+    written.sort_unstable();
+    let others = listing::others(folder, &written);
+    if others > 0 {
+        complain!(
+            "undertone: {} holds {others} recordings that {list} does not name, of an earlier run perhaps; remove \
+             them if nobody needs them",
+            folder.display()
+        );
+    }
 }
 
 fn total_seconds(rows: &[Row]) -> f64 {

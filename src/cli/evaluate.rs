@@ -4,24 +4,25 @@ use super::corpus::noise_folder;
 use super::{Failure, progress};
 use crate::cascade::{GROUP, SPEECH_HOP};
 use crate::config::Config;
-use crate::corpus::CorpusError;
-use crate::corpus::evaluate::{Material, Report, Test, evaluate, feature_rows, table};
+use crate::corpus::evaluate::choice::{LeftOut, is_background, judged, none};
+use crate::corpus::evaluate::{Material, Outcome, Report, Test, evaluate, feature_rows, table};
 use crate::corpus::manifest::{self, Row};
-use crate::events::Label;
+use crate::corpus::{CorpusError, spare};
 use crate::features::FRAMES;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What to evaluate.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("material").required(true).args(["manifest", "features", "timeline"]))]
 pub struct EvaluateArgs {
     /// CSV with path,corpus,speaker,emotion,split (and sex,language, if you like); the rows of its test
     /// splits are used (if there are none, those without a split), those with emotion `background` as noise
-    #[arg(long, required_unless_present_any = ["features", "timeline"], conflicts_with_all = ["features", "timeline"])]
+    #[arg(long)]
     manifest: Option<PathBuf>,
     /// Folder that `corpus features` made, instead: its features as they are
-    #[arg(long, conflicts_with_all = ["timeline", "noise", "snr", "clean", "missed_snr"])]
+    #[arg(long, conflicts_with_all = ["noise", "snr", "clean", "missed_snr", "seed"])]
     features: Option<PathBuf>,
     #[command(flatten)]
     timeline: super::timeline::OnTimeline,
@@ -32,7 +33,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_delimiter = ',', default_value = "20,30", allow_hyphen_values = true, value_parser = super::decibels)]
     snr: Vec<f32>,
     /// The utterances as they are, without background around or over them
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["snr", "missed_snr"])]
     clean: bool,
     /// Signal-to-noise ratio, in dB, of the windows in which speech must not be missed; `none` leaves
     /// them out, which is faster
@@ -103,52 +104,69 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
 }
 
 fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> Result<Report, Failure> {
-    let (background, speech): (Vec<Row>, Vec<Row>) = manifest::read(path)?
-        .into_iter()
-        .filter(|row| row.emotion.is_some())
-        .partition(|row| row.emotion == Some(Label::Background));
-    let (speech, own) = (test_rows(speech, |row| row), test_rows(background, |row| row));
+    let rows = manifest::read(path)?;
+    let outcomes = args.timeline.outcomes.as_deref();
+    if let Some(outcomes) = outcomes {
+        spare(path, outcomes)?;
+        rows.iter().try_for_each(|row| spare(&row.path, outcomes))?;
+    }
+    let mut left_out = LeftOut::default();
+    let (background, speech): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(is_background);
+    let (own, said) = (background.len(), !speech.is_empty());
+    let speech = judged(speech, &mut left_out, |row| row);
+    if speech.is_empty() && said {
+        return Err(none(path, "speech", &left_out).into());
+    }
     let background = match &args.noise {
-        Some(folder) => noise_folder(folder)?,
-        None => own,
+        Some(folder) => {
+            left_out.replaced = own;
+            noise_folder(folder)?
+        }
+        None => judged(background, &mut left_out, |row| row),
     };
     if speech.is_empty() && background.is_empty() {
-        return Err(nothing(path).into());
+        return Err(none(path, "row", &left_out).into());
     }
     if background.is_empty() && !args.clean {
         let reason = "the manifest has no background rows outside of the train split; name a folder with \
                       --noise, or say --clean";
         return Err(CorpusError::Nothing(reason.into()).into());
     }
-    judge(&Material::Audio { speech: &speech, background: &background }, test, config)
-}
-
-fn of_features(folder: &Path, test: Test, config: &Config) -> Result<Report, Failure> {
-    let rows = test_rows(feature_rows(folder)?, |(_, row)| row);
-    if rows.is_empty() {
-        return Err(nothing(folder).into());
+    if let Some(outcomes) = outcomes {
+        background.iter().try_for_each(|row| spare(&row.path, outcomes))?;
+        super::timeline::may_write(outcomes)?;
     }
-    let test = Test { missed_snr_db: None, ..test };
-    judge(&Material::Features { folder, rows: &rows }, &test, config)
-}
-
-fn nothing(path: &Path) -> CorpusError {
-    CorpusError::Nothing(format!("{} holds no labelled row to evaluate", path.display()))
-}
-
-fn judge(material: &Material, test: &Test, config: &Config) -> Result<Report, Failure> {
-    let bar = progress(material.rows() as u64, "evaluating");
-    let report = evaluate(material, test, &config.model, |n| bar.inc(n))?;
-    bar.finish_and_clear();
+    tell(&left_out);
+    let (report, found) = judge(&Material::Audio { speech: &speech, background: &background }, test, config)?;
+    if let Some(outcomes) = outcomes {
+        super::timeline::write_outcomes(outcomes, &found)?;
+    }
     Ok(report)
 }
 
-/// Of rows, those of the test splits; where there are none, the ones without a split. Never `train`.
-fn test_rows<T>(mut rows: Vec<T>, row: impl Fn(&T) -> &Row) -> Vec<T> {
-    let any_test = rows.iter().any(|of| row(of).split.starts_with("test"));
-    rows.retain(|of| {
-        let split = &row(of).split;
-        if any_test { split.starts_with("test") } else { split.is_empty() }
-    });
-    rows
+fn of_features(folder: &Path, test: Test, config: &Config) -> Result<Report, Failure> {
+    let all = feature_rows(folder)?;
+    let said = all.iter().any(|(_, row)| !is_background(row));
+    let mut left_out = LeftOut::default();
+    let rows = judged(all, &mut left_out, |(_, row)| row);
+    if rows.is_empty() || (said && rows.iter().all(|(_, row)| is_background(row))) {
+        return Err(none(folder, "speech", &left_out).into());
+    }
+    tell(&left_out);
+    let test = Test { missed_snr_db: None, ..test };
+    Ok(judge(&Material::Features { folder, rows: &rows }, &test, config)?.0)
+}
+
+/// Says what is not judged: a row with a typo must not be missed in silence.
+fn tell(left_out: &LeftOut) {
+    if !left_out.nothing() {
+        complain!("undertone: not judged: {left_out}");
+    }
+}
+
+fn judge(material: &Material, test: &Test, config: &Config) -> Result<(Report, Vec<Outcome>), Failure> {
+    let bar = progress(material.rows() as u64, "evaluating");
+    let found = evaluate(material, test, &config.model, |n| bar.inc(n));
+    bar.finish_and_clear();
+    Ok(found?)
 }

@@ -6,13 +6,13 @@ use crate::corpus::manifest::{self, Row};
 use crate::corpus::noise::Noise;
 use crate::corpus::timeline::listen::{self, Found};
 use crate::corpus::timeline::make::{self, Recipe};
-use crate::corpus::timeline::score::{Group, Outcome, Quiet, Spread, Tally};
+use crate::corpus::timeline::score::{Group, Quiet, Spread, Tally};
 use crate::corpus::timeline::{self, Entry, Kind};
 use crate::corpus::{CorpusError, spare};
 use crate::events::Label;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +35,8 @@ pub struct TimelineArgs {
     #[arg(long, default_value_t = 1.0, value_parser = hours)]
     hours: f64,
     /// How many recordings
-    #[arg(long, default_value_t = 1)]
-    recordings: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    recordings: u64,
     /// Signal-to-noise ratios of the utterances, in dB
     #[arg(long, value_delimiter = ',', default_value = "20,10,5,0", allow_negative_numbers = true, value_parser = super::decibels)]
     snr: Vec<f32>,
@@ -87,7 +87,7 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
         return Err(CorpusError::Nothing(reason));
     }
     let recipe = Recipe {
-        recordings: args.recordings,
+        recordings: args.recordings as usize,
         seconds: args.hours * 3600.0,
         snr_db: args.snr.clone(),
         speech: args.speech,
@@ -101,6 +101,8 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
     let noise = Noise::read(&noise)?;
     let entries = make::make(&speech, &noise, &recipe, &args.out, |seconds| bar.inc(seconds as u64))?;
     bar.finish_and_clear();
+    let written: BTreeSet<&Path> = entries.iter().map(|entry| entry.recording.as_path()).collect();
+    super::corpus::tell_others(&args.out, written, timeline::LABELS);
     let utterances = entries.iter().filter(|e| e.kind == Kind::Utterance).count();
     let _ = say!(
         "{} h with {utterances} utterances in {}",
@@ -114,14 +116,14 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
 #[derive(Debug, Args)]
 pub struct OnTimeline {
     /// A folder of `corpus timeline` (or its labels.csv): how well the cascade localizes speech in it
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["noise", "snr", "clean", "missed_snr", "seed", "ungated"])]
     pub timeline: Option<PathBuf>,
     /// With --timeline: score the segments of another detector (CSV: recording,start_s,end_s,told_s,cpu_s)
     #[arg(long, requires = "timeline", conflicts_with_all = ["manifest", "features"])]
     segments: Option<PathBuf>,
-    /// With --timeline: write what became of each utterance into this CSV file
-    #[arg(long, requires = "timeline", conflicts_with_all = ["manifest", "features"])]
-    outcomes: Option<PathBuf>,
+    /// Write what became of each clip of the manifest, or of each utterance of the timeline, into this CSV file
+    #[arg(long, conflicts_with = "features")]
+    pub outcomes: Option<PathBuf>,
 }
 
 /// The figures. Shares run from 0 to 1.
@@ -149,6 +151,7 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     if let Some(outcomes) = &args.outcomes {
         spare(&labels, outcomes)?;
         args.segments.as_deref().map_or(Ok(()), |segments| spare(segments, outcomes))?;
+        may_write(outcomes)?;
     }
     let mut recordings: BTreeMap<PathBuf, Vec<Entry>> = BTreeMap::new();
     for entry in timeline::read(&labels)? {
@@ -201,7 +204,14 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     Ok(())
 }
 
-fn write_outcomes(path: &Path, outcomes: &[Outcome]) -> Result<(), CorpusError> {
+/// Fails if a file cannot be written, before hours of work are done for it.
+pub fn may_write(path: &Path) -> Result<(), CorpusError> {
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    file.map(|_| ()).map_err(CorpusError::io("write", path))
+}
+
+/// A line for each outcome.
+pub fn write_outcomes(path: &Path, outcomes: &[impl Serialize]) -> Result<(), CorpusError> {
     let io = |e: csv::Error| CorpusError::io("write", path)(e.into());
     let mut writer = csv::Writer::from_path(path).map_err(io)?;
     for outcome in outcomes {

@@ -4,10 +4,11 @@
 //! | --- | --- | --- |
 //! | `features.npy` | f16 [N, 80, 360] | the model's input |
 //! | `frames.npy` | i8 [N, 90] | 1 speech, 0 none, -1 unknown, for each 4 windows |
-//! | `index.csv` | N rows | where each came from |
+//! | `index.csv` | N rows | where each came from; written last |
 //! | `features.json` | | [`FeatureConfig`] |
 
 use super::CorpusError;
+use super::listing::Listing;
 use super::manifest::{Kind, Row};
 use super::mix::{STREAM_WINDOW, crop};
 use crate::audio::file::read_16k;
@@ -31,6 +32,7 @@ const BATCH: usize = 256;
 /// When audio cannot be read or the folder cannot be written.
 pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(), CorpusError> {
     std::fs::create_dir_all(folder).map_err(CorpusError::io("create", folder))?;
+    let listing = Listing::begin(&folder.join("index.csv"))?;
     let create = |name: &str| {
         let path = folder.join(name);
         File::create(&path).map(BufWriter::new).map_err(CorpusError::io("create", &path))
@@ -51,18 +53,20 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
     }
     values.flush().and_then(|()| labels.flush()).map_err(CorpusError::io("write to", folder))?;
 
-    let path = folder.join("index.csv");
-    let csv_error = |e: csv::Error| CorpusError::io("write", &path)(e.into());
-    let mut index = csv::Writer::from_path(&path).map_err(csv_error)?;
+    let path = folder.join("features.json");
+    let json = serde_json::to_string_pretty(&FeatureConfig::default()).unwrap_or_default();
+    std::fs::write(&path, json + "\n").map_err(CorpusError::io("write", &path))?;
+    listing.finish(|path| index(path, rows))
+}
+
+/// Writes where each row came from.
+fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
+    let csv_error = |e: csv::Error| CorpusError::io("write", path)(e.into());
+    let mut index = csv::Writer::from_path(path).map_err(csv_error)?;
     index
         .write_record(["row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind"])
         .map_err(csv_error)?;
     for (i, row) in rows.iter().enumerate() {
-        let kind = match row.kind {
-            Kind::Utterance => "utterance",
-            Kind::Window => "window",
-            Kind::Background => "background",
-        };
         let name = row.path.file_name().unwrap_or_default().to_string_lossy();
         let snr_db = row.snr_db.map_or(String::new(), |db| format!("{db:.1}"));
         let emotion = row.emotion.map_or("", Label::name);
@@ -75,19 +79,16 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
                 emotion,
                 &row.split,
                 &snr_db,
-                kind,
+                row.kind.name(),
             ])
             .map_err(csv_error)?;
     }
-    index.flush().map_err(CorpusError::io("write", &path))?;
-    let path = folder.join("features.json");
-    let json = serde_json::to_string_pretty(&FeatureConfig::default()).unwrap_or_default();
-    std::fs::write(&path, json + "\n").map_err(CorpusError::io("write", &path))
+    index.flush().map_err(CorpusError::io("write", path))
 }
 
 /// Features (f16, little-endian) and frame labels of one clip.
 fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
-    let mut samples = read_16k(&row.path)?;
+    let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
     if row.speech.is_none() {
         crop(&row.corpus, &mut samples); // mixed clips were cut when they were made
     }

@@ -4,8 +4,9 @@
 //! mixed corpora add `snr_db`, `kind` and `speech`. `sex` (female, male) and `language` may say what the
 //! corpus' name does not ([`super::voices`]). Other columns are ignored.
 
-use super::CorpusError;
 use super::voices::Sex;
+use super::{CorpusError, lines};
+use crate::audio::AudioError;
 use crate::events::Label;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,19 @@ pub enum Kind {
     Window,
     /// One 3.6 s window at the streaming hop, without speech.
     Background,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Utterance, Kind::Window, Kind::Background];
+
+    /// The name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Utterance => "utterance",
+            Kind::Window => "window",
+            Kind::Background => "background",
+        }
+    }
 }
 
 /// One line of a manifest.
@@ -47,6 +61,18 @@ pub struct Row {
     pub sex: Option<Sex>,
     /// The language, if the manifest says it; else [`super::voices::language`] may know it.
     pub language: Option<String>,
+    /// Its line in the manifest it was read from; 0 if from none.
+    pub line: u64,
+}
+
+impl Row {
+    /// What went wrong with its audio, with its line.
+    pub fn failed(&self, source: AudioError) -> CorpusError {
+        match self.line {
+            0 => source.into(),
+            line => CorpusError::Row { line, source },
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,63 +83,89 @@ struct Line {
     emotion: String,
     split: String,
     #[serde(default)]
-    snr_db: Option<f32>,
+    snr_db: String,
     #[serde(default)]
-    kind: Kind,
+    kind: String,
     #[serde(default)]
     speech: String,
     #[serde(default)]
-    sex: Option<Sex>,
+    sex: String,
     #[serde(default)]
-    language: Option<String>,
+    language: String,
 }
 
 /// The splits a row may be in.
 pub const SPLITS: [&str; 4] = ["train", "test_seen", "test_unseen", ""];
+
+/// A label by its name, in any case, or by another name that corpora have for it. Not calm, and not surprise: they
+/// are none of the seven.
+pub fn label(name: &str) -> Option<Label> {
+    let name = name.trim().to_lowercase();
+    let also = match name.as_str() {
+        "angry" => Some(Label::Anger),
+        "happiness" | "joy" => Some(Label::Happy),
+        "sadness" => Some(Label::Sad),
+        "fearful" => Some(Label::Fear),
+        "disgusted" => Some(Label::Disgust),
+        _ => None,
+    };
+    also.or_else(|| Label::from_name(&name))
+}
 
 /// Reads a manifest.
 ///
 /// # Errors
 /// When it cannot be read, a column is missing, or a value is not allowed; names the line.
 pub fn read(path: &Path) -> Result<Vec<Row>, CorpusError> {
-    let file = std::fs::File::open(path).map_err(CorpusError::io("open the manifest", path))?;
-    let bad = |line: u64, reason: String| CorpusError::Manifest { path: path.into(), line, reason };
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut reader = csv::Reader::from_reader(file);
-    let mut rows = Vec::new();
-    for (i, line) in reader.deserialize::<Line>().enumerate() {
-        let number = i as u64 + 2;
-        let line = line.map_err(|e| {
-            let needs = "a manifest has the columns path,corpus,speaker,emotion,split";
-            bad(e.position().map_or(number, |p| p.line()), format!("{} ({needs})", csv_reason(&e)))
-        })?;
-        let emotion = match line.emotion.as_str() {
-            "" => None,
-            name => Some(Label::from_name(name).ok_or_else(|| {
-                let names = Label::ALL.map(Label::name).join(", ");
-                bad(number, format!("emotion `{name}` is not one of {names}, or empty"))
-            })?),
-        };
-        if !SPLITS.contains(&line.split.as_str()) {
-            let reason = format!("split `{}` is not train, test_seen, test_unseen or empty", line.split);
-            return Err(bad(number, reason));
-        }
-        let speech = parse_speech(&line.speech)
-            .map_err(|part| bad(number, format!("speech `{part}` is not `start-end` in seconds")))?;
-        rows.push(Row {
-            path: folder.join(&line.path),
-            corpus: line.corpus,
-            speaker: line.speaker,
-            emotion,
-            split: line.split,
-            snr_db: line.snr_db,
-            kind: line.kind,
-            speech,
-            sex: line.sex,
-            language: line.language,
-        });
+    let needs = "a manifest has the columns path,corpus,speaker,emotion,split";
+    lines::read::<Line>(path, "read the manifest")?
+        .into_iter()
+        .map(|(number, line)| {
+            let row = line.map_err(|reason| format!("{reason} ({needs})"));
+            let row = row.and_then(|line| self::row(line, number, folder));
+            row.map_err(|reason| CorpusError::Manifest { path: path.into(), line: number, reason })
+        })
+        .collect()
+}
+
+/// A value of a column that may be empty, which is none.
+fn optional<T>(
+    column: &str,
+    text: &str,
+    allowed: &str,
+    value: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, String> {
+    match text.trim() {
+        "" => Ok(None),
+        text => value(text).map(Some).ok_or_else(|| format!("{column} `{text}` is not {allowed}, or empty")),
     }
-    Ok(rows)
+}
+
+fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
+    let emotion = optional("emotion", &line.emotion, &Label::ALL.map(Label::name).join(", "), label)
+        .map_err(|reason| format!("{reason} (which leaves the row out)"))?;
+    if !SPLITS.contains(&line.split.as_str()) {
+        return Err(format!("split `{}` is not train, test_seen, test_unseen or empty", line.split));
+    }
+    let speech = parse_speech(&line.speech)
+        .map_err(|part| format!("speech `{part}` is not `start-end` in seconds"))?;
+    let finite = |text: &str| text.parse().ok().filter(|db: &f32| db.is_finite());
+    let kinds = Kind::ALL.map(Kind::name).join(", ");
+    let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    Ok(Row {
+        path: folder.join(&line.path),
+        corpus: line.corpus,
+        speaker: line.speaker,
+        emotion,
+        split: line.split,
+        snr_db: optional("snr_db", &line.snr_db, "a number of decibels", finite)?,
+        kind: optional("kind", &line.kind, &kinds, kind)?.unwrap_or_default(),
+        speech,
+        sex: optional("sex", &line.sex, "female, male, f, m", Sex::from_name)?,
+        language: Some(line.language).filter(|language| !language.is_empty()),
+        line: number,
+    })
 }
 
 /// Writes a manifest; paths are written relative to its folder.
@@ -134,22 +186,15 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
                 speaker: row.speaker.clone(),
                 emotion: row.emotion.map_or("", Label::name).into(),
                 split: row.split.clone(),
-                snr_db: row.snr_db,
-                kind: row.kind,
+                snr_db: row.snr_db.map_or(String::new(), |db| format!("{db:?}")),
+                kind: row.kind.name().into(),
                 speech,
-                sex: row.sex,
-                language: row.language.clone(),
+                sex: row.sex.map_or("", Sex::name).into(),
+                language: row.language.clone().unwrap_or_default(),
             })
             .map_err(io)?;
     }
     writer.flush().map_err(CorpusError::io("write", path))
-}
-
-fn csv_reason(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
-        _ => error.to_string(),
-    }
 }
 
 /// Runs of speech as they stand in a CSV file: `start-end` in seconds, `;` between them, or `none`.
@@ -209,6 +254,47 @@ mod tests {
     }
 
     #[test]
+    fn labels_have_other_names_too() {
+        for (name, label) in [
+            ("angry", "anger"),
+            ("ANGER", "anger"),
+            ("Happiness", "happy"),
+            ("joy", "happy"),
+            ("Sadness", "sad"),
+            ("fearful", "fear"),
+            ("disgusted", "disgust"),
+            ("Neutral", "neutral"),
+            ("Background", "background"),
+        ] {
+            let rows =
+                read_text(&format!("path,corpus,speaker,emotion,split\na.wav,x,s1,{name},\n")).unwrap();
+            assert_eq!(rows[0].emotion, Label::from_name(label), "{name}");
+        }
+        for name in ["calm", "surprise", "boredom"] {
+            let e =
+                read_text(&format!("path,corpus,speaker,emotion,split\na.wav,x,s1,{name},\n")).unwrap_err();
+            assert!(e.contains(name) && e.contains("or empty (which leaves the row out)"), "{e}");
+        }
+    }
+
+    /// A column of somebody's own may have a name that means something.
+    #[test]
+    fn what_a_column_may_hold_is_said_with_its_name() {
+        for (column, value) in [("kind", "acted"), ("snr_db", "high"), ("sex", "x"), ("speech", "yes")] {
+            let text =
+                format!("path,corpus,speaker,emotion,split,{column}\n\na.wav,x,s1,happy,train,{value}\n");
+            let e = read_text(&text).unwrap_err();
+            assert!(e.contains(&format!("line 3: {column} `{value}` is not")), "{e}");
+        }
+        let rows =
+            read_text("path,corpus,speaker,emotion,split,sex\na.wav,x,s1,happy,train,F\nb,x,s,sad,,Male\n");
+        assert_eq!(
+            rows.unwrap().iter().map(|row| row.sex).collect::<Vec<_>>(),
+            [Some(Sex::Female), Some(Sex::Male)]
+        );
+    }
+
+    #[test]
     fn what_is_written_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.csv");
@@ -223,8 +309,9 @@ mod tests {
             speech: Some(vec![(0.5, 1.25), (1.5, 2.0)]),
             sex: Some(Sex::Male),
             language: Some("German".into()),
+            line: 2,
         };
-        let silent = Row { speech: Some(vec![]), kind: Kind::Background, sex: None, ..row.clone() };
+        let silent = Row { speech: Some(vec![]), kind: Kind::Background, sex: None, line: 3, ..row.clone() };
         write(&path, &[row.clone(), silent.clone()]).unwrap();
         assert_eq!(read(&path).unwrap(), [row, silent]);
     }

@@ -8,7 +8,7 @@ use super::CorpusError;
 use super::activity::{Runs, in_seconds, speech_runs};
 use super::manifest::{Kind, Row};
 use super::noise::{Noise, db_to_gain, rms};
-use super::room;
+use super::{room, voices};
 use crate::audio::SAMPLE_RATE;
 use crate::events::Label;
 use crate::features::{FRAMES, HOP, WINDOW};
@@ -75,7 +75,7 @@ pub fn rng(seed: u64, purpose: u64, index: usize) -> ChaCha8Rng {
 
 /// Cuts what a corpus' trap demands: EMO-DB to its first 2 s, since here some classes were stored so.
 pub fn crop(corpus: &str, samples: &mut Vec<f32>) {
-    if corpus == "emodb" {
+    if voices::known(corpus) == Some("emodb") {
         samples.truncate(2 * SAMPLE_RATE as usize);
     }
 }

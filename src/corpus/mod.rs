@@ -9,6 +9,8 @@ pub mod activity;
 pub mod evaluate;
 pub mod export;
 pub mod layout;
+mod lines;
+pub mod listing;
 pub mod manifest;
 pub mod mix;
 pub mod noise;
@@ -48,6 +50,24 @@ pub enum CorpusError {
     /// Audio that cannot be read.
     #[error(transparent)]
     Audio(#[from] crate::audio::AudioError),
+    /// A row's audio that cannot be read.
+    #[error("line {line} of the manifest: {source}")]
+    Row {
+        /// The row's line.
+        line: u64,
+        /// Why not.
+        source: crate::audio::AudioError,
+    },
+    /// Audio files that cannot be read, told before any work is done.
+    #[error("{count} of {of} audio files cannot be read: {told}; mend them, or take them out")]
+    Unusable {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// The first of them, each with its line.
+        told: String,
+    },
     /// A recording that cannot be written.
     #[error("cannot write {path}: {source}")]
     Recording {

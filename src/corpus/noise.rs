@@ -29,8 +29,10 @@ impl Noise {
                     .into(),
             ));
         }
-        let clips: Result<Vec<_>, CorpusError> =
-            rows.par_iter().map(|row| Ok((row.clone(), read_16k(&row.path)?))).collect();
+        let clips: Result<Vec<_>, CorpusError> = rows
+            .par_iter()
+            .map(|row| Ok((row.clone(), read_16k(&row.path).map_err(|e| row.failed(e))?)))
+            .collect();
         let mut clips = clips?;
         clips.retain(|(_, samples)| rms(samples) > 1e-6);
         if clips.is_empty() {

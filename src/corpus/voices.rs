@@ -9,24 +9,31 @@
 //! | CREMA-D | English | not in its file names |
 
 use super::manifest::Row;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What a group is called when neither manifest nor corpus says it.
 pub const UNKNOWN: &str = "unknown";
 
 /// A speaker's sex, as the corpus states it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sex {
     /// Also read from `f`.
-    #[serde(alias = "f")]
     Female,
     /// Also read from `m`.
-    #[serde(alias = "m")]
     Male,
 }
 
 impl Sex {
+    /// By its name or its first letter, in any case.
+    pub fn from_name(name: &str) -> Option<Sex> {
+        match name.to_lowercase().as_str() {
+            "female" | "f" => Some(Sex::Female),
+            "male" | "m" => Some(Sex::Male),
+            _ => None,
+        }
+    }
+
     /// The name in manifests and reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -36,12 +43,28 @@ impl Sex {
     }
 }
 
+/// The corpora that mean something here, by their names.
+const KNOWN: [&str; 4] = ["emodb", "ravdess", "cremad", "nemo"];
+
+/// The corpus of [`KNOWN`] that this name means, whatever its case and hyphens (`EMO-DB`, `CREMA_D`).
+pub fn known(corpus: &str) -> Option<&'static str> {
+    let letters = corpus.chars().filter(|c| !matches!(c, '-' | '_' | ' '));
+    let name: String = letters.flat_map(char::to_lowercase).collect();
+    KNOWN.into_iter().find(|known| *known == name)
+}
+
+/// What a speaker is called within the corpus: without its name in front.
+fn own_name(row: &Row) -> &str {
+    let named = row.speaker.rsplit_once(['-', '_', ' ']);
+    let own = named.filter(|(corpus, _)| *corpus == row.corpus || known(corpus) == known(&row.corpus));
+    own.map_or(row.speaker.as_str(), |(_, speaker)| speaker)
+}
+
 /// The speaker's sex: the manifest's, or the corpus' own.
 pub fn sex(row: &Row) -> Option<Sex> {
     row.sex.or_else(|| {
-        let prefix = format!("{}-", row.corpus);
-        let speaker = row.speaker.strip_prefix(&prefix).unwrap_or(&row.speaker);
-        match row.corpus.as_str() {
+        let speaker = own_name(row);
+        match known(&row.corpus)? {
             "emodb" => match speaker {
                 "03" | "10" | "11" | "12" | "15" => Some(Sex::Male),
                 "08" | "09" | "13" | "14" | "16" => Some(Sex::Female),
@@ -63,10 +86,10 @@ pub fn sex(row: &Row) -> Option<Sex> {
 
 /// The language: the manifest's, in its own words, or the corpus' own.
 pub fn language(row: &Row) -> Option<&str> {
-    row.language.as_deref().or(match row.corpus.as_str() {
-        "emodb" => Some("German"),
-        "ravdess" | "cremad" => Some("English"),
-        "nemo" => Some("Polish"),
+    row.language.as_deref().or(match known(&row.corpus) {
+        Some("emodb") => Some("German"),
+        Some("ravdess" | "cremad") => Some("English"),
+        Some("nemo") => Some("Polish"),
         _ => None,
     })
 }
@@ -83,6 +106,10 @@ mod tests {
     fn speakers_of_the_corpora() {
         for (corpus, speaker, expected) in [
             ("emodb", "emodb-03", Some(Sex::Male)),
+            ("EMO-DB", "EMO-DB-03", Some(Sex::Male)),
+            ("EmoDB", "08", Some(Sex::Female)),
+            ("RAVDESS", "ravdess-14", Some(Sex::Female)),
+            ("mine", "ravdess-14", None),
             ("emodb", "emodb-16", Some(Sex::Female)),
             ("ravdess", "ravdess-14", Some(Sex::Female)),
             ("ravdess", "3", Some(Sex::Male)),
@@ -103,5 +130,8 @@ mod tests {
         assert_eq!(language(&told), Some("Plattdeutsch"));
         assert_eq!(language(&row("emodb", "03")), Some("German"));
         assert_eq!(language(&row("mine", "me")), None);
+        for name in ["CREMA-D", "crema_d", "Crema D", "cremad"] {
+            assert_eq!(language(&row(name, "1001")), Some("English"), "{name}");
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! From a row to what the model is asked: mixing and features.
 
 use super::Test;
-
+use super::files::{Complaint, complaint};
 use crate::audio::SAMPLE_RATE;
 use crate::audio::conditioning::Conditioner;
-use crate::audio::file::read_16k;
+use crate::audio::file::whole_16k;
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{in_seconds, speech_runs};
 use crate::corpus::manifest::Row;
@@ -15,6 +15,7 @@ use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, pieces};
 use crate::features::{FRAMES, Frame, HOP, INPUT, normalise};
 use rand::RngExt;
+use serde::Serialize;
 
 /// Seconds of speech above which a window must not pass for background.
 const ENOUGH_SPEECH: f32 = 0.5;
@@ -28,7 +29,8 @@ const WINDOWS: u64 = 4;
 pub type Input = Box<[f32; INPUT]>;
 
 /// What a clip is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// A whole utterance: accuracy.
     Utterance,
@@ -57,12 +59,18 @@ pub struct Maker<'a> {
     test: &'a Test,
     noise: Option<&'a Noise>,
     utterance: Utterance,
+    complaints: Vec<(usize, Complaint)>,
 }
 
 impl<'a> Maker<'a> {
     /// Without noise, utterances are judged as they are.
     pub fn new(test: &'a Test, noise: Option<&'a Noise>) -> Maker<'a> {
-        Maker { test, noise, utterance: Utterance::new() }
+        Maker { test, noise, utterance: Utterance::new(), complaints: Vec::new() }
+    }
+
+    /// What is wrong with the files so far, by the number of their rows.
+    pub fn into_complaints(self) -> Vec<(usize, Complaint)> {
+        self.complaints
     }
 
     /// All clips of row number `index`; none if it has no label.
@@ -71,7 +79,9 @@ impl<'a> Maker<'a> {
     /// When its audio cannot be read.
     pub fn clips<'r>(&mut self, index: usize, row: &'r Row) -> Result<Vec<Clip<'r>>, CorpusError> {
         let Some(truth) = row.emotion else { return Ok(Vec::new()) };
-        let mut samples = read_16k(&row.path)?;
+        let (mut samples, source) = whole_16k(&row.path).map_err(|e| row.failed(e))?;
+        let found = complaint(row, &source, &samples, truth != Label::Background);
+        self.complaints.extend(found.map(|found| (index, found)));
         let clip = |role, snr_db, inputs| Clip { row, index, role, snr_db, inputs };
         if truth == Label::Background {
             while !samples.is_empty() && samples.len() < STREAM_WINDOW {

@@ -1,8 +1,8 @@
 //! Feature folders, as `undertone corpus features` writes them: what PyTorch reads, read back.
 
 use super::clips::{Clip, Role};
-use crate::corpus::CorpusError;
 use crate::corpus::manifest::{Kind, Row};
+use crate::corpus::{CorpusError, lines};
 use crate::events::Label;
 use crate::features::{CHANNELS, FRAMES, FeatureConfig, INPUT};
 use half::f16;
@@ -26,10 +26,10 @@ struct Line {
     kind: Kind,
 }
 
-/// Rows of index.csv that can be judged: labelled utterances and background, by their number.
+/// Rows of index.csv, by their number.
 ///
 /// # Errors
-/// When the index or features.json cannot be read, or is of another feature configuration.
+/// When the folder's files cannot be read, are of another feature configuration, or do not belong together.
 pub fn rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
     let path = folder.join("features.json");
     let text = std::fs::read_to_string(&path).map_err(CorpusError::io("read", &path))?;
@@ -41,27 +41,39 @@ pub fn rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
         return Err(CorpusError::Nothing(reason));
     }
     let path = folder.join("index.csv");
-    let mut reader = csv::Reader::from_path(&path).map_err(|e| CorpusError::io("read", &path)(e.into()))?;
     let mut rows = Vec::new();
-    for (i, line) in reader.deserialize::<Line>().enumerate() {
-        let bad = |reason: String| CorpusError::Manifest { path: path.clone(), line: i as u64 + 2, reason };
-        let line = line.map_err(|e| bad(e.to_string()))?;
-        if line.emotion.is_empty() || line.kind == Kind::Window {
-            continue;
-        }
-        let emotion = Label::from_name(&line.emotion)
-            .ok_or_else(|| bad(format!("emotion `{}` is none of the seven", line.emotion)))?;
+    for (number, line) in lines::read::<Line>(&path, "read")? {
+        let bad = |reason: String| CorpusError::Manifest { path: path.clone(), line: number, reason };
+        let line = line.map_err(bad)?;
+        let emotion = match line.emotion.as_str() {
+            "" => None,
+            name => Some(
+                Label::from_name(name)
+                    .ok_or_else(|| bad(format!("emotion `{name}` is none of the seven")))?,
+            ),
+        };
         let row = Row {
             path: line.path.into(),
             corpus: line.corpus,
             speaker: line.speaker,
-            emotion: Some(emotion),
+            emotion,
             split: line.split,
             snr_db: line.snr_db,
             kind: line.kind,
             ..Row::default()
         };
         rows.push((line.row, row));
+    }
+    let features = Folder::open(folder)?;
+    if features.rows != Some(rows.len()) {
+        let held = features.rows.map_or("another number of".into(), |rows| rows.to_string());
+        let reason = format!(
+            "{} holds {held} rows and {} names {}: they are not of one run; make the folder anew with `corpus features`",
+            features.path.display(),
+            path.display(),
+            rows.len()
+        );
+        return Err(CorpusError::Nothing(reason));
     }
     Ok(rows)
 }
@@ -72,6 +84,8 @@ pub struct Folder {
     file: File,
     /// Where row 0 begins.
     start: u64,
+    /// Rows that the header promises.
+    rows: Option<usize>,
 }
 
 impl Folder {
@@ -99,7 +113,9 @@ impl Folder {
                 format!("{} is not a NumPy file of float16 [N, {CHANNELS}, {FRAMES}]", path.display());
             return Err(CorpusError::Nothing(reason));
         }
-        Ok(Folder { start: (head.len() + text.len()) as u64, path, file })
+        let rows =
+            text.split_once("'shape': (").and_then(|(_, shape)| shape.split(',').next()?.trim().parse().ok());
+        Ok(Folder { start: (head.len() + text.len()) as u64, rows, path, file })
     }
 
     /// Row number `index` as something to judge.

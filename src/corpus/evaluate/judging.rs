@@ -27,6 +27,8 @@ pub struct Judged<'a> {
     pub truth: Label,
     /// The label it got.
     pub told: Label,
+    /// Posterior of each label, in the order of [`Label::ALL`].
+    pub posterior: [f64; Label::COUNT],
     /// Share of modules that ran.
     pub executed: f64,
     /// Multiply-accumulates, stem included.
@@ -81,6 +83,7 @@ impl<'a> Judge<'a> {
             snr_db: clip.snr_db,
             truth: clip.row.emotion.unwrap_or(Label::Background),
             told: Label::ALL[best],
+            posterior: posterior.map(|sum| sum / n),
             executed: executed as f64 / n / MODULES as f64,
             macs: macs as f64 / n,
             opens_segment,

@@ -1,21 +1,28 @@
 //! The model on labelled audio, through the runtime's own path: accuracy, skips, cost.
 //!
-//! In: rows of a manifest, or a feature folder. [`clips`] makes what is judged, [`judging`] asks the
-//! model, [`report`] counts, [`latency`] times, [`table`] prints.
+//! In: rows of a manifest, or a feature folder. [`choice`] takes those that are judged, [`files`] looks at their audio,
+//! [`clips`] makes what is judged, [`judging`] asks the model, [`report`] counts, [`latency`] times, [`table`] prints,
+//! [`outcomes`] tells clip by clip.
 //!
 //! By default the test of the paper: each test utterance is surrounded with 0.5 s of background and
 //! overlaid with it at 20 and at 30 dB; background recordings are cut into windows of 3.6 s. Besides,
 //! each utterance is laid into background at 10 dB and heard as the daemon hears it, in windows of
 //! 3.6 s at its stride: those with more than 0.5 s of speech must not pass for background.
 
+pub mod choice;
 mod clips;
+mod files;
 mod folder;
 mod judging;
 mod latency;
+mod outcomes;
 mod report;
 pub mod table;
 
+pub use clips::Role;
+pub use files::Complaint;
 pub use latency::{Latency, Timed};
+pub use outcomes::Outcome;
 pub use report::{Accuracy, By, Confusion, MacsRatio, Missed, NoiseKind, Report, Splits};
 
 use super::CorpusError;
@@ -27,6 +34,7 @@ use clips::Maker;
 use folder::Folder;
 use judging::{Judge, Judged};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the test clips are made and judged.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +71,7 @@ pub enum Material<'a> {
     Features {
         /// The folder.
         folder: &'a Path,
-        /// Its labelled rows to judge, by their number in it.
+        /// Its rows to judge, by their number in it.
         rows: &'a [(usize, Row)],
     },
 }
@@ -78,8 +86,7 @@ impl Material<'_> {
     }
 }
 
-/// Reads the index of a feature folder: its labelled utterances and backgrounds, by their number.
-/// Windows that hold a part of an utterance are left out: their emotion was not asked for.
+/// Reads the index of a feature folder: its rows, by their number.
 ///
 /// # Errors
 /// When it is no feature folder, or one of another feature configuration.
@@ -91,17 +98,21 @@ pub fn feature_rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
 /// `progress` is told each row that is done.
 ///
 /// # Errors
-/// When the model or a file cannot be read.
+/// When the model or a file cannot be read. Files are looked at before any is judged; one that fails later stops all
+/// threads.
 pub fn evaluate(
     material: &Material,
     test: &Test,
     model: &config::Model,
     progress: impl Fn(u64) + Sync,
-) -> Result<Report, CorpusError> {
+) -> Result<(Report, Vec<Outcome>), CorpusError> {
     let rows: Vec<(usize, &Row)> = match material {
         Material::Audio { speech, background } => speech.iter().chain(*background).enumerate().collect(),
         Material::Features { rows, .. } => rows.iter().map(|(number, row)| (*number, row)).collect(),
     };
+    if let Material::Audio { .. } = material {
+        files::look(&rows.iter().map(|(_, row)| *row).collect::<Vec<_>>())?;
+    }
     let noise = match material {
         Material::Audio { speech, background } if !test.snr_db.is_empty() && !speech.is_empty() => {
             Some(Noise::read(background)?)
@@ -113,48 +124,75 @@ pub fn evaluate(
     while models.len() < threads {
         models.push(Model::load(model)?);
     }
-    let (rows, noise, progress) = (&rows, noise.as_ref(), &progress);
-    let results: Vec<Result<(Vec<Judged>, Judge), CorpusError>> = std::thread::scope(|scope| {
+    let failed = AtomicBool::new(false);
+    let (rows, noise, progress, failed) = (&rows, noise.as_ref(), &progress, &failed);
+    let results: Vec<Result<Part, CorpusError>> = std::thread::scope(|scope| {
         let workers: Vec<_> = models
             .into_iter()
             .enumerate()
             .map(|(worker, own)| {
                 scope.spawn(move || {
-                    let mut judge = Judge::new(own, model.gate_threshold as f32, test);
-                    let mut maker = Maker::new(test, noise);
-                    let mut folder = match material {
-                        Material::Audio { .. } => None,
-                        Material::Features { folder, .. } => Some(Folder::open(folder)?),
-                    };
-                    let mut judged = Vec::new();
-                    for &(index, row) in rows.iter().skip(worker).step_by(threads) {
-                        let clips = match &mut folder {
-                            None => maker.clips(index, row)?,
-                            Some(folder) => vec![folder.clip(index, row)?],
-                        };
-                        for clip in clips {
-                            judged.push(judge.clip(clip)?);
-                        }
-                        progress(1);
-                    }
-                    Ok((judged, judge))
+                    let judge = Judge::new(own, model.gate_threshold as f32, test);
+                    let goes_on = || !failed.load(Ordering::Relaxed);
+                    let own = rows.iter().skip(worker).step_by(threads).take_while(|_| goes_on());
+                    let done = part(own.copied(), material, judge, Maker::new(test, noise), progress);
+                    failed.fetch_or(done.is_err(), Ordering::Relaxed);
+                    done
                 })
             })
             .collect();
         let lost = || Err(CorpusError::Nothing("an evaluation thread broke off".into()));
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| lost())).collect()
     });
-    let (mut judged, mut judges) = (Vec::new(), Vec::new());
+    let (mut judged, mut judges, mut complaints) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
-        let (part, judge) = result?;
-        judged.extend(part);
-        judges.push(judge);
+        let part = result?;
+        judged.extend(part.judged);
+        judges.push(part.judge);
+        complaints.extend(part.complaints);
     }
+    complaints.sort_by_key(|(index, _)| *index);
     let samples = judges.iter_mut().flat_map(Judge::samples).collect();
     let Some(first) = judges.pop() else {
         return Err(CorpusError::Nothing("there is nothing to evaluate".into()));
     };
     let mut report = report::report(&judged, test, first.model());
+    report.complaints_in_all = complaints.len();
+    report.complaints =
+        complaints.into_iter().take(report::COMPLAINTS).map(|(_, complaint)| complaint).collect();
     report.latency = latency::measure(first.into_model(), samples, test.ungated.as_deref(), model)?;
-    Ok(report)
+    Ok((report, outcomes::of(&judged)))
+}
+
+/// What one thread did.
+struct Part<'r, 't> {
+    judged: Vec<Judged<'r>>,
+    judge: Judge<'t>,
+    complaints: Vec<(usize, Complaint)>,
+}
+
+/// Judges these rows.
+fn part<'r, 't>(
+    rows: impl Iterator<Item = (usize, &'r Row)>,
+    material: &Material,
+    mut judge: Judge<'t>,
+    mut maker: Maker,
+    progress: impl Fn(u64),
+) -> Result<Part<'r, 't>, CorpusError> {
+    let mut folder = match material {
+        Material::Audio { .. } => None,
+        Material::Features { folder, .. } => Some(Folder::open(folder)?),
+    };
+    let mut judged = Vec::new();
+    for (index, row) in rows {
+        let clips = match &mut folder {
+            None => maker.clips(index, row)?,
+            Some(folder) => vec![folder.clip(index, row)?],
+        };
+        for clip in clips {
+            judged.push(judge.clip(clip)?);
+        }
+        progress(1);
+    }
+    Ok(Part { judged, judge, complaints: maker.into_complaints() })
 }

@@ -2,6 +2,7 @@
 
 use super::Test;
 use super::clips::Role;
+use super::files::Complaint;
 use super::judging::Judged;
 use super::latency::Latency;
 use crate::corpus::voices::{self, Sex};
@@ -9,6 +10,9 @@ use crate::events::Label;
 use crate::model::Model;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Complaints that are listed.
+pub const COMPLAINTS: usize = 100;
 
 /// Accuracy on a group of utterances.
 #[derive(Debug, Clone, Serialize)]
@@ -114,11 +118,15 @@ pub struct Report {
     pub speech_missed: Option<Missed>,
     /// By corpus, then split; background too, by its kind.
     pub confusion: BTreeMap<String, BTreeMap<String, Confusion>>,
+    /// Files that were judged although something is wrong with them.
+    pub complaints: Vec<Complaint>,
+    /// How many there are: only the first [`COMPLAINTS`] are listed.
+    pub complaints_in_all: usize,
     /// Version of the model.
     pub model: String,
 }
 
-/// Counts. The latency is for others to measure.
+/// Counts. The latency and the files are for others to look at.
 pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
     let ungated = model.macs_ungated(true) as f64;
     let of = |role| judged.iter().filter(move |clip| clip.role == role);
@@ -170,6 +178,8 @@ pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
             skipped: skip(&windows),
         }),
         confusion: confusion(speech.iter().chain(&background)),
+        complaints: Vec::new(),
+        complaints_in_all: 0,
         model: model.version().to_owned(),
     }
 }

@@ -6,6 +6,9 @@ use crate::events::Label;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
 
+/// Complaints that are printed.
+const COMPLAINTS: usize = 10;
+
 /// Prints a report, headings in bold if `colour`.
 ///
 /// # Errors
@@ -18,6 +21,7 @@ pub fn print(out: &mut impl Write, report: &Report, colour: bool) -> Result<()> 
     cost(&mut sheet, report)?;
     mistakes(&mut sheet, report)?;
     confusion(&mut sheet, report)?;
+    complaints(&mut sheet, report)?;
     writeln!(sheet.out, "\nmodel {}", report.model)
 }
 
@@ -205,4 +209,19 @@ fn confusion(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn complaints(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
+    if report.complaints.is_empty() {
+        return Ok(());
+    }
+    sheet.heading("Audio to look at; it was judged as it is")?;
+    for complaint in report.complaints.iter().take(COMPLAINTS) {
+        let line = complaint.line.map_or(String::new(), |line| format!("line {line}, "));
+        writeln!(sheet.out, "{line}{}: {}", complaint.path.display(), complaint.what)?;
+    }
+    match report.complaints_in_all.saturating_sub(COMPLAINTS) {
+        0 => Ok(()),
+        more => writeln!(sheet.out, "and {more} more (--json names 100)"),
+    }
 }

@@ -5,7 +5,7 @@ use crate::audio::file::FileSource;
 use crate::audio::{AudioError, AudioSource, Read, SAMPLE_RATE};
 use crate::cascade::{Cascade, Told};
 use crate::config::Config;
-use crate::corpus::CorpusError;
+use crate::corpus::{CorpusError, lines};
 use crate::listener::{ListenError, Listener, Step};
 use crate::model::Model;
 use serde::Deserialize;
@@ -120,16 +120,16 @@ struct Line {
 /// # Errors
 /// When the file cannot be read or a line makes no sense; names the line.
 pub fn segments(path: &Path) -> Result<BTreeMap<String, Found>, CorpusError> {
-    let file = std::fs::File::open(path).map_err(CorpusError::io("open the segments", path))?;
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    let mut reader = csv::Reader::from_reader(file);
     let bad = |line: u64, reason: String| CorpusError::Manifest { path: path.into(), line, reason };
+    let lines = lines::read::<Line>(path, "open the segments")?;
+    let mut reader = csv::Reader::from_path(path).map_err(|e| bad(1, e.to_string()))?;
     let header = reader.headers().map_err(|e| bad(1, e.to_string()))?;
     if let Some(absent) = COLUMNS.iter().find(|name| !header.iter().any(|h| h == **name)) {
         return Err(bad(1, format!("there is no column {absent}; the columns are {}", COLUMNS.join(","))));
     }
-    for (i, line) in reader.deserialize::<Line>().enumerate() {
-        let bad = |reason: String| bad(i as u64 + 2, reason);
+    for (number, line) in lines {
+        let bad = |reason: String| bad(number, reason);
         let line = line.map_err(|e| bad(format!("{e}; the columns are {}", COLUMNS.join(","))))?;
         let own = found.entry(line.recording).or_default();
         own.cpu_seconds += line.cpu_s.unwrap_or(0.0);

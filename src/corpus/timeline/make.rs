@@ -11,6 +11,7 @@ use crate::audio::SAMPLE_RATE;
 use crate::audio::file::read_16k;
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{Runs, speech_runs, without_breaths};
+use crate::corpus::listing::Listing;
 use crate::corpus::manifest::Row;
 use crate::corpus::mix;
 use crate::corpus::noise::{Noise, db_to_gain, rms};
@@ -90,6 +91,7 @@ pub fn make(
         ));
     }
     std::fs::create_dir_all(folder).map_err(CorpusError::io("create", folder))?;
+    let listing = Listing::begin(&folder.join(LABELS))?;
     let mut entries = Vec::new();
     for number in 0..recipe.recordings {
         let path = folder.join(format!("timeline-{number}.{}", if recipe.flac { "flac" } else { "wav" }));
@@ -97,7 +99,7 @@ pub fn make(
         maker.recording(&path, &progress)?;
         entries.append(&mut maker.entries);
     }
-    super::write(&folder.join(LABELS), &entries)?;
+    listing.finish(|path| super::write(path, &entries))?;
     Ok(entries)
 }
 
@@ -319,7 +321,7 @@ impl<'a> Maker<'a> {
 
     fn one_voice(&mut self) -> Result<Spoken, CorpusError> {
         let row = self.utterances.draw(&mut self.rng);
-        let mut samples = read_16k(&row.path)?;
+        let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
         mix::crop(&row.corpus, &mut samples);
         let runs = without_breaths(&samples, &speech_runs(&samples));
         // Where a cut file begins or ends must not click.

@@ -9,8 +9,8 @@ pub mod listen;
 pub mod make;
 pub mod score;
 
-use super::CorpusError;
 use super::manifest::{parse_speech, speech_text};
+use super::{CorpusError, lines};
 use crate::events::Label;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -128,11 +128,9 @@ pub fn write(path: &Path, entries: &[Entry]) -> Result<(), CorpusError> {
 /// # Errors
 /// When it cannot be read, holds nothing, or a value is not allowed; names the line.
 pub fn read(path: &Path) -> Result<Vec<Entry>, CorpusError> {
-    let file = std::fs::File::open(path).map_err(CorpusError::io("open the labels", path))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut entries = Vec::new();
-    for (i, line) in csv::Reader::from_reader(file).deserialize::<Line>().enumerate() {
-        let number = i as u64 + 2;
+    for (number, line) in lines::read::<Line>(path, "open the labels")? {
         let bad = |reason: String| CorpusError::Manifest { path: path.into(), line: number, reason };
         let line = line.map_err(|e| bad(format!("{e}; `undertone corpus timeline` writes such files")))?;
         let entry = entry(line, folder).map_err(bad)?;

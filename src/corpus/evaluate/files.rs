@@ -1,0 +1,76 @@
+//! The audio of the rows, before anything is judged and while it is.
+//!
+//! A file that cannot be read at all stops the work before it begins ([`look`]). One that is damaged is judged as it
+//! is, and complained about ([`Complaint`]).
+
+use crate::audio::file::FileSource;
+use crate::audio::resample::Resampler;
+use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
+use crate::corpus::CorpusError;
+use crate::corpus::manifest::Row;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Files that an error names.
+const NAMED: usize = 5;
+/// Nobody says a word in fewer seconds.
+const WORD: f64 = 0.1;
+
+/// A file that was judged although something is wrong with it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Complaint {
+    /// The file.
+    pub path: PathBuf,
+    /// Its line in the manifest; none if it comes from no manifest.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Opens every file, so that one that is no use is told before hours of work, together with all others.
+///
+/// # Errors
+/// [`CorpusError::Unusable`], which names the first of them.
+pub fn look(rows: &[&Row]) -> Result<(), CorpusError> {
+    let mut found: Vec<(u64, String)> = rows
+        .par_iter()
+        .filter_map(|row| {
+            let reason = opens(&row.path).err()?;
+            Some((
+                row.line,
+                if row.line == 0 { reason.to_string() } else { format!("line {}: {reason}", row.line) },
+            ))
+        })
+        .collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    found.sort_by_key(|(line, _)| *line);
+    let (count, more) = (found.len(), found.len().saturating_sub(NAMED));
+    let mut told: Vec<String> = found.into_iter().take(NAMED).map(|(_, told)| told).collect();
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    Err(CorpusError::Unusable { count, of: rows.len(), told: told.join("; ") })
+}
+
+fn opens(path: &Path) -> Result<(), AudioError> {
+    let special = path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
+    if special {
+        return Err(AudioError::NotAudio { path: path.into(), reason: "it is no file".into() });
+    }
+    Resampler::new(FileSource::open(path)?.sample_rate()).map(|_| ())
+}
+
+/// What is wrong with a file that was read to its end as `samples` at 16 kHz.
+pub fn complaint(row: &Row, source: &FileSource, samples: &[f32], speech: bool) -> Option<Complaint> {
+    let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
+    let what = match source.damage() {
+        Some(damage) => damage,
+        None if source.level().sounding == 0 => "digital silence".into(),
+        None if speech && seconds < WORD => format!("{seconds:.3} s long, too short for a word"),
+        None => return None,
+    };
+    Some(Complaint { path: row.path.clone(), line: (row.line > 0).then_some(row.line), what })
+}
