@@ -33,7 +33,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_delimiter = ',', default_value = "20,30", allow_hyphen_values = true, value_parser = super::decibels)]
     snr: Vec<f32>,
     /// The utterances as they are, without background around or over them
-    #[arg(long, conflicts_with_all = ["snr", "missed_snr"])]
+    #[arg(long, conflicts_with = "snr")]
     clean: bool,
     /// Signal-to-noise ratio, in dB, of the windows in which speech must not be missed; `none` leaves
     /// them out, which is faster
