@@ -114,7 +114,8 @@ fn the_options_have_types_and_the_script_knows_them_all() {
     }
     let defaults = undertone::config::Config::default().cascade;
     for (key, value) in [("stride_seconds", defaults.stride_seconds), ("onset", defaults.onset)] {
-        let own = options.iter().find(|(option, _)| option == key).map(|(_, own)| own.parse::<f64>().unwrap());
+        let own =
+            options.iter().find(|(option, _)| option == key).map(|(_, own)| own.parse::<f64>().unwrap());
         assert_eq!(own, Some(value), "{key}, as the program has it");
     }
     let version = text.lines().find_map(|l| l.strip_prefix("version: ")).unwrap();
