@@ -245,6 +245,8 @@ fn flags_that_would_be_ignored_are_refused() {
         assert_eq!(run.status, 2, "{flags:?}: {}", run.err);
         assert!(run.err.contains("cannot be used with"), "{flags:?}: {}", run.err);
     }
+    let both = ["evaluate", "--manifest", "m.csv", "--clean", "--missed-snr", "none"];
+    assert_eq!(finish(undertone().args(both)).status, 1, "none is what --clean means, but there is no m.csv");
     let run = finish(undertone().arg("evaluate"));
     for way in ["--manifest", "--features", "--timeline"] {
         assert!(run.status == 2 && run.err.contains(way), "{way}: {}", run.err);

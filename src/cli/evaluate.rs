@@ -36,9 +36,9 @@ pub struct EvaluateArgs {
     #[arg(long, conflicts_with = "snr")]
     clean: bool,
     /// Signal-to-noise ratio, in dB, of the windows in which speech must not be missed; `none` leaves
-    /// them out, which is faster
-    #[arg(long, default_value = "10", allow_negative_numbers = true, value_parser = decibels_or_none)]
-    missed_snr: MissedSnr,
+    /// them out, which is faster [default: 10]
+    #[arg(long, allow_negative_numbers = true, value_parser = decibels_or_none)]
+    missed_snr: Option<MissedSnr>,
     /// Seed of the noise: which recording, from where on
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -52,6 +52,9 @@ pub struct EvaluateArgs {
     #[arg(long)]
     config: Option<PathBuf>,
 }
+
+/// Without `--missed-snr`.
+const MISSED_SNR_DB: f32 = 10.0;
 
 /// The ratio of `--missed-snr`, if any.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +73,10 @@ fn decibels_or_none(text: &str) -> Result<MissedSnr, String> {
 /// When the manifest, audio or model cannot be read.
 pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let config = Config::find(args.config.as_deref())?;
+    if args.clean && matches!(args.missed_snr, Some(MissedSnr(Some(_)))) {
+        let reason = "--missed-snr cannot be used with --clean, which lays no background over anything";
+        return Err(Failure::Usage(reason.into()));
+    }
     if let Some(path) = &args.timeline.timeline {
         return super::timeline::evaluate(path, &args.timeline, &config, args.json);
     }
@@ -77,7 +84,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let frames = |of: f64| (of / seconds(SPEECH_HOP)).round() as usize;
     let test = Test {
         snr_db: if args.clean { Vec::new() } else { args.snr.clone() },
-        missed_snr_db: args.missed_snr.0,
+        missed_snr_db: args.missed_snr.map_or(Some(MISSED_SNR_DB), |MissedSnr(db)| db),
         stride: frames(config.cascade.stride_seconds).clamp(1, FRAMES / GROUP) * GROUP,
         seed: args.seed,
         onset: config.cascade.onset,
