@@ -102,25 +102,23 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"{arguments.manifest}: {error.strerror}")
     folder = arguments.manifest.parent.resolve()
+    for line in lines:
+        line["path"] = str(folder / line["path"])
     spoken = [line for line in lines if line["split"] == "train" and line["emotion"] in LABELS[:BACKGROUND]]
     if len({Path(line["path"]).stem for line in spoken}) < len(spoken):
         sys.exit(f"{arguments.manifest}: two files of the train split have the same name; their converted voices would, too")
     neutral = defaultdict(list)
     for line in spoken:
         if line["emotion"] == "neutral":
-            neutral[line["speaker"]].append(folder / line["path"])
+            neutral[line["speaker"]].append(Path(line["path"]))
     (arguments.out / "audio").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.processes) as pool:
         high = dict(zip(neutral, pool.map(is_high, neutral.values()), strict=True))
-        jobs = [(folder / line["path"], voice(line["speaker"], arguments.copy, high.get(line["speaker"], False))) for line in spoken]
+        jobs = [(Path(line["path"]), voice(line["speaker"], arguments.copy, high.get(line["speaker"], False))) for line in spoken]
         for done, (line, name) in enumerate(zip(spoken, pool.map(partial(write, arguments.out), jobs, chunksize=16), strict=True), 1):
             line["path"] = str(name)
             print(f"\r{done} of {len(spoken)} utterances ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    converted_paths = {id(line) for line in spoken}
-    for line in lines:
-        if id(line) not in converted_paths:
-            line["path"] = str(folder / line["path"])
     with open(arguments.out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, lines[0].keys())
         writer.writeheader()
