@@ -14,7 +14,7 @@ mod sensor;
 use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, free_port};
 use sensor::Sensor;
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use undertone::audio::{AudioError, AudioSource, Read};
+use undertone::config::{Config, Written};
+use undertone::service::{self, Source};
 
 /// A card that plays the first two voices of the room, then silence.
 fn card() -> Card {
@@ -91,6 +95,29 @@ async fn figures_follow_what_the_daemon_does() {
     sensor.stop();
 }
 
+/// A listener that breaks down is no end of a recording: whoever started the daemon has to know.
+#[tokio::test]
+async fn a_listener_that_breaks_down_is_an_error() {
+    struct Broken;
+    impl AudioSource for Broken {
+        fn sample_rate(&self) -> u32 {
+            16_000
+        }
+
+        fn read(&mut self, _out: &mut Vec<f32>, _patience: Duration) -> Result<Read, AudioError> {
+            panic!("as this test wants it")
+        }
+    }
+    let broker = Mosquitto::start();
+    let mut config = Config { state_dir: PathBuf::new(), ..Config::default() };
+    config.consent.listening = Written::Granted;
+    config.mqtt.broker = broker.url();
+    let controls = service::Controls::fixed(&config);
+    let source = Source::Once(Box::new(Broken));
+    let ended = service::run(&config, source, controls, CancellationToken::new()).await;
+    assert!(matches!(ended, Err(service::ServiceError::Broken)));
+}
+
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -113,6 +140,8 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let model = folder.path().join("model.onnx");
     let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
 
+    let kept = folder.path().join("kept.onnx");
+    std::fs::rename(&model, &kept).unwrap();
     std::fs::write(&model, "this is no model").unwrap();
     sensor.signal("-HUP");
     let refused = |message: &undertone::home::Message| {
@@ -122,6 +151,11 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let sentence = problem["message"].as_str().unwrap();
     assert!(sentence.starts_with(&format!("the new model is not used, {before} goes on: ")), "{sentence}");
     assert!(sentence.contains("is not a model"), "{sentence}");
+    std::fs::rename(&kept, &model).unwrap();
+    sensor.signal("-HUP");
+    let problem = sensor.until("the end of it", refused).await;
+    assert!(problem["recovered"] == true, "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("is the one in use again"), "{problem}");
 
     // Damaged inside of its weights, which loading does not read.
     let mut bytes = std::fs::read(project("models/undertone.onnx")).unwrap();

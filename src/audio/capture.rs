@@ -248,8 +248,8 @@ fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) {
         }
         SampleFormat::U32 => mix(data.as_slice::<u32>(), channels, |s| s.to_sample(), sink),
         SampleFormat::U64 => mix(data.as_slice::<u64>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, |s| s, sink),
-        SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| s as f32, sink),
+        SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, sound, sink),
+        SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| sound(s as f32), sink),
         // `choose` takes nothing else.
         _ => {}
     }
@@ -277,6 +277,13 @@ fn mix<T: Copy>(
         sink(&mono[..count]);
     }
     mono.zeroize();
+}
+
+/// What a broken driver hands over in place of sound is silence, which is noticed after a while; else it would stay in
+/// filters and features for good. Sound that is only scaled wrongly is heard: nothing here depends on its level.
+fn sound(sample: f32) -> f32 {
+    const ABSURD: f32 = 4_294_967_296.0; // 2³²
+    if sample.abs() < ABSURD { sample } else { 0.0 } // not if it is no number either
 }
 
 /// 24 bits in four bytes, of which the highest may hold anything.
@@ -314,6 +321,13 @@ mod tests {
         assert_eq!(mono(&samples, 1, |s| s), samples);
         assert_eq!(mono(&[i16::MIN, i16::MAX, i16::MIN, i16::MIN], 2, |s| s.to_sample())[1], -1.0);
         assert!(mono::<f32>(&[], 2, |s| s).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_sound_is_silence() {
+        let samples = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, f32::MIN_POSITIVE, -0.5, 32_768.0];
+        assert_eq!(mono(&samples, 1, sound), [0.0, 0.0, 0.0, 0.0, f32::MIN_POSITIVE, -0.5, 32_768.0]);
+        assert_eq!(mono(&[f32::NAN, 0.5], 2, sound), [0.25], "one dead channel does not silence the other");
     }
 
     #[test]

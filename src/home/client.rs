@@ -89,6 +89,12 @@ impl Client {
         self.shared.push(Kind::Transcript, serde_json::to_vec(transcript));
     }
 
+    /// Publishes an empty transcript, which takes the place of the last one wherever that is shown. It is never forgotten, and
+    /// no later message takes its room.
+    pub fn take_words_back(&self, empty: &Transcript) {
+        self.shared.push(Kind::NoWords, serde_json::to_vec(empty));
+    }
+
     /// Publishes the state: QoS 1, retained. A newer one replaces one that has not left yet.
     pub fn state(&self, state: &State) {
         self.retain(Slot::State, state);

@@ -292,7 +292,7 @@ impl<'a> Link<'a> {
             let Some(entry) = inner.outbox.waiting() else { return };
             let topic = match entry.kind {
                 Kind::Event => &self.shared.topics.event,
-                Kind::Transcript => &self.shared.topics.transcript,
+                Kind::Transcript | Kind::NoWords => &self.shared.topics.transcript,
             };
             let publish = self.client.try_publish(topic, QoS::AtLeastOnce, false, entry.payload.clone());
             if publish.is_err() {

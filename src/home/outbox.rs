@@ -12,6 +12,8 @@ pub enum Kind {
     Event,
     /// `…/transcript`
     Transcript,
+    /// There, too: the last words are taken back.
+    NoWords,
 }
 
 /// What is to be forgotten.
@@ -27,7 +29,11 @@ impl Forget {
     fn covers(self, entry: &Entry) -> bool {
         match self {
             Forget::Words => entry.kind == Kind::Transcript,
-            Forget::Heard => entry.kind == Kind::Transcript || !entry.payload.starts_with(PROBLEM),
+            Forget::Heard => match entry.kind {
+                Kind::Event => !entry.payload.starts_with(PROBLEM),
+                Kind::Transcript => true,
+                Kind::NoWords => false,
+            },
         }
     }
 }
@@ -64,15 +70,26 @@ impl Outbox {
     }
 
     /// Appends a message. If the outbox was full, the oldest message that waits made room for it and
-    /// comes back; if none waits, the oldest of all (it may still arrive: it is on its way).
+    /// comes back; if none waits, the oldest of all (it may still arrive: it is on its way). What takes words back has a
+    /// place of its own beside them, and makes the one before needless.
     pub fn push(&mut self, kind: Kind, payload: Vec<u8>) -> Option<Entry> {
-        let dropped = if self.entries.len() < self.capacity {
+        let place = |entry: &Entry| entry.kind != Kind::NoWords;
+        let waits = |outbox: &Outbox, wanted: &dyn Fn(&Entry) -> bool| {
+            (outbox.handed..outbox.entries.len()).find(|at| wanted(&outbox.entries[*at]))
+        };
+        let dropped = if kind == Kind::NoWords {
+            if let Some(before) = waits(self, &|entry| !place(entry)) {
+                self.entries.remove(before);
+            }
             None
-        } else if self.handed < self.entries.len() {
-            self.entries.remove(self.handed)
+        } else if self.entries.iter().filter(|entry| place(entry)).count() < self.capacity {
+            None
+        } else if let Some(oldest) = waits(self, &place) {
+            self.entries.remove(oldest)
         } else {
+            let oldest = self.entries.iter().position(place).unwrap_or_default();
             self.handed -= 1;
-            self.entries.pop_front()
+            self.entries.remove(oldest)
         };
         self.entries.push_back(Entry { seq: self.next_seq, kind, payload, forgotten: false });
         self.next_seq += 1;
@@ -222,6 +239,27 @@ mod tests {
         outbox.acknowledge(0);
         outbox.take_back();
         assert_eq!(left(&outbox), [1, 3]);
+    }
+
+    #[test]
+    fn what_takes_words_back_stays_until_it_is_taken() {
+        let mut outbox = Outbox::new(2);
+        outbox.push(Kind::Transcript, b"words".to_vec());
+        outbox.forget(Forget::Words);
+        assert_eq!(outbox.push(Kind::NoWords, b"1".to_vec()), None);
+        (0..4).for_each(|n| assert!(push(&mut outbox, n).is_none_or(|dropped| dropped < 2)));
+        assert_eq!(left(&outbox), [1, 4, 5], "events take no room from it");
+        outbox.forget(Forget::Heard);
+        assert_eq!(outbox.push(Kind::NoWords, b"2".to_vec()), None);
+        assert_eq!(left(&outbox), [6], "one is enough");
+        hand(&mut outbox, 1);
+        outbox.forget(Forget::Heard);
+        outbox.take_back();
+        assert_eq!(left(&outbox), [6], "a connection that breaks does not lose it");
+        (0..2).for_each(|n| assert_eq!(push(&mut outbox, n), None));
+        hand(&mut outbox, 3);
+        assert_eq!(push(&mut outbox, 9), Some(0), "nor does a broker that answers nothing");
+        assert_eq!((left(&outbox), outbox.handed()), (vec![6, 8, 9], 2));
     }
 
     #[test]

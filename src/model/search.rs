@@ -2,7 +2,7 @@
 //!
 //! 1. the path in `UNDERTONE_MODEL` or `UNDERTONE_ONNXRUNTIME`, which is for one run (then nowhere else),
 //! 2. the path in the configuration (then nowhere else),
-//! 3. beside the program, and the project's own folders above the program or the working directory,
+//! 3. beside the program, and the project's own folders above the program or, if it is not installed, the working directory,
 //! 4. where packages put them: `/usr/lib/undertone`, `/usr/share/undertone`, the system's libraries.
 
 use super::ModelError;
@@ -74,7 +74,7 @@ fn mend(key: &str, configured: &Path, variable: &str) -> String {
 
 /// `told` is the key or the variable that names the file, if one does.
 fn mend_of(key: &str, told: Option<&str>, program: Option<&Path>, checkout: bool) -> String {
-    let packaged = program.and_then(Path::parent) == Some(Path::new("/usr/bin"));
+    let packaged = program.is_some_and(installed);
     match told {
         Some(told) => {
             let fetched = if key == "model.library" && checkout && !packaged {
@@ -110,9 +110,21 @@ fn beside_program() -> Option<PathBuf> {
     Some(std::env::current_exe().ok()?.parent()?.to_path_buf())
 }
 
-/// Folders that look like a checkout: they hold our Cargo.toml, above the program or above here.
+/// Whether a program was put in place by a package.
+fn installed(program: &Path) -> bool {
+    program.starts_with("/usr")
+}
+
+/// Folders that look like a checkout.
 fn project_folders() -> impl Iterator<Item = PathBuf> {
-    let starts = [std::env::current_exe().ok(), std::env::current_dir().ok()];
+    folders_above(std::env::current_exe().ok(), std::env::current_dir().ok())
+}
+
+/// Folders that hold our Cargo.toml, above the program or above here. A program that is installed is no part of where it is
+/// called: there, anybody may have laid a library for it.
+fn folders_above(program: Option<PathBuf>, here: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let here = here.filter(|_| !program.as_deref().is_some_and(installed));
+    let starts = [program, here];
     let folder = |start: PathBuf| {
         let is_project = |dir: &&Path| dir.join("Cargo.toml").is_file() && dir.join("models").is_dir();
         start.ancestors().find(is_project).map(Path::to_path_buf)
@@ -146,5 +158,18 @@ mod tests {
         let told = library(Some("model.library"), packaged, false);
         assert!(told.starts_with("correct model.library") && !told.contains("install"), "{told}");
         assert!(!mend_of("model.path", None, Some(built), true).contains("make runtime"));
+    }
+
+    #[test]
+    fn an_installed_program_takes_nothing_from_where_it_is_called() {
+        let project = tempfile::tempdir().unwrap();
+        std::fs::write(project.path().join("Cargo.toml"), "").unwrap();
+        let below = project.path().join("models/below");
+        std::fs::create_dir_all(&below).unwrap();
+        let found =
+            |program: &str| folders_above(Some(program.into()), Some(below.clone())).collect::<Vec<_>>();
+        assert_eq!(found("/home/ann/target/debug/undertone"), [project.path()]);
+        assert!(found("/usr/bin/undertone").is_empty() && found("/usr/local/bin/undertone").is_empty());
+        assert_eq!(folders_above(Some(below.join("undertone")), None).collect::<Vec<_>>(), [project.path()]);
     }
 }

@@ -152,17 +152,24 @@ impl Hearing {
         if self.may_listen() {
             return;
         }
-        self.resting = true;
-        if let Err(e) = self.cascade.forget() {
-            self.model_failed(&e.to_string());
-        }
-        self.liveness.closed();
+        self.overwrite();
+        let pace = self.pace.as_mut().and_then(Pace::closed);
+        let over = self.liveness.closed().or(pace);
+        self.audio(over);
         self.send(Heard::Closed(self.clock.is_some()));
         self.progress(false);
         while !self.may_listen() && !self.stop.is_cancelled() {
             self.pulse.beat();
             self.renew();
             std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Nothing of what was heard under a consent that is withdrawn is left, nor judged any more.
+    fn overwrite(&mut self) {
+        self.resting = true;
+        if let Err(e) = self.cascade.forget() {
+            self.model_failed(&e.to_string());
         }
     }
 
@@ -177,8 +184,9 @@ impl Hearing {
                 break Ok(());
             }
             if !self.may_listen() {
-                // Not judged any more, not told any more.
+                // At once: it may be granted again before the microphone is closed.
                 listener.forget();
+                self.overwrite();
                 return Ok(());
             }
             self.obey(&mut listener);
@@ -228,9 +236,16 @@ impl Hearing {
     fn obey(&mut self, listener: &mut Listener) {
         let onset = f64::from(self.live.get(Setting::ListenThreshold));
         self.cascade.set_thresholds(onset, self.live.get(Setting::GateThreshold));
+        if self.live.forget_asked() != self.forgotten {
+            listener.forget();
+            self.forget();
+        }
+    }
+
+    /// Overwrites what was heard, if that is asked for; also while the microphone is away.
+    fn forget(&mut self) {
         let asked = self.live.forget_asked();
         if asked != self.forgotten {
-            listener.forget();
             if let Err(e) = self.cascade.forget() {
                 self.model_failed(&e.to_string());
             }
@@ -275,13 +290,14 @@ impl Hearing {
     /// The time without a microphone moves the clock like any other loss.
     fn catch_up(&mut self) {
         let heard = self.seconds();
+        let rested = std::mem::take(&mut self.resting);
         let Some(clock) = &mut self.clock else { return };
         let missed = (clock.missed(since_boot(), heard) * f64::from(SAMPLE_RATE)) as u64;
         let mut told = Vec::new();
         if let Err(e) = self.cascade.gap(missed, &mut |what| told.push(what)) {
             self.model_failed(&e.to_string());
         }
-        if !std::mem::take(&mut self.resting) {
+        if !rested {
             self.lost += missed;
         }
         self.pass_on(&mut told);
@@ -374,10 +390,12 @@ impl Hearing {
         self.told.send(what);
     }
 
-    fn wait(&self, pause: Duration) {
+    fn wait(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         while !self.stop.is_cancelled() && self.may_listen() && Instant::now() < until {
             self.pulse.beat();
+            self.forget();
+            self.renew();
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -86,6 +86,9 @@ impl Service {
             was != is && is.consent == Consent::Withheld && is.why != Why::QuietHours
         };
         if withdrawn(Scope::Listening) {
+            // It may be granted again before the listener has seen that.
+            self.forget = self.settings.live().ask_to_forget();
+            self.recogniser.forget();
             self.client.forget(Forget::Heard);
             self.emotion = None;
             self.show_nothing();

@@ -110,10 +110,12 @@ impl Liveness {
     pub fn heard(&mut self, now: f64, zeros: bool) -> Option<Tell> {
         let begun = match self.flow {
             Some((begun, last)) if now - last <= FLOW => begun,
-            _ => {
-                if self.flow.is_none() {
-                    self.signal = now; // what was before it was opened is no silence of this device
-                }
+            Some((_, last)) => {
+                self.signal += now - last; // what did not come, because the machine slept for instance, was not silent
+                now
+            }
+            None => {
+                self.signal = now; // nor is what was before it was opened
                 now
             }
         };
@@ -172,11 +174,14 @@ impl Liveness {
         })
     }
 
-    /// It is closed on purpose: whatever trouble there was does not matter any more.
-    pub fn closed(&mut self) {
-        self.over("");
+    /// It is closed on purpose: whatever trouble there was does not matter any more, which is told if it was.
+    pub fn closed(&mut self) -> Option<Tell> {
+        let troubled = self.trouble.is_some();
+        let over = self
+            .over("the microphone is closed on purpose; what was wrong with it will show when it is opened");
         self.flow = None;
         self.health = Health::Closed;
+        over.filter(|_| troubled)
     }
 
     /// Zeros have come for so long that opening the device anew may help. True once for each time.
@@ -342,14 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_nothing_came_is_no_silence() {
+        let mut liveness = liveness(30.0);
+        flow(&mut liveness, 0.0, 10.0, false);
+        flow(&mut liveness, 10.02, 20.0, true);
+        // The machine slept for an hour; the first that comes after it is a gap, which has no sound.
+        assert!(flow(&mut liveness, 3_620.0, 3_639.0, true).is_empty());
+        assert_eq!(flow(&mut liveness, 3_639.02, 3_641.0, true).len(), 1, "30 s of zeros in all");
+    }
+
+    #[test]
     fn closed_on_purpose_is_no_trouble() {
         let mut liveness = liveness(30.0);
         liveness.lost(1.0, "absent");
-        liveness.closed();
+        assert!(matches!(liveness.closed(), Some(Tell::Recovered(_))), "what was told is over");
         assert_eq!(liveness.health(), Health::Closed);
         assert!(flow(&mut liveness, 100.0, 105.0, true).is_empty());
         assert_eq!(liveness.health(), Health::Healthy);
-        liveness.closed();
+        assert_eq!(liveness.closed(), None);
         assert_eq!(problem(liveness.lost(200.0, "absent")), "absent", "a new spell is told anew");
     }
 

@@ -85,6 +85,11 @@ pub enum ServiceError {
     /// A thread cannot be started.
     #[error("the listener thread cannot be started: {0}")]
     Thread(std::io::Error),
+    /// It ended by a panic, of which the log has told.
+    #[error(
+        "the listener thread broke down, so nothing can be heard any more; please report what the log says before this"
+    )]
+    Broken,
 }
 
 /// What may change while the daemon runs.
@@ -263,13 +268,16 @@ pub async fn run(
     }
     stop_listening.cancel();
     // The listener ends the open segment; take what it still has to tell.
-    while let Ok(Some(what)) = tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
-        service.heard(what);
-    }
-    let progress = match listener.is_finished() {
-        true => listener.join().unwrap_or(service.progress),
-        false => service.progress,
+    let ended = loop {
+        match tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
+            Ok(Some(what)) => service.heard(what),
+            Ok(None) => break true, // it has nothing left to do
+            Err(_) => break false,
+        }
     };
+    let outcome = if ended { listener.join() } else { Ok(service.progress) };
+    let broken = outcome.is_err();
+    let progress = outcome.unwrap_or(service.progress);
     // Whoever asked to stop does not want to wait for a recogniser; the end of a recording may.
     let patience = if shutdown.is_cancelled() || service.restart {
         Duration::from_secs(1)
@@ -300,7 +308,9 @@ pub async fn run(
     if heed(&mut commands, &mut withdrawals, &mut service) {
         write_down(&mut service).await;
     }
-    service.recorder.record(Entry::Stopped {});
+    if !broken {
+        service.recorder.record(Entry::Stopped {});
+    }
     service.recorder.end(LAST_LINES).await;
     if heed(&mut commands, &mut withdrawals, &mut service) {
         write_down(&mut service).await;
@@ -311,7 +321,11 @@ pub async fn run(
             "what was withdrawn could not be written down; what was granted before it holds again at the next start"
         );
     }
-    Ok(Ended { progress: service.progress, restart: service.restart, unkept })
+    if broken {
+        Err(ServiceError::Broken)
+    } else {
+        Ok(Ended { progress: service.progress, restart: service.restart, unkept })
+    }
 }
 
 /// Obeys what is withdrawn while the daemon ends: over MQTT, where it is acknowledged to the broker, which will not say it

@@ -43,6 +43,12 @@ impl Pace {
         None
     }
 
+    /// The microphone is closed on purpose; what was told of it is over.
+    pub fn closed(&mut self) -> Option<Tell> {
+        let gross = std::mem::take(&mut self.gross);
+        gross.then(|| Tell::Recovered("the microphone, which kept another time, is closed".into()))
+    }
+
     /// Some other trouble of the microphone was told or ended: if this one lasts, it is told again.
     pub fn forget(&mut self) {
         self.gross = false;
@@ -77,5 +83,7 @@ mod tests {
         assert!(problem.contains("delivers 8.1 % less sound"), "{problem}");
         pace.forget();
         assert!(matches!(pace.look(Some(-81_250.0)), Some(Tell::Problem(_))));
+        assert!(matches!(pace.closed(), Some(Tell::Recovered(_))));
+        assert_eq!(pace.closed(), None);
     }
 }

@@ -85,7 +85,7 @@ impl Service {
     pub(super) fn show_no_words(&mut self) {
         if self.config.asr.publish_transcript && std::mem::take(&mut self.words_shown) {
             let (node, text) = (self.config.node.clone(), String::new());
-            self.client.transcript(&Transcript { id: Uuid::nil(), node, text });
+            self.client.take_words_back(&Transcript { id: Uuid::nil(), node, text });
         }
     }
 
@@ -97,7 +97,7 @@ impl Service {
             time: Timestamp::now(),
             listening: self.progress.listening,
             speech: self.progress.speaking,
-            background: self.background.is_some() && !self.progress.speaking,
+            background: self.quiet(),
             microphone: self.progress.microphone,
             clock_ppm: self.progress.clock_ppm.map(|ppm| round(ppm, 1)),
             emotion: self.emotion.map(|(label, _)| label),

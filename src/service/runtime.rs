@@ -209,6 +209,12 @@ impl Service {
     /// A wish for a new model ended.
     pub(super) fn renewed(&mut self, what: Renewed) {
         match what {
+            Renewed::Same if std::mem::take(&mut self.model_refused) => {
+                let message = format!("the model file is the one in use again, {}", self.model);
+                self.fault(Component::Model, &message, true);
+                self.problem(Component::Model, message, true);
+                self.publish_state();
+            }
             Renewed::Same => tracing::debug!("the model is the one in use"),
             Renewed::Loaded(_) => {} // told when the listener has taken it
             Renewed::Refused(reason) => {
@@ -251,8 +257,13 @@ impl Service {
         }
     }
 
+    /// Nobody speaks: that is heard, and not only because nothing is.
+    pub(super) fn quiet(&self) -> bool {
+        self.background.is_some() && self.progress.listening && !self.progress.speaking
+    }
+
     pub(super) fn heartbeat(&mut self) {
-        if let Some(since) = self.background.filter(|_| !self.progress.speaking) {
+        if let Some(since) = self.background.filter(|_| self.quiet()) {
             let now = self.progress.clock;
             let event = self.teller.background(since, now, BackgroundCause::Heartbeat);
             self.tell(&event);

@@ -1,0 +1,66 @@
+//! Consent that is withdrawn and given again, at once or while the microphone is in trouble. The real binary, a real
+//! PulseAudio, a real mosquitto.
+
+#[path = "support/mosquitto.rs"]
+#[allow(dead_code)]
+mod mosquitto;
+#[path = "support/pulse.rs"]
+mod pulse;
+#[path = "support/room.rs"]
+mod room;
+#[path = "support/sensor.rs"]
+mod sensor;
+
+use mosquitto::Mosquitto;
+use pulse::Pulse;
+use sensor::{Sensor, event, state};
+use std::process::Command;
+
+fn consent(sensor: &Sensor, words: &[&str]) {
+    let config = sensor.folder().join("undertone.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+    command.arg("consent").args(words).arg("--config").arg(config).env("STATE_DIRECTORY", sensor.folder());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What was being said when it was withdrawn is not told, however soon it is granted again.
+#[tokio::test]
+async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    pulse.plug("card", 48_000);
+    let wav = folder.path().join("room.wav");
+    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
+    sensor.health("healthy").await;
+    let playing = pulse.play(&wav);
+    let first = sensor.event("speech_started").await["id"].clone();
+    consent(&sensor, &["revoke", "listening"]);
+    consent(&sensor, &["grant", "listening"]);
+    let told = sensor.until("an emotion", |message| event(message, "emotion")).await;
+    assert_ne!(told["id"], first, "what began before the withdrawal is told after it: {}", sensor.log());
+    drop(playing);
+    assert!(!sensor.seen.iter().filter_map(|m| event(m, "emotion")).any(|emotion| emotion["id"] == first));
+    sensor.stop();
+}
+
+/// A microphone that nobody may open has no fault that lasts.
+#[tokio::test]
+async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
+    let (broker, pulse) = (Mosquitto::start(), Pulse::start());
+    let card = pulse.plug("card", 48_000);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
+    sensor.health("healthy").await;
+    pulse.unplug(card);
+    sensor.problem(false).await;
+    consent(&sensor, &["revoke", "listening"]);
+    let sentence = sensor.problem(true).await;
+    assert!(sentence.contains("closed on purpose"), "{sentence}");
+    sensor.health("closed").await;
+    pulse.plug("card", 48_000);
+    consent(&sensor, &["grant", "listening"]);
+    let healthy = |message: &_| state(message).filter(|state| state["microphone"] == "healthy");
+    let state = sensor.until("healthy", healthy).await;
+    assert_eq!(state["problems"], serde_json::json!([]), "{state}");
+    sensor.stop();
+}
