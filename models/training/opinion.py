@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """How a listener who does not know the speaker would judge each clip.
 
-    opinion.py MIX FEATURES     after `undertone corpus mix --dry` and `undertone corpus features`
+    opinion.py FEATURES...     after teacher.py has written its lessons into each of them
 
-A judge (judge.py) learns the emotions from clean voices, several times, each time without a part of the speakers; those are
-then judged by it. Such opinions say which clips are hard to tell apart, which a label does not, and they cannot lean on
-knowing a voice. No judge of a speaker that is trained on has heard the validation speakers; they are judged by one who has
-heard all the others, which is also the figure that tells how good a teacher this is.
+A judge is a small network that learns the emotions from the teacher's lessons of clips (teacher-clip.npy), each judge without a
+part of the speakers, who are then judged by it. Such opinions say which clips are hard to tell apart, which a label does not,
+and they cannot lean on knowing a voice. No judge of a speaker that is trained on has heard the validation speakers; they are
+judged by those who have heard all the others, which is also the figure that tells how good a teacher this is.
 Where they contradict the label they are left out: they are wrong there, and cost what is known of a voice (EXPERIMENTS.md).
 Writes FEATURES/teacher-class.npy, float16 [N, 6]: log probabilities of the emotions, the same for all clips of an utterance; 0 where
-nobody speaks or the opinion is left out.
+nobody speaks or the opinion is left out. Some minutes on one core.
 """
 
 import argparse
@@ -21,94 +21,51 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from data import NO_LABEL, VALIDATION_SPEAKERS, Table, load
-from encoder import STEP, Spectra
-from judge import LENGTH, Judge, Schooling, masked
+from data import NO_LABEL, VALIDATION_SPEAKERS, DataError, Table, load
 from model import BACKGROUND
 from objective import learning_rate
-from recorded import Recorded
 from runtime import quicken
-from teacher import LEAST
-from voices import MixError, batches, ending_together, paths, spoken
 
 EMOTIONS = BACKGROUND  # the labels before it
 PARTS = 5
 
 
-@dataclass
-class Voices:
-    """What judges hear: the voice of each clip that has one, up to 4 s of it."""
+@dataclass(frozen=True)
+class Schooling:
+    """How a judge is trained."""
 
-    rows: np.ndarray  # of the table
-    spectra: Tensor  # float16 [V, 80, 2 * LENGTH]
-    said: Tensor  # bool [V, LENGTH] from the voice's start
-    label: Tensor  # int64 [V], NO_LABEL where there is none
-
-
-def listen(files: dict[int, Path], table: Table, device: torch.device) -> Voices:
-    """All clips with a voice, in the memory of the device."""
-    hears = Spectra().to(device)
-    rows, spectra, said = [], [], []
-    numbers = np.array(list(files))
-    for place, clips in batches(list(files.values())):
-        frames = [spoken(clip) for clip in clips]
-        own = [n for n, f in enumerate(frames) if f.sum() >= LEAST]
-        if not own:
-            continue
-        cut = [clips[n][frames[n].argmax() * STEP : (len(frames[n]) - frames[n][::-1].argmax()) * STEP][: LENGTH * STEP] for n in own]
-        spectra.append(hears(torch.from_numpy(ending_together(cut)).to(device), LENGTH).half())
-        from_start = torch.tensor([LENGTH - -(-len(clip) // STEP) for clip in cut])
-        said.append((torch.arange(LENGTH) >= from_start[:, None]).to(device))
-        rows.append(numbers[place][own])
-    found = np.concatenate(rows)
-    return Voices(found, torch.cat(spectra), torch.cat(said), torch.from_numpy(table.label[found]).to(device))
+    clips: int = 300_000
+    batch: int = 256
+    hidden: int = 256
+    rate: float = 1e-3
+    decay: float = 0.05
+    dropout: float = 0.5
+    smoothing: float = 0.1
+    mixed: float = 0.4  # of Beta(mixed, mixed), in whose shares pairs of clips are mixed (Zhang et al. 2018)
 
 
-class School:
-    """Trains one judge on some of the voices."""
-
-    def __init__(self, voices: Voices, schooling: Schooling, seed: int):
-        self.voices, self.schooling = voices, schooling
-        device = voices.spectra.device
-        torch.manual_seed(seed)
-        self.judge = Judge(EMOTIONS).to(device)
-        self.judge.train()
-        apart = {"fused": True, "capturable": True} if device.type == "cuda" else {}
-        self.optimizer = torch.optim.AdamW(self.judge.groups(schooling.rate, schooling.decay), **apart)
-        self.speeds = [group["lr"] / schooling.rate for group in self.optimizer.param_groups]
-        self.rates = [torch.zeros((), device=device) for _ in self.speeds]
-        self.rows = torch.zeros(schooling.batch, dtype=torch.int64, device=device)
-        self.other = torch.zeros(schooling.batch, dtype=torch.int64, device=device)
-        self.share = torch.ones((), device=device)
-        self.step = Recorded(self.learn, device)
-
-    def learn(self) -> None:
-        """One step on mixtures of `rows` with `other`, positions within `rows`."""
-        spectra, said = masked(self.voices.spectra[self.rows].float()), self.voices.said[self.rows]
-        labels = F.one_hot(self.voices.label[self.rows], EMOTIONS).float()
-        spectra = torch.lerp(spectra[self.other], spectra, self.share)
-        labels = torch.lerp(labels[self.other], labels, self.share)
-        with torch.autocast(spectra.device.type, torch.bfloat16):
-            logits = self.judge(spectra, said | said[self.other])
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.schooling.smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
+def taught(lessons: Tensor, labels: Tensor, chances: np.ndarray, schooling: Schooling, seed: int) -> nn.Module:
+    """A judge who has learnt from lessons [n, C] with labels [n], drawn with these chances: lessons [B, C] -> logits [B, 6]."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    drop = nn.Dropout(schooling.dropout)
+    judge = nn.Sequential(drop, nn.Linear(lessons.shape[1], schooling.hidden), nn.SiLU(), drop, nn.Linear(schooling.hidden, EMOTIONS))
+    optimizer = torch.optim.AdamW(judge.parameters(), schooling.rate, weight_decay=schooling.decay)
+    targets = F.one_hot(labels, EMOTIONS).float()
+    steps = max(1, schooling.clips // schooling.batch)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, schooling.rate)
+        rows, other = torch.from_numpy(rng.choice(len(lessons), (2, schooling.batch), p=chances))
+        share = float(rng.beta(schooling.mixed, schooling.mixed))
+        x, target = (torch.lerp(each[other], each[rows], share) for each in (lessons, targets))
+        loss = F.cross_entropy(judge(x), target, label_smoothing=schooling.smoothing)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.judge.parameters(), 1.0)
-        self.optimizer.step()
-
-    def teach(self, places: np.ndarray, chances: np.ndarray, rng: np.random.Generator) -> Judge:
-        steps, recorded = max(1, self.schooling.clips // self.schooling.batch), self.rows.is_cuda
-        for step in range(steps):
-            rate = learning_rate(step, steps, self.schooling.rate)
-            for group, own, speed in zip(self.optimizer.param_groups, self.rates, self.speeds, strict=True):
-                group["lr"] = own.fill_(rate * speed) if recorded else rate * speed
-            self.rows.copy_(torch.from_numpy(rng.choice(places, self.schooling.batch, p=chances)))
-            self.other.copy_(torch.from_numpy(rng.permutation(self.schooling.batch)))
-            self.share.fill_(rng.beta(self.schooling.mixed, self.schooling.mixed))
-            self.step()
-        return self.judge.eval()
+        optimizer.step()
+    return judge.eval()
 
 
 def chances(table: Table, rows: np.ndarray) -> np.ndarray:
@@ -129,20 +86,12 @@ def parts(table: Table, rows: np.ndarray, count: int = PARTS) -> Iterator[tuple[
     yield np.array(known), np.array([s for _, s in found if s in VALIDATION_SPEAKERS])
 
 
-def judged(judge: Judge, voices: Voices, places: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Log probabilities of the emotions [n, 6]."""
-    told = []
-    with torch.inference_mode(), torch.autocast(voices.spectra.device.type, torch.bfloat16):
-        for start in range(0, len(places), batch):
-            own = torch.from_numpy(places[start : start + batch]).to(voices.spectra.device)
-            told.append(judge(voices.spectra[own].float(), voices.said[own]).float().log_softmax(1).cpu().numpy())
-    return np.concatenate(told)
-
-
 def agreed(table: Table, opinions: np.ndarray) -> np.ndarray:
-    """Opinions on clips [N, 6] -> on utterances, the mean of what is said of their clips; 0 where that contradicts the label."""
+    """Opinions on clips [N, 6] -> on the utterances of each folder, the mean of what is said of their clips; 0 where that
+    contradicts the label."""
     told, found = (opinions != 0).any(1), np.zeros_like(opinions)
-    _, utterance = np.unique(table.utterance[told], return_inverse=True)
+    names = np.char.add(np.char.add(table.folder.astype(str), "/"), table.utterance)
+    _, utterance = np.unique(names[told], return_inverse=True)
     sums = np.zeros((utterance.max(initial=-1) + 1, opinions.shape[1]))
     np.add.at(sums, utterance, np.exp(opinions[told].astype(np.float64)))
     found[told] = np.log(sums / sums.sum(1, keepdims=True))[utterance]
@@ -152,47 +101,59 @@ def agreed(table: Table, opinions: np.ndarray) -> np.ndarray:
 
 
 def right(table: Table, rows: np.ndarray, opinion: np.ndarray) -> dict[str, float]:
-    """Share of labelled utterances that are judged as labelled, by corpus, in %."""
-    own = (table.label[rows] != NO_LABEL) & (table.kind[rows] == "utterance")
+    """Share of labelled utterances of the first folder that are judged as labelled, by corpus, in %."""
+    own = (table.label[rows] != NO_LABEL) & (table.kind[rows] == "utterance") & (table.folder[rows] == 0)
     good, corpus = opinion[own].argmax(1) == table.label[rows[own]], table.corpus[rows[own]]
     return {str(c): round(100 * float(good[corpus == c].mean()), 1) for c in np.unique(corpus)}
 
 
+def heard(folders: list[Path]) -> np.ndarray:
+    """The teacher's lessons of all clips, [N, C]; 0 where nobody speaks."""
+    try:
+        return np.concatenate([np.load(folder / "teacher-clip.npy") for folder in folders]).astype(np.float32)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; teacher.py writes it") from error
+
+
+def judged(table: Table, lessons: np.ndarray, schooling: Schooling, count: int) -> np.ndarray:
+    """What `count` judges think of each clip, who do not know its speaker: log probabilities of the emotions [N, 6]; 0 for
+    clips without a voice and of other splits."""
+    voices = np.flatnonzero(lessons.any(1) & (table.split == "train"))
+    learnt_from = np.intersect1d(table.rows("train"), voices)
+    learnt_from = learnt_from[(table.label[learnt_from] >= 0) & (table.label[learnt_from] < EMOTIONS)]
+    opinions = np.zeros((len(table), EMOTIONS), np.float16)
+    for number, (learnt, asked) in enumerate(parts(table, voices)):
+        rows = learnt_from[np.isin(table.speaker[learnt_from], learnt)]
+        own = voices[np.isin(table.speaker[voices], asked)]
+        told = []
+        for turn in range(count):
+            judge = taught(torch.from_numpy(lessons[rows]), torch.from_numpy(table.label[rows]), chances(table, rows), schooling, number * 100 + turn)
+            with torch.inference_mode():
+                told.append(judge(torch.from_numpy(lessons[own])).softmax(1).numpy())
+        opinions[own] = np.log(np.mean(told, 0))
+        print(f"part {number + 1} of {PARTS + 1}: unknown speakers judged right, %: {right(table, own, opinions[own])}", flush=True)
+    return opinions
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mix", type=Path, help="folder of `undertone corpus mix --dry`")
-    parser.add_argument("features", type=Path, help="folder of `undertone corpus features` of that mix")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
-    parser.add_argument("--clips", type=int, default=Schooling().clips, help="that each judge learns from (default: %(default)s)")
+    parser.add_argument("features", nargs="+", type=Path, help="folders of features with the teacher's lessons")
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--clips", type=int, default=Schooling.clips, help="that each judge learns from (default: %(default)s)")
+    parser.add_argument("--dropout", type=float, default=Schooling.dropout, help="default: %(default)s")
     parser.add_argument("--judges", type=int, default=2, help="for each part of the speakers; their mean counts (default: %(default)s)")
     arguments = parser.parse_args()
     quicken(arguments.threads)
     try:
-        table, files = load([arguments.features]), paths(arguments.mix, arguments.features)
-    except MixError as error:
+        table, lessons = load(arguments.features), heard(arguments.features)
+    except DataError as error:
         sys.exit(str(error))
-    train = {n: path for n, path in files.items() if table.split[n] == "train"}
-    voices = listen(train, table, torch.device(arguments.device))
-    labelled = ~np.isin(table.label[voices.rows], (NO_LABEL, BACKGROUND)) & ~np.isin(voices.rows, table.rows("validation_seen"))
-    opinions = np.zeros((len(table), EMOTIONS), np.float16)
-    for number, (learnt, asked) in enumerate(parts(table, voices.rows)):
-        places = np.flatnonzero(np.isin(table.speaker[voices.rows], learnt) & labelled)
-        own = np.flatnonzero(np.isin(table.speaker[voices.rows], asked))
-        told = []
-        for turn in range(arguments.judges):
-            seed = number * 100 + turn
-            school = School(voices, Schooling(clips=arguments.clips), seed)
-            judge = school.teach(places, chances(table, voices.rows[places]), np.random.default_rng(seed))
-            told.append(np.exp(judged(judge, voices, own)))
-            alone = right(table, voices.rows[own], told[-1])
-            print(f"part {number + 1} of {PARTS + 1}, judge {turn + 1}: unknown speakers judged right, %: {alone}", flush=True)
-        mean = np.log(np.mean(told, 0))
-        opinions[voices.rows[own]] = mean
-        print(f"part {number + 1} of {PARTS + 1}: together {right(table, voices.rows[own], mean)}", flush=True)
-    opinions = agreed(table, opinions)
-    print(f"{(opinions != 0).any(1).sum()} of {len(voices.rows)} clips with an opinion that does not contradict the label")
-    np.save(arguments.features / "teacher-class.npy", opinions)
+    if len(lessons) != len(table):
+        sys.exit("the teacher's lessons are of other rows than index.csv; run teacher.py again")
+    opinions = agreed(table, judged(table, lessons, Schooling(clips=arguments.clips, dropout=arguments.dropout), arguments.judges))
+    print(f"{(opinions != 0).any(1).sum()} of {lessons.any(1).sum()} clips with an opinion that does not contradict the label")
+    for number, folder in enumerate(arguments.features):
+        np.save(folder / "teacher-class.npy", opinions[table.folder == number])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ class Part:
     first_step: int
     first_epoch: int
 
-    @property
+    @cached_property
     def epoch_steps(self) -> int:
         return self.sampler.clips() // self.batch
 

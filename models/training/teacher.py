@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What a pretrained speech encoder makes of each clip's voice: targets for training to distil.
 
-    teacher.py MIX FEATURES     after `undertone corpus mix --dry` and `undertone corpus features`
+    teacher.py MIX FEATURES                  after `undertone corpus mix --dry` and `undertone corpus features`
+    teacher.py MIX-2 FEATURES-2 --as FEATURES  the same questions of other clips, such as converted voices
 
 The encoder (encoder.py) hears the voice alone (MIX/dry), the network in training the clip with room, noise and microphone:
 so the network learns to hear what a network heard that knows many thousands of speakers, and to hear it through the
@@ -11,6 +12,7 @@ Writes into FEATURES:
     teacher-frames.npy  float16 [N, 45, 96]   the voice in each frame of the clip; 0 where nobody speaks
     teacher-said.npy    bool [N, 45]          frames where somebody speaks
     teacher-clip.npy    float16 [N, 192]      mean and spread over the voice; 0 for rows without
+    teacher-maps.npz                          how both are computed
 Both are principal components of the outputs of the first three of its blocks, of unit spread.
 """
 
@@ -32,7 +34,7 @@ from voices import MixError, batches, ending_together, paths, spoken
 HEARD = 3  # blocks
 FRAMES = 45
 FRAME_TARGETS, CLIP_TARGETS = 96, 192
-LENGTHS = (200, 300, LONGEST)  # clips are heard in the shortest of these that holds them all
+LENGTHS = (110, 150, 190, 250, 300, LONGEST)  # clips are heard in the shortest of these that holds them all
 LEAST = 10  # frames with a voice: 0.2 s
 
 
@@ -56,8 +58,10 @@ class Teacher:
     def hear(self, samples: np.ndarray, frames: int) -> Tensor:
         """Clips [B, 128000] that end together, the longest of `frames` frames -> [B, T, D], the last T >= frames of 20 ms."""
         length = next(n for n in LENGTHS if frames <= n)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
-            return torch.cat(self.encoder(self.spectra(torch.from_numpy(samples).to(self.device), length)), 2)
+        with torch.inference_mode():
+            spectra = self.spectra(torch.from_numpy(samples).to(self.device), length)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                return torch.cat(self.encoder(spectra), 2)
 
     def answer(self, clips: list[np.ndarray]) -> Heard:
         own = torch.tensor([-(-len(clip) // STEP) for clip in clips])
@@ -76,13 +80,10 @@ def bins(heard: Tensor, said: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     edges = torch.arange(FRAMES + 1, device=own.device) * own[:, None] / FRAMES
     first = edges[:, :-1].floor().long()
     end = torch.maximum(edges[:, 1:].ceil().long(), first + 1)
-    before = (heard.shape[1] - own)[:, None]
-    sums = torch.nn.functional.pad((heard.double() * said[:, :, None]).cumsum(1), (0, 0, 1, 0))
-    counts = torch.nn.functional.pad(said.long().cumsum(1), (1, 0))
-    wide = lambda places: places[:, :, None].expand(-1, -1, heard.shape[2])  # noqa: E731
-    inside = counts.gather(1, before + end) - counts.gather(1, before + first)
-    total = sums.gather(1, wide(before + end)) - sums.gather(1, wide(before + first))
-    return (total / inside.clamp(min=1)[:, :, None]).float(), inside > 0
+    place = torch.arange(heard.shape[1], device=own.device) - (heard.shape[1] - own)[:, None]
+    within = (place[:, None] >= first[:, :, None]) & (place[:, None] < end[:, :, None]) & said[:, None]
+    count = within.sum(2)
+    return within.to(heard.dtype) @ heard / count.clamp(min=1)[:, :, None], count > 0
 
 
 def over_voice(heard: Tensor, said: Tensor) -> Tensor:
@@ -112,10 +113,21 @@ def answers(teacher: Teacher, files: list[Path]) -> Iterator[tuple[slice, Heard]
         yield place, teacher.answer(clips)
 
 
+def fitted(teacher: Teacher, files: list[Path]) -> list[np.ndarray]:
+    """Mean and map of the frames, mean and map of the clips."""
+    voices, clips = [], []
+    for _, heard in answers(teacher, files):
+        spoke = heard.clip.any(1)
+        voices.append(heard.frames[heard.inside & spoke[:, None]].half().cpu())
+        clips.append(heard.clip[spoke].cpu())
+    return [*components(torch.cat(voices).numpy(), FRAME_TARGETS), *components(torch.cat(clips).numpy(), CLIP_TARGETS)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mix", type=Path, help="folder of `undertone corpus mix --dry`")
     parser.add_argument("features", type=Path, help="folder of `undertone corpus features` of that mix; the targets go there")
+    parser.add_argument("--as", dest="like", type=Path, help="the folder of features whose components are meant; else they are found on these clips")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--sample", type=int, default=4000, help="clips that the components are found on (default: %(default)s)")
@@ -127,21 +139,20 @@ def main() -> None:
         sys.exit(str(error))
     table, device = load([arguments.features]), torch.device(arguments.device)
     teacher = Teacher(device)
-    known = [n for n in files if table.kind[n] == "utterance" and table.speaker[n] not in VALIDATION_SPEAKERS]
-    chosen = np.random.default_rng(0).choice(known, min(arguments.sample, len(known)), replace=False)
-    voices, clips = [], []
-    for _, heard in answers(teacher, [files[n] for n in chosen]):
-        spoke = heard.clip.any(1)
-        voices.append(heard.frames[heard.inside & spoke[:, None]].half().cpu())
-        clips.append(heard.clip[spoke].cpu())
-    maps = [*components(torch.cat(voices).numpy(), FRAME_TARGETS), *components(torch.cat(clips).numpy(), CLIP_TARGETS)]
+    if arguments.like:
+        with np.load(arguments.like / "teacher-maps.npz") as own:
+            maps = list(own.values())
+    else:
+        known = [n for n in files if table.kind[n] == "utterance" and table.speaker[n] not in VALIDATION_SPEAKERS]
+        chosen = np.random.default_rng(0).choice(known, min(arguments.sample, len(known)), replace=False)
+        maps = fitted(teacher, [files[n] for n in chosen])
+    np.savez(arguments.features / "teacher-maps.npz", *maps)
     frame_mean, frame_map, clip_mean, clip_map = (torch.from_numpy(part).to(device) for part in maps)
-    del voices, clips
     frames = np.zeros((len(table), FRAMES, FRAME_TARGETS), np.float16)
     said = np.zeros((len(table), FRAMES), bool)
     clip = np.zeros((len(table), CLIP_TARGETS), np.float16)
-    rows = np.array(list(files))
-    for place, heard in answers(teacher, list(files.values())):
+    rows = np.array(sorted(files, key=lambda n: files[n].stat().st_size))  # clips of like length are heard together
+    for place, heard in answers(teacher, [files[n] for n in rows]):
         spoke, own = heard.clip.any(1), rows[place]
         inside = heard.inside & spoke[:, None]
         frames[own] = (((heard.frames - frame_mean) @ frame_map) * inside[:, :, None]).half().cpu().numpy()

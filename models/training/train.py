@@ -66,8 +66,8 @@ class Trainer:
         self.pupil = Pupil(shape, *(table.lessons[0][n].shape[-1] for n in (0, 2))).to(self.device) if self.taught else None
         self.model.to(self.device)
         self.average = Average(self.model)
-        apart = {"fused": True, "capturable": True} if self.device.type == "cuda" else {}
-        self.optimizer = torch.optim.AdamW(groups(self.model, self.pupil, settings.weight_decay), lr=settings.rate, **apart)
+        own = groups(self.model, self.pupil, settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(own, lr=settings.rate, fused=True, capturable=self.device.type == "cuda")
         self.rates = [torch.zeros((), device=self.device) for _ in self.optimizer.param_groups]
         self.deck = Deck(table, self.device, self.taught)
         self.corpora = sorted(set(table.corpus[table.kind == "utterance"]))
