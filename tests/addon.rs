@@ -65,8 +65,17 @@ fn options_and_the_service_become_a_configuration() {
     assert_eq!(config.mqtt.broker, "mqtt://core-mosquitto:1883");
     assert_eq!((config.mqtt.user.as_str(), config.cascade.stride_seconds), ("addons", 1.0));
     assert_eq!(std::fs::read_to_string(&config.mqtt.password_file).unwrap(), "se\"cret\n");
-    assert!(!std::fs::read_to_string(path).unwrap().contains("cret"), "no password in the configuration");
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("cret"), "no password in the configuration");
     assert!(!text(&output).contains("cret"), "nor in the log");
+    let offset = undertone::config::Config::default().cascade.offset;
+    assert_eq!(config.cascade.offset, offset, "as the program has it");
+    for onset in ["0.2", "0", "1"] {
+        let options = OPTIONS.replace("0.55", onset);
+        let output = run(folder.path(), &options, &supervisor(service));
+        assert!(output.status.success(), "onset {onset}: {}", text(&output));
+        let cascade = undertone::config::Config::read(&path).unwrap().cascade;
+        assert_eq!(cascade.offset, cascade.onset.min(offset));
+    }
 }
 
 #[test]

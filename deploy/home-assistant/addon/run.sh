@@ -8,6 +8,8 @@ out=${OUT:-/run/undertone}
 option() { jq -r "if .$1 == null then \"\" else .$1 end" "$options"; }
 # A TOML string; JSON's escapes are TOML's.
 quoted() { printf '%s' "$1" | jq -Rs .; }
+# A TOML float, of a number that jq makes of the options.
+float() { jq -r "$1"' | tojson | if test("[.e]") then . else . + ".0" end' "$options"; }
 
 export STATE_DIRECTORY=/data
 mkdir -p "$out"
@@ -43,8 +45,10 @@ else
     cat >"$config" <<TOML
 node = $(quoted "$(option node)")
 [cascade]
-stride_seconds = $(jq '.stride_seconds | tojson | if test("[.e]") then . else . + ".0" end' -r "$options")
-onset = $(jq '.onset | tojson | if test("[.e]") then . else . + ".0" end' -r "$options")
+stride_seconds = $(float .stride_seconds)
+onset = $(float .onset)
+# The program's own, but never above onset, where it would not start.
+offset = $(float '[.onset, 0.35] | min')
 [mqtt]
 broker = $(quoted "$broker")
 user = $(quoted "$user")
