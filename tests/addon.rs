@@ -98,6 +98,14 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
     let output = run(folder.path(), OPTIONS, &supervisor(""));
     assert!(output.status.success(), "it needs no MQTT service: {}", text(&output));
 
+    let password = folder.path().join("out/mqtt-password");
+    let service = supervisor(r#"{"data":{"host":"core-mosquitto","port":1883,"password":"service's"}}"#);
+    for (options, due) in [(OPTIONS, "service's\n"), (options.as_str(), "p\n")] {
+        let output = run(folder.path(), options, &service);
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(std::fs::read_to_string(&password).unwrap(), due, "what the options say wins");
+    }
+
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), OPTIONS, &supervisor(""));
     assert_eq!(output.status.code(), Some(1));

@@ -22,12 +22,13 @@ export UNDERTONE_LOG
 broker=$(option broker)
 user=$(option user)
 secret=$(option password)
-if [ -z "$broker" ] && [ ! -f "$own" ]; then # an own configuration names its broker itself
+# An own configuration names its broker itself; the service's password it cannot know.
+if [ -z "$broker" ] && { [ ! -f "$own" ] || [ -z "$secret" ]; }; then
     # `data` is there only if an MQTT service is.
     service=$(curl -sf -m 10 -H "Authorization: Bearer ${SUPERVISOR_TOKEN:-}" \
         "${SUPERVISOR:-http://supervisor}/services/mqtt" || echo '{}')
     told() { printf '%s' "$service" | jq -r ".data.$1 // empty"; }
-    if [ -z "$(told host)" ]; then
+    if [ -z "$(told host)" ] && [ ! -f "$own" ]; then
         echo "undertone: Home Assistant has no MQTT service; install the Mosquitto add-on, or set broker, user and password" >&2
         exit 1
     fi
