@@ -72,6 +72,9 @@ package() {
 
 # What builds and tries out packages for arm64 on another machine: Debian's own Rust and emulator.
 cross() {
+    if [ -n "$(absent rustc-web)" ] && ! apt-cache show rustc-web >/dev/null 2>&1; then
+        fail "there is no package rustc-web here, with which Debian 12 builds for arm64: if this is Debian 12, run apt-get update; else build on Debian 12, or with \`make deb\` on an arm64 machine"
+    fi
     if ! dpkg --print-foreign-architectures | grep -qx arm64; then
         say "adding the architecture arm64 to dpkg"
         local root=()
