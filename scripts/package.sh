@@ -29,8 +29,7 @@ if [ ! -x "$tool" ]; then
 fi
 
 if [ "$arch" = "$here" ]; then
-    scripts/setup.sh build
-    scripts/setup.sh runtime
+    scripts/setup.sh package
     runtime=.runtime
     release=$target/release
     cargo=(cargo)
@@ -72,4 +71,11 @@ gzip -9n "$stage"/man/*
 
 mkdir -p dist
 "${deb[@]}" --no-build --no-strip --quiet --output dist/
-say "$(ls -t dist/undertone_*_"$arch".deb | head -1)"
+package=$(ls -t dist/undertone_*_"$arch".deb | head -1)
+# cargo-deb only warns where it cannot find out what the program is linked with.
+if ! dpkg-deb -f "$package" Depends | grep -q libasound2; then
+    rm "$package"
+    echo "package: $package would not have depended on libasound2, without which the program does not start, and was removed; see whether dpkg-shlibdeps (package dpkg-dev) works here" >&2
+    exit 1
+fi
+say "$package"

@@ -4,6 +4,7 @@
 #   scripts/setup.sh build     libraries and tools to build
 #   scripts/setup.sh runtime   ONNX Runtime, into .runtime/ of this project
 #   scripts/setup.sh test      what the tests use besides
+#   scripts/setup.sh package   what `make deb` uses, for this machine's architecture
 #   scripts/setup.sh package-test    what `make test-deb` and `make test-systemd` use
 #   scripts/setup.sh cross-arm64     what `make deb ARCH=arm64` uses
 #   scripts/setup.sh home-assistant  what `make test-home-assistant` uses; `screenshots`, what those do
@@ -62,8 +63,18 @@ build() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's package)"
 }
 
+# dpkg-dev finds out which libraries the package depends on (dpkg-shlibdeps).
+package() {
+    build
+    install dpkg-dev
+    runtime
+}
+
 # What builds and tries out packages for arm64 on another machine: Debian's own Rust and emulator.
 cross() {
+    if [ -n "$(absent rustc-web)" ] && ! apt-cache show rustc-web >/dev/null 2>&1; then
+        fail "there is no package rustc-web here, with which Debian 12 builds for arm64: if this is Debian 12, run apt-get update; else build on Debian 12, or with \`make deb\` on an arm64 machine"
+    fi
     if ! dpkg --print-foreign-architectures | grep -qx arm64; then
         say "adding the architecture arm64 to dpkg"
         local root=()
@@ -71,7 +82,7 @@ cross() {
         "${root[@]}" dpkg --add-architecture arm64
     fi
     install rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev:arm64 \
-        libasound2-dev:arm64 libssl-dev:arm64 qemu-user-static pkg-config python3
+        libasound2-dev:arm64 libssl-dev:arm64 qemu-user-static dpkg-dev pkg-config python3
     runtime aarch64 .runtime-arm64
 }
 
@@ -80,10 +91,11 @@ case "${1:-}" in
     runtime) runtime ;;
     test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime python3 systemd curl jq && runtime ;;
     recognisers) build && install pocketsphinx-testdata && runtime ;;
+    package) package ;;
     package-test) build && runtime && install debootstrap systemd-container systemd lintian mosquitto-clients python3 ;;
     cross-arm64) cross ;;
     cross-*) fail "cross-building is set up for arm64 only; build on a machine of the other kind" ;;
     home-assistant) install mosquitto mosquitto-clients vorbis-tools ;;
     screenshots) install chromium fonts-roboto ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -1,5 +1,5 @@
 //! The Home Assistant add-on's run script: options and the MQTT service in, a configuration out that
-//! undertone accepts. The supervisor is a socket here.
+//! undertone accepts. The supervisor is a socket here. And the folder that `make addon` puts together.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -65,8 +65,17 @@ fn options_and_the_service_become_a_configuration() {
     assert_eq!(config.mqtt.broker, "mqtt://core-mosquitto:1883");
     assert_eq!((config.mqtt.user.as_str(), config.cascade.stride_seconds), ("addons", 1.0));
     assert_eq!(std::fs::read_to_string(&config.mqtt.password_file).unwrap(), "se\"cret\n");
-    assert!(!std::fs::read_to_string(path).unwrap().contains("cret"), "no password in the configuration");
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("cret"), "no password in the configuration");
     assert!(!text(&output).contains("cret"), "nor in the log");
+    let offset = undertone::config::Config::default().cascade.offset;
+    assert_eq!(config.cascade.offset, offset, "as the program has it");
+    for onset in ["0.2", "0", "1"] {
+        let options = OPTIONS.replace("0.55", onset);
+        let output = run(folder.path(), &options, &supervisor(service));
+        assert!(output.status.success(), "onset {onset}: {}", text(&output));
+        let cascade = undertone::config::Config::read(&path).unwrap().cascade;
+        assert_eq!(cascade.offset, cascade.onset.min(offset));
+    }
 }
 
 #[test]
@@ -88,6 +97,14 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
     std::fs::write(folder.path().join("own.toml"), own).unwrap();
     let output = run(folder.path(), OPTIONS, &supervisor(""));
     assert!(output.status.success(), "it needs no MQTT service: {}", text(&output));
+
+    let password = folder.path().join("out/mqtt-password");
+    let service = supervisor(r#"{"data":{"host":"core-mosquitto","port":1883,"password":"service's"}}"#);
+    for (options, due) in [(OPTIONS, "service's\n"), (options.as_str(), "p\n")] {
+        let output = run(folder.path(), options, &service);
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(std::fs::read_to_string(&password).unwrap(), due, "what the options say wins");
+    }
 
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), OPTIONS, &supervisor(""));
@@ -120,6 +137,38 @@ fn the_options_have_types_and_the_script_knows_them_all() {
     }
     let version = text.lines().find_map(|l| l.strip_prefix("version: ")).unwrap();
     assert_eq!(version.trim_matches('"'), env!("CARGO_PKG_VERSION"));
+}
+
+/// `scripts/addon.sh` in a project of nothing but what it packs, with a package that depends on this.
+fn packed(project: &Path, arch: &str, depends: &str) -> Output {
+    let script = r#"
+        mkdir -p scripts dist deploy/home-assistant package/DEBIAN
+        cp "$1/scripts/addon.sh" scripts/
+        cp -r "$1/deploy/home-assistant/addon" deploy/home-assistant/
+        cp "$1/CHANGELOG.md" .
+        printf 'Package: undertone\nVersion: 1\nArchitecture: %s\nMaintainer: n <n@n>\nDescription: d\nDepends: %s\n' \
+            "$2" "$3" > package/DEBIAN/control
+        dpkg-deb -b package "dist/undertone_1_$2.deb" >&2
+        exec scripts/addon.sh "$2""#;
+    let mut command = Command::new("sh");
+    command.args(["-ec", script, "sh", env!("CARGO_MANIFEST_DIR"), arch, depends]).current_dir(project);
+    command.output().unwrap()
+}
+
+#[test]
+fn an_addon_is_for_its_packages_architecture_and_for_debian_12() {
+    let project = tempfile::tempdir().unwrap();
+    for (arch, own, other) in [("amd64", "amd64", "aarch64"), ("arm64", "aarch64", "amd64")] {
+        let output = packed(project.path(), arch, "libasound2 (>= 1.2.8), libssl3");
+        assert!(output.status.success(), "{}", text(&output));
+        let folder = project.path().join(format!("dist/addon-{arch}"));
+        let config = std::fs::read_to_string(folder.join("config.yaml")).unwrap();
+        assert!(config.contains(&format!("arch:\n  - {own}\nstartup:")), "not {other} too: {config}");
+        assert!(folder.join("undertone.deb").exists() && folder.join("run.sh").exists());
+    }
+    let output = packed(project.path(), "amd64", "libasound2t64 (>= 1.2.8), libssl3t64");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("build it on Debian 12"), "{}", text(&output));
 }
 
 /// Sources of the program.

@@ -8,6 +8,8 @@ out=${OUT:-/run/undertone}
 option() { jq -r "if .$1 == null then \"\" else .$1 end" "$options"; }
 # A TOML string; JSON's escapes are TOML's.
 quoted() { printf '%s' "$1" | jq -Rs .; }
+# A TOML float, of a number that jq makes of the options.
+float() { jq -r "$1"' | tojson | if test("[.e]") then . else . + ".0" end' "$options"; }
 
 export STATE_DIRECTORY=/data
 mkdir -p "$out"
@@ -20,12 +22,13 @@ export UNDERTONE_LOG
 broker=$(option broker)
 user=$(option user)
 secret=$(option password)
-if [ -z "$broker" ] && [ ! -f "$own" ]; then # an own configuration names its broker itself
+# An own configuration names its broker itself; the service's password it cannot know.
+if [ -z "$broker" ] && { [ ! -f "$own" ] || [ -z "$secret" ]; }; then
     # `data` is there only if an MQTT service is.
     service=$(curl -sf -m 10 -H "Authorization: Bearer ${SUPERVISOR_TOKEN:-}" \
         "${SUPERVISOR:-http://supervisor}/services/mqtt" || echo '{}')
     told() { printf '%s' "$service" | jq -r ".data.$1 // empty"; }
-    if [ -z "$(told host)" ]; then
+    if [ -z "$(told host)" ] && [ ! -f "$own" ]; then
         echo "undertone: Home Assistant has no MQTT service; install the Mosquitto add-on, or set broker, user and password" >&2
         exit 1
     fi
@@ -43,8 +46,10 @@ else
     cat >"$config" <<TOML
 node = $(quoted "$(option node)")
 [cascade]
-stride_seconds = $(jq '.stride_seconds | tojson | if test("[.e]") then . else . + ".0" end' -r "$options")
-onset = $(jq '.onset | tojson | if test("[.e]") then . else . + ".0" end' -r "$options")
+stride_seconds = $(float .stride_seconds)
+onset = $(float .onset)
+# The program's own, but never above onset, where it would not start.
+offset = $(float '[.onset, 0.35] | min')
 [mqtt]
 broker = $(quoted "$broker")
 user = $(quoted "$user")
