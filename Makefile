@@ -75,13 +75,12 @@ SEED ?= 1
 RUN := $(DATA)/run-$(SEED)
 # Settings of train.py. The released model has learnt from the validation speakers too; TRAIN= holds them back, to choose by them.
 TRAIN ?= --everything
-OPINION ?= # settings of opinion.py, such as --clips 2000 --judges 1 for a try on a CPU
 train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=1
 	test -e $(DATA)/train/features.json || { \
 	  $(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 8 --windows 6 --dry && \
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
 	test -e $(DATA)/train/teacher-clip.npy || $(VENV)/bin/python models/training/teacher.py $(DATA)/mix $(DATA)/train
-	test -e $(DATA)/train/teacher-class.npy || $(VENV)/bin/python models/training/opinion.py $(DATA)/mix $(DATA)/train $(OPINION)
+	test -e $(DATA)/train/teacher-class.npy || $(VENV)/bin/python models/training/opinion.py $(DATA)/train
 	for copy in 1 2; do test -e $(DATA)/voices-$$copy/features.json || { \
 	  $(VENV)/bin/python models/training/convert.py $(CORPORA)/manifest.csv $(DATA)/converted-$$copy --copy $$copy && \
 	  $(TARGET)/release/undertone corpus mix --manifest $(DATA)/converted-$$copy/manifest.csv --out $(DATA)/mix-$$copy --segments 2 --windows 1 --background 0.02 --seed 1$$copy && \

@@ -90,20 +90,26 @@ class Table:
         return frames.astype(np.float32), said, clip.astype(np.float32), opinion.astype(np.float32)
 
 
+def digest_of(folders: list[Path]) -> str:
+    """What tells the rows of these folders from others: sha256 over their index.csv files."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update(read(folder / "index.csv").encode())
+    return digest.hexdigest()
+
+
 def load(folders: list[Path]) -> Table:
     """Read one or several feature folders; their feature configurations must be equal."""
     columns: dict[str, list] = {
         name: [] for name in ("folder", "row", "label", "kind", "corpus", "speaker", "utterance", "split")
     }
-    features, frames, lessons, configuration, digest = [], [], [], None, hashlib.sha256()
+    features, frames, lessons, configuration = [], [], [], None
     for number, folder in enumerate(folders):
         own = json.loads(read(folder / "features.json"))
         if configuration not in (None, own):
             raise DataError(f"{folder}: features.json differs from that of {folders[0]}")
         configuration = own
-        index = read(folder / "index.csv")
-        digest.update(index.encode())
-        lines = list(csv.DictReader(index.splitlines()))
+        lines = list(csv.DictReader(read(folder / "index.csv").splitlines()))
         features.append(load_array(folder / "features.npy", (len(lines), ROWS, WINDOWS)))
         frames.append(load_array(folder / "frames.npy", (len(lines), WINDOWS // 4)))
         lessons += [own] if (own := load_lesson(folder, len(lines))) else []
@@ -116,7 +122,7 @@ def load(folders: list[Path]) -> Table:
                 columns[name].append(line[name])
     arrays = {name: np.array(values) for name, values in columns.items()}
     lessons = lessons if len(lessons) == len(folders) else []
-    return Table(features, frames, **arrays, configuration=configuration, digest=digest.hexdigest(), lessons=lessons)
+    return Table(features, frames, **arrays, configuration=configuration, digest=digest_of(folders), lessons=lessons)
 
 
 def load_lesson(folder: Path, rows: int) -> tuple[np.ndarray, ...] | None:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import checkpoint
-from data import VALIDATIONS, DataError, Table, load
+from data import VALIDATIONS, DataError, Table, digest_of, load
 from evaluate import measure
 from functionals import functionals
 from model import BACKGROUND, Emotions, GatedConformer, Listener, Shape, heard, voiced
@@ -139,7 +139,11 @@ def main() -> None:
     if content["shape"].get("emotions"):
         sys.exit(f"{settings.checkpoint} has such a head already; give the checkpoint of train.py (RUN/last.pt)")
     picture = checkpoint.load(settings.picture)
-    if picture["settings"]["everything"] != settings.everything or picture["data_digest"] != content["data_digest"]:
+    # Network and picture may have learnt from the first of the folders alone, or from all.
+    known = {digest_of(settings.data[:1]), digest_of(settings.data)}
+    if content["data_digest"] not in known:
+        sys.exit(f"{settings.checkpoint} has learnt from other rows; give the folders that train.py had")
+    if picture["settings"]["everything"] != settings.everything or picture["data_digest"] not in known:
         sys.exit(f"{settings.picture} has learnt from other rows; run look.py on the same features, {'with' if settings.everything else 'without'} --everything")
     if picture["step"] < picture["steps"]:
         sys.exit(f"{settings.picture} is at step {picture['step']} of {picture['steps']}; run look.py again: it goes on from there")

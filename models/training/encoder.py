@@ -2,7 +2,7 @@
 
 Smart Turn (Daily, BSD 2-clause) grew from OpenAI's Whisper tiny (MIT; Radford et al. 2022); its weights come out of the
 ONNX file that the Python package pipecat-ai carries, where they are stored in 8 bits. Here they are plain PyTorch, so that
-they run on any device and can be trained further (`judge.py`).
+they run on any device.
 """
 
 import importlib.util
