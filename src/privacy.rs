@@ -93,9 +93,10 @@ fn kept(page: &mut Page, config: &Config) {
         None => page.item("A record of decisions: none is kept."),
         Some(folder) => page.item(format!(
                 "A record of decisions: when somebody spoke, which emotion was guessed, whether the recogniser was woken, \
-                 and who changed consent. No sound, no words. For about {} days, in {} on this machine; whoever may \
+                 and who changed consent. No sound, no words. For {} to {} days, in {} on this machine; whoever may \
                  administer it can read it. It can be erased for any span of time (`undertone ledger erase`).",
                 config.ledger.keep_days,
+                u64::from(config.ledger.keep_days) + u64::from(config.ledger.max_file_days),
                 folder.join("ledger").display()
             )),
     }

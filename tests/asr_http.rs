@@ -199,7 +199,10 @@ async fn servers_that_hang_up_stall_or_flood_are_left() {
 
 #[tokio::test]
 async fn nobody_there_means_that_nothing_was_handed_over() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that no other test gets the port, and nobody listens there.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = socket.local_addr().unwrap();
     let mut clip = clip(0.5);
     let hook = hook(&config(&format!("http://{refused}")));
     let error = hook.transcribe(&mut clip).await.unwrap_err();

@@ -206,7 +206,7 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         "microphone is closed now",
         "No speech recogniser is set up",
         "does not leave this machine on the way",
-        "For about 365 days",
+        "For 365 to 395 days",
         "FORBIDDEN at workplaces and in schools",
         "article 50(3)",
         "They can only take consent away",
@@ -225,7 +225,7 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
         "NOT encrypted",
         "the program words on this machine",
         "undertone/hall/transcript",
-        "For about 7 days",
+        "For 7 to 37 days",
         "They can also grant it",
         "00:00-12:00, 12:00-00:00",
     ] {

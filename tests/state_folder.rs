@@ -254,14 +254,15 @@ fn the_page_says_when_the_daemon_runs_with_another_configuration() {
         let shown = text(&command(daemon, "consent show"));
         let differs =
             page.split_whitespace().collect::<Vec<_>>().join(" ").contains("runs with another configuration");
-        assert_eq!(shown.contains("has not read the configuration file"), differs, "{shown}");
+        assert_eq!(shown.contains("does not have all that the configuration file says"), differs, "{shown}");
         differs
     };
     assert!(!differs(&daemon));
     daemon.configure(&broker, &format!("{GRANTED}\n[ledger]\nkeep_days = 7"));
     // While that may change, one command alone: the record may say so between two.
-    let noticed =
-        |d: &Daemon| text(&command(d, "consent show")).contains("has not read the configuration file");
+    let noticed = |d: &Daemon| {
+        text(&command(d, "consent show")).contains("does not have all that the configuration file says")
+    };
     daemon.until("recorded that it started", PATIENCE, noticed);
     assert!(differs(&daemon));
     daemon.configure(&broker, &format!("{GRANTED}\nremote_grant = true"));

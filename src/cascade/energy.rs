@@ -1,7 +1,8 @@
 //! Stage 0: a window without a sound above the room's noise floor needs no inference.
 //!
-//! The floor is the mean log-mel spectrum of windows that the model called background. It is never
-//! learnt from sound that nothing has judged, so speech cannot become the floor.
+//! The floor is the mean log-mel spectrum of windows that the model called background. It never rises
+//! by sound that nothing has judged, so speech cannot become the floor; but it falls where the room has become quieter, or
+//! the end of a noise would leave everything below that noise unheard.
 
 use crate::features::{FRAMES, Frame, MELS};
 use std::collections::VecDeque;
@@ -77,11 +78,24 @@ impl NoiseFloor {
         let quiet = digital_silence || (self.floor.is_some() && !sound && self.quiet_windows < ASK_AGAIN);
         if quiet {
             self.quiet_windows += 1;
+            if !digital_silence {
+                self.fall();
+            }
             self.fresh = [0.0; MELS];
             self.fresh_count = 0;
         }
         debug_assert!(fresh <= FRAMES);
         quiet
+    }
+
+    /// The newest frames are quieter than the floor by more than the margin: it goes down to them by and by.
+    fn fall(&mut self) {
+        let (Some(floor), count) = (&mut self.floor, self.fresh_count.max(1) as f32) else { return };
+        let away = self.fresh.map(|sum| sum / count);
+        let mean = away.iter().zip(floor.iter()).map(|(db, f)| db - f).sum::<f32>() / MELS as f32;
+        if self.fresh_count > 0 && mean < -self.margin_db {
+            floor.iter_mut().zip(away).for_each(|(f, db)| *f += LEARN * (db - *f).min(0.0));
+        }
     }
 
     /// The model judged the window: if it heard no speech at all, this is how the room sounds.
@@ -108,5 +122,37 @@ impl NoiseFloor {
         self.fresh_count = 0;
         self.above.clear();
         self.silent_frames = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window at this level in all bands: whether it needs no inference.
+    fn quiet(floor: &mut NoiseFloor, db: f32) -> bool {
+        for _ in 0..FRAMES {
+            floor.look(&[db; MELS]);
+        }
+        floor.quiet(FRAMES)
+    }
+
+    #[test]
+    fn a_voice_below_a_noise_that_has_ended_is_looked_at_soon() {
+        let mut floor = NoiseFloor::new(3.0);
+        assert!(!quiet(&mut floor, -30.0), "nothing is known yet");
+        floor.judged(true);
+        assert!(quiet(&mut floor, -45.0) && quiet(&mut floor, -60.0), "far below the noise");
+        assert!((0..8).all(|_| quiet(&mut floor, -60.0)), "the noise is over");
+        assert!(!quiet(&mut floor, -45.0), "a voice 15 dB above the room, 15 below the noise");
+    }
+
+    #[test]
+    fn the_floor_does_not_rise_by_what_nothing_has_judged() {
+        let mut floor = NoiseFloor::new(3.0);
+        quiet(&mut floor, -60.0);
+        floor.judged(true);
+        assert!((0..20).all(|_| quiet(&mut floor, -57.5)), "within the margin");
+        assert!(!quiet(&mut floor, -56.0));
     }
 }

@@ -76,8 +76,10 @@ pub struct Cascade {
     current: Option<Open>,
     /// The last segment that came to nothing.
     dropped: Option<Uuid>,
-    /// End of the last clip: a pre-roll does not reach behind it.
+    /// End of the last segment: from there on nobody speaks.
     told_until: u64,
+    /// End of its clip: a pre-roll does not reach behind it.
+    clip_until: u64,
     background: bool,
     effort: Effort,
     /// Only if it is wished for: it grows.
@@ -128,6 +130,7 @@ impl Cascade {
             current: None,
             dropped: None,
             told_until: 0,
+            clip_until: 0,
             background: false,
             effort: Effort::default(),
             trace: None,
@@ -273,7 +276,7 @@ impl Cascade {
         self.epoch = self.clock;
         self.epoch_frames = 0;
         self.judged = 0;
-        self.told_until = self.clock;
+        (self.told_until, self.clip_until) = (self.clock, self.clock);
         self.background = false;
         self.input.fill(0.0);
         // ONNX Runtime keeps the last window's features and activations until the next one: let every
@@ -308,8 +311,8 @@ impl Cascade {
 
     /// First sample of a speech frame, counted from the start of the stream.
     fn sample(&self, frame: usize) -> u64 {
-        let offset = if frame == 0 { 0 } else { SPEECH_OFFSET };
-        self.epoch + (frame * SPEECH_HOP + offset) as u64
+        let offset = if frame == 0 { 0 } else { SPEECH_OFFSET as u64 };
+        self.epoch + frame as u64 * SPEECH_HOP as u64 + offset
     }
 }
 

@@ -172,7 +172,14 @@ impl Segmenter {
                 self.continues = false;
                 return None;
             }
-            let (start, sum) = self.rise.map_or((frame, posterior), |(start, sum)| (start, sum + posterior));
+            let (mut start, mut sum) =
+                self.rise.map_or((frame, posterior), |(start, sum)| (start, sum + posterior));
+            // Of music that has resembled speech for a minute, the voice that follows it has only the end.
+            let (risen, most) = (frame + 1 - start, (self.longest / 2).max(1));
+            if risen > most {
+                sum *= most as f64 / risen as f64;
+                start = frame + 1 - most;
+            }
             self.rise = Some((start, sum));
             let begins = self.evidence.push(posterior).is_some_and(|mean| mean >= self.onset);
             // What goes on after a cut has been believed already.
@@ -210,6 +217,11 @@ impl Segmenter {
         self.next = 0;
         self.continues = false;
         change
+    }
+
+    /// Whether what follows the span that has just ended needs no evidence of its own: that span was cut, and is believed.
+    pub fn believe(&mut self, cut: bool) {
+        self.continues = cut;
     }
 
     fn no_rise(&mut self) {
@@ -272,6 +284,32 @@ mod tests {
         assert_eq!(told, [Change::Started { frame: 1 }]);
         assert_eq!((span.start, span.end, span.speech_frames, span.cut), (1, 9, 6, false));
         assert!(s.idle());
+    }
+
+    #[test]
+    fn a_span_does_not_begin_long_before_its_evidence() {
+        let mut s = segmenter();
+        assert!(run(&mut s, &[0.5; 500]).is_empty());
+        // At most half of the longest span, 12 frames, when the evidence is complete; and then it has room to go on.
+        assert_eq!(run(&mut s, &[0.9, 0.9]), [Change::Started { frame: 489 }]);
+        let told = run(&mut s, &[0.9; 12]);
+        let [Change::Ended(span)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((span.start, span.end, span.cut), (489, 514, true));
+        assert!((span.speech_sum / span.speech_frames as f64 - 0.72).abs() < 0.03, "{span:?}");
+    }
+
+    #[test]
+    fn what_follows_a_part_that_is_not_believed_needs_evidence() {
+        for believed in [true, false] {
+            let mut s = segmenter();
+            let told = run(&mut s, &[0.9; 25]);
+            assert!(
+                matches!(&told[..], [Change::Started { .. }, Change::Ended(span)] if span.cut),
+                "{told:?}"
+            );
+            s.believe(believed);
+            assert_eq!(run(&mut s, &[0.45; 10]).is_empty(), !believed);
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Cascade {
             Some(Change::Started { frame }) => {
                 let (id, start) = (Uuid::now_v7(), self.sample(frame));
                 let pre_roll = if self.segmenter.continues() { 0 } else { self.pre_roll };
-                let clip_start = start.saturating_sub(pre_roll).max(self.told_until.min(start));
+                let clip_start = start.saturating_sub(pre_roll).max(self.clip_until.min(start));
                 let clip_start = clip_start.max(self.history.oldest());
                 self.current = Some(Open { id, clip_start, grown: clip_start });
                 self.background = false;
@@ -116,6 +116,7 @@ impl Cascade {
             Some(Change::Ended(span)) => {
                 let Some(open) = self.current.take() else { return Ok(()) };
                 self.dropped = Some(open.id);
+                self.segmenter.believe(false); // not yet
                 if !self.segmenter.confirms(&span, self.votes.hindsight(span.start..span.end)) {
                     return Ok(()); // the windows that came later saw no speech in it
                 }
@@ -124,7 +125,9 @@ impl Cascade {
                     return Ok(()); // a noise that resembled speech; `background` will be told
                 }
                 self.dropped = None;
+                self.segmenter.believe(span.cut);
                 self.told_until = segment.end;
+                self.clip_until = segment.clip_start + segment.clip.len() as u64;
                 self.effort.segments += 1;
                 tell(Told::Segment(Box::new(segment)));
                 Ok(())

@@ -64,7 +64,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     };
     let from = match &args.config {
         Some(path) => path.display().to_string(),
-        None if Path::new(DEFAULT_PATH).exists() => DEFAULT_PATH.into(),
+        None if Config::there_is_one() => DEFAULT_PATH.into(),
         None => "the defaults (no file)".into(),
     };
     report.tell("configuration", Ok(format!("{from}, node {}", config.node)));

@@ -141,8 +141,12 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
             None => format!("no labelled speech in split `{}`; --split names another", args.split),
         }));
     }
-    let noise_rows = match &args.noise {
-        Some(folder) => noise_folder(folder)?,
+    let noise_rows: Vec<Row> = match &args.noise {
+        // Mixed background is of the split that the speech is of.
+        Some(folder) => {
+            let split = |row: Row| Row { split: args.split.clone(), ..row };
+            noise_folder(folder)?.into_iter().map(split).collect()
+        }
         None => {
             rows.iter().filter(wanted).filter(|r| r.emotion == Some(Label::Background)).cloned().collect()
         }

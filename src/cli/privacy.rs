@@ -51,8 +51,8 @@ pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
 }
 
 /// What that means for what is shown.
-pub(super) const OTHERWISE: &str = "the undertone that runs has not read the configuration file since it was changed, and goes \
-                                    on as before; `systemctl reload undertone` makes it read it";
+pub(super) const OTHERWISE: &str = "the undertone that runs does not have all that the configuration file says by now; `systemctl \
+                                    reload undertone` makes it read that again, and `restart` what needs a new start";
 
 /// Whether a daemon runs that was started, or reloaded, with another configuration, as far as its record says.
 pub(super) fn runs_otherwise(config: &Config, folder: &Path) -> bool {

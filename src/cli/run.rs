@@ -1,7 +1,7 @@
 //! `undertone run`: the daemon.
 
 use super::{Failure, runtime, with_broker};
-use crate::config::{Config, ConfigError, EMBEDDED};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, EMBEDDED};
 use crate::logging::{self, Format};
 use crate::service::{self, Controls, Source};
 use crate::settings::Settings;
@@ -37,7 +37,9 @@ const LAST_THREADS: Duration = Duration::from_millis(100);
 /// # Errors
 /// When the configuration, the model or the embedded broker cannot be used.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = Config::find(args.config.as_deref())?;
+    // The file that was there at the start has to be there later: without it, what it withholds would be forgotten.
+    let file = args.config.clone().or_else(|| Config::there_is_one().then(|| DEFAULT_PATH.into()));
+    let config = Config::find(file.as_deref())?;
     logging::start(args.log_format);
     service::keep_private();
     let runtime = runtime()?;
@@ -63,7 +65,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             async move { while signals.recv().await.is_some() && withdraw.send(()).await.is_ok() {} },
         );
         let embedded = (config.mqtt.broker == EMBEDDED).then(|| running.mqtt.broker.clone());
-        tokio::spawn(hang_up(hung_up, args.config.clone(), embedded, reload));
+        tokio::spawn(hang_up(hung_up, file, embedded, reload));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             node = config.node,

@@ -282,9 +282,18 @@ impl Config {
     pub fn find(explicit: Option<&Path>) -> Result<Config, ConfigError> {
         match explicit {
             Some(path) => Config::read(path),
-            None if Path::new(DEFAULT_PATH).exists() => Config::read(Path::new(DEFAULT_PATH)),
+            None if Config::there_is_one() => Config::read(Path::new(DEFAULT_PATH)),
             None => Ok(Config::default()),
         }
+    }
+
+    /// Whether there is a file at [`DEFAULT_PATH`]: also if it cannot be read, or nobody can tell. What is written there
+    /// would be ignored otherwise, withheld consent for instance.
+    pub fn there_is_one() -> bool {
+        let file = std::fs::symlink_metadata(DEFAULT_PATH);
+        !file.is_err_and(|e| {
+            matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+        })
     }
 }
 

@@ -227,8 +227,18 @@ impl Keeper {
             return Err(Refusal::ShorterGuest);
         }
         if !order.gives() || self.store.is_none() {
+            let before = self.record;
             order.note(&mut self.record, By::Mqtt, now);
-            told.push(Told::Said(order));
+            // Once more what holds already is nothing that somebody did.
+            let again = match order {
+                Order::Say(scope, _) => before.said(scope).is_some_and(|said| {
+                    self.record
+                        .said(scope)
+                        .is_some_and(|now| (now.consent, now.by) == (said.consent, said.by))
+                }),
+                _ => false,
+            };
+            told.extend((!again).then_some(Told::Said(order)));
         }
         if self.store.is_some() {
             self.unwritten.add(order, By::Mqtt, now, &self.seen);

@@ -55,8 +55,9 @@ impl Noise {
         if rms(&piece) > 1e-6 {
             return (row, piece);
         }
-        // A silent stretch of a recording cannot be scaled to a level.
-        (row, samples.iter().cycle().copied().take(length).collect())
+        // A silent stretch of a recording cannot be scaled to a level: from its first sound on.
+        let start = samples.iter().position(|sample| sample.abs() > 1e-6).unwrap_or(0);
+        (row, samples.iter().cycle().skip(start).copied().take(length).collect())
     }
 
     /// The same, varied: tilted spectrum, or two recordings at once, or noise made from nothing.

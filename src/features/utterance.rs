@@ -29,7 +29,11 @@ impl Default for Utterance {
 impl Utterance {
     /// Plans the transform.
     pub fn new() -> Utterance {
-        Utterance { logmel: LogMel::new(), frames: Vec::with_capacity(FRAMES), padded: Vec::new() }
+        Utterance {
+            logmel: LogMel::new(),
+            frames: Vec::with_capacity(FRAMES),
+            padded: Vec::with_capacity(SHORTEST),
+        }
     }
 
     /// Features of all samples: `hop = floor((samples - 1024) / 359)`, 360 windows.

@@ -44,7 +44,7 @@ pub mod login;
 pub mod outbox;
 pub mod queue;
 pub mod reason;
-mod refusals;
+pub(crate) mod refusals;
 mod session;
 mod shared;
 pub mod slots;

@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// A bucket of permissions that fills by and by.
 #[derive(Debug)]
-pub(super) struct Refusals {
+pub(crate) struct Refusals {
     left: u32,
     filled: Instant,
     /// Refusals that were not told since the last that was.
@@ -19,12 +19,12 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    pub(super) fn new(now: Instant) -> Refusals {
+    pub(crate) fn new(now: Instant) -> Refusals {
         Refusals { left: BURST, filled: now, untold: 0 }
     }
 
     /// The sentence to tell, with how many were passed over before it; none if it is too many.
-    pub(super) fn tell(&mut self, sentence: String, now: Instant) -> Option<String> {
+    pub(crate) fn tell(&mut self, sentence: String, now: Instant) -> Option<String> {
         while self.left < BURST && now.duration_since(self.filled) >= EVERY {
             self.left += 1;
             self.filled += EVERY;

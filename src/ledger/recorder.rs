@@ -134,6 +134,11 @@ impl Work {
                     let _ = done.send(());
                     return;
                 }
+                // An idle record has files that become too old, too.
+                Err(RecvTimeoutError::Timeout) if self.idle() => {
+                    let opened = self.writer.open();
+                    self.outcome(opened);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -145,7 +150,8 @@ impl Work {
             if urgent || old || self.rules.fsync == Fsync::Always {
                 self.write();
             }
-            if self.unsynced.is_some_and(|since| since.elapsed() >= self.sync_due()) {
+            let tried = self.retry.is_some_and(|at| Instant::now() < at);
+            if !tried && self.unsynced.is_some_and(|since| since.elapsed() >= self.sync_due()) {
                 self.sync();
             }
         }
@@ -155,10 +161,15 @@ impl Work {
     fn patience(&self) -> Duration {
         match (self.waiting.is_empty(), self.retry, self.unsynced) {
             (false, None, _) => COLLECT,
-            (false, Some(_), _) => Duration::from_secs(1),
-            (true, _, Some(since)) => self.sync_due().saturating_sub(since.elapsed()),
+            (false, Some(_), _) | (true, Some(_), Some(_)) => Duration::from_secs(1),
+            (true, None, Some(since)) => self.sync_due().saturating_sub(since.elapsed()),
             (true, _, None) => Duration::from_secs(3600),
         }
+    }
+
+    /// Nothing is to be written or forced onto the disk.
+    fn idle(&self) -> bool {
+        self.waiting.is_empty() && self.unsynced.is_none()
     }
 
     /// How long lines may be in the file before they must be on the disk.
@@ -198,8 +209,11 @@ impl Work {
     }
 
     fn sync(&mut self) {
-        if self.unsynced.take().is_some() {
+        if self.unsynced.is_some() {
             let synced = self.writer.settle(self.rules.fsync != Fsync::Never);
+            if synced.is_ok() {
+                self.unsynced = None;
+            }
             self.outcome(synced);
         }
     }

@@ -104,7 +104,7 @@ pub fn show(state: &Path, filter: &Filter, format: Format, out: impl Write) -> R
     Ok(unreadable)
 }
 
-/// The configuration of the daemon that wrote last. None: it has stopped, or that cannot be read.
+/// The configuration of the daemon that wrote last. None: it has stopped, or that cannot be read, or was erased.
 pub fn configured(state: &Path) -> Option<Digest> {
     let folder = Folder::below(state);
     folder.list().ok()?.iter().rev().find_map(|(_, path)| {
@@ -113,7 +113,8 @@ pub fn configured(state: &Path) -> Option<Digest> {
             Entry::Started { config_sha256, .. } | Entry::Configured { config_sha256 } => {
                 Some(Some(config_sha256))
             }
-            Entry::Stopped {} => Some(None),
+            // Nobody knows what was erased.
+            Entry::Stopped {} | Entry::Gap { .. } => Some(None),
             _ => None,
         })
     })?

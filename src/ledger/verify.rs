@@ -64,8 +64,8 @@ impl Report {
 /// When it cannot be read. What was changed is no error: it is in the report.
 pub fn verify(state: &Path, known: Option<Digest>) -> Result<Report, LedgerError> {
     let folder = Folder::below(state);
-    let files = folder.list()?;
     let _lock = if folder.path().is_dir() { Some(folder.lock(false)?) } else { None };
+    let files = folder.list()?;
     let (head, half) = folder.slots();
     let mut walk = Walk {
         report: Report { holds: known.map(|_| false), ..Report::default() },

@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Where the chain goes on.
 struct End {
@@ -25,6 +26,9 @@ struct End {
     /// The last line.
     last: Head,
 }
+
+/// How often it is looked for files that are too old.
+const LOOK: Duration = Duration::from_secs(3600);
 
 /// The head of a record without a line.
 const NOTHING: Head = Head { n: 0, hash: Digest::ZERO };
@@ -40,7 +44,10 @@ pub struct Writer {
     newest: u64,
     /// The last line was a stop.
     clean: bool,
-    retired_at: Option<Timestamp>,
+    /// When it was last looked for files that are too old.
+    retired_at: Option<Instant>,
+    /// Number of the last line that is said to be retired.
+    retired: u64,
 }
 
 impl Writer {
@@ -54,6 +61,7 @@ impl Writer {
             newest: 0,
             clean: true,
             retired_at: None,
+            retired: 0,
         }
     }
 
@@ -85,7 +93,11 @@ impl Writer {
         let _lock = self.folder.lock(true)?;
         self.find_end()?;
         self.write(entries)?;
-        self.retire()
+        if let Err(e) = self.retire() {
+            // Lines that are written stay written; in an hour it is tried again.
+            tracing::warn!("what is too old in the record was not removed: {e}");
+        }
+        Ok(())
     }
 
     /// Forces all lines onto the disk, and then says so in the head.
@@ -313,26 +325,33 @@ impl Writer {
 
     /// Removes files whose last line is too old; looks once an hour.
     fn retire(&mut self) -> Result<(), LedgerError> {
-        let now = Timestamp::now();
-        if self.retired_at.is_some_and(|at| now.duration_since(at) < SignedDuration::from_hours(1)) {
+        if self.retired_at.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());
         }
-        self.retired_at = Some(now);
+        self.retired_at = Some(Instant::now());
+        let now = Timestamp::now();
         let keep = SignedDuration::from_hours(24 * i64::from(self.rules.keep_days));
         let mut files = self.folder.list()?;
         files.pop(); // lines are appended to it
         for (_, path) in files {
             let bytes = self.folder.read(&path)?;
-            let last = bytes.strip_suffix(b"\n").and_then(|b| b.rsplit(|b| *b == b'\n').next());
-            let Some(line) = last.and_then(line::read) else {
+            let mut lines =
+                bytes.strip_suffix(b"\n").unwrap_or_default().rsplit(|b| *b == b'\n').map(line::read);
+            let Some(Some(line)) = lines.next() else {
                 break; // damaged: `verify` tells, and it stays as evidence
             };
-            if now.duration_since(line.t) < keep {
+            let last = line.last();
+            // A gap is as young as the erasure, and nobody's to keep.
+            let gap = |line: &Line| matches!(line.entry, Some(Entry::Gap { .. }));
+            let newest = std::iter::once(line).chain(lines.flatten()).find(|line| !gap(line));
+            if newest.is_some_and(|line| now.duration_since(line.t) < keep) {
                 break;
             }
-            let last = line.last();
-            self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
-            self.confirm(true)?;
+            if self.retired < last.n {
+                self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
+                self.confirm(true)?;
+                self.retired = last.n;
+            }
             fs::remove_file(&path).map_err(|e| self.folder.failed(&path, e))?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::ledger::line::Digest;
 use jiff::tz::TimeZone;
 use std::fs::File;
 use std::path::Path;
+use tokio::time::Instant;
 
 /// The first line of the record. It is made on the record's own thread, because a model is large.
 pub(super) fn started(
@@ -120,9 +121,11 @@ impl Service {
         self.problem(Component::Consent, message, false);
     }
 
-    /// Somebody over MQTT wanted what does not hold.
+    /// Somebody over MQTT wanted what does not hold. Who does so without end pushes no events out of the outbox.
     pub(super) fn refused(&mut self, refusal: Refusal) {
-        self.problem(Component::Consent, refusal.to_string(), false);
+        if let Some(sentence) = self.refusals.tell(refusal.to_string(), Instant::now()) {
+            self.problem(Component::Consent, sentence, false);
+        }
         // A switch in Home Assistant waits for the answer.
         self.publish_consent();
     }

@@ -13,6 +13,7 @@ use crate::cascade::{Effort, Told};
 use crate::config::Config;
 use crate::consent::Keeper;
 use crate::events::{AsrDecision, BackgroundCause, Circuit, Component, Consent, Event, Label};
+use crate::home::refusals::Refusals;
 use crate::home::{Client, Slot};
 use crate::ledger::{Entry, Recorder};
 use crate::metrics::{Metrics, Queues, Work, endpoint};
@@ -21,6 +22,7 @@ use crate::tell::Teller;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// What the runtime knows.
 pub(super) struct Service {
@@ -49,6 +51,8 @@ pub(super) struct Service {
     pub(super) circuit: Option<Circuit>,
     /// Whether somebody may still see words on MQTT: those of an earlier life, or the last transcript.
     pub(super) words_shown: bool,
+    /// How often refused grants may be told.
+    pub(super) refusals: Refusals,
     /// Over which time the state's shares are told.
     pub(super) spans: Spans,
 }
@@ -82,6 +86,7 @@ impl Service {
             emotion: None,
             circuit: None,
             words_shown: true,
+            refusals: Refusals::new(Instant::now()),
             spans: Spans::from(Mark::new(Effort::default(), cpu_seconds())),
         }
     }

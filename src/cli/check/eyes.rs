@@ -22,7 +22,7 @@ pub fn look_as_service(config: Option<&Path>) -> Result<(), Failure> {
     if !applies(rustix::process::geteuid().is_root(), &program, config, &passwd) {
         return Ok(());
     }
-    eprintln!("undertone: looked at as the user {USER}, as the service is (--as-root: as root)");
+    complain!("undertone: looked at as the user {USER}, as the service is (--as-root: as root)");
     // The service has its sound cards by the unit's SupplementaryGroups; the package puts the user into that group.
     let e =
         Command::new("runuser").args(["-u", USER, "--", PROGRAM]).args(std::env::args_os().skip(1)).exec();

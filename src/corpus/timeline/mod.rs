@@ -151,9 +151,16 @@ fn entry(line: Line, folder: &Path) -> Result<Entry, String> {
     if !(0.0..=end).contains(&start) {
         return Err(format!("start {start} and end {end} are no stretch of time"));
     }
-    let speech = parse_speech(&line.speech)
+    let speech: Vec<(f64, f64)> = parse_speech(&line.speech)
         .map_err(|part| format!("speech `{part}` is not `start-end` in seconds"))?
         .unwrap_or_default();
+    if let Some((from, to)) =
+        speech.iter().find(|(from, to)| !(from.is_finite() && to.is_finite() && from < to))
+    {
+        return Err(format!("speech `{from}-{to}` is no stretch of time"));
+    }
+    // Who says nothing of pauses speaks all the time.
+    let speech = if speech.is_empty() && line.kind == Kind::Utterance { vec![(start, end)] } else { speech };
     let emotion = match line.emotion.as_str() {
         "" => None,
         name => Some(Label::from_name(name).ok_or_else(|| format!("emotion `{name}` is not known"))?),

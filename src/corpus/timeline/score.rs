@@ -289,7 +289,7 @@ fn outcome(
         voices: utterance.voices,
         speaker: utterance.speaker.clone(),
         speech: utterance.speech.iter().map(|run| run.1 - run.0).sum(),
-        captured: heard.iter().map(|h| common_speech(utterance, h)).sum(),
+        captured: captured(utterance, heard),
         segments: met_by.len(),
         merged: met_by.iter().any(|s| meets_whom[*s].len() > 1),
         onset: first.map(|segment| segment.start - utterance.start),
@@ -313,6 +313,19 @@ fn overlap(a: (f64, f64), b: (f64, f64)) -> f64 {
 
 fn common_extent(utterance: &Entry, segment: &Heard) -> f64 {
     overlap((utterance.start, utterance.end), (segment.start, segment.end))
+}
+
+/// Speech time of an utterance that lies in segments, however often another detector tells the same stretch.
+fn captured(utterance: &Entry, heard: &[&Heard]) -> f64 {
+    let mut spans: Vec<_> = heard.iter().map(|segment| (segment.start, segment.end)).collect();
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut until = f64::NEG_INFINITY;
+    let fresh = spans.into_iter().map(|(start, end)| {
+        let span = (start.max(until), end.max(until));
+        until = span.1;
+        span
+    });
+    fresh.map(|span| utterance.speech.iter().map(|run| overlap(*run, span)).sum::<f64>()).sum()
 }
 
 fn common_speech(utterance: &Entry, segment: &Heard) -> f64 {
