@@ -97,6 +97,21 @@ fn recordings_that_no_list_names_are_told_and_kept() {
 }
 
 #[test]
+fn background_of_a_folder_is_of_the_split_that_the_speech_is_of() {
+    let corpus = corpus();
+    let (manifest, out) = (corpus.manifest(), corpus.folder.path().join("mixed"));
+    let noise = corpus.folder.path().join("noise");
+    std::fs::create_dir(&noise).unwrap();
+    std::fs::copy(corpus.folder.path().join("hiss.wav"), noise.join("hiss.wav")).unwrap();
+    let flags = ["--split", "test_unseen", "--background", "0.5", "--noise", noise.to_str().unwrap()];
+    let run = make("mix", &manifest, &out, &flags);
+    assert_eq!(run.status, 0, "{}", run.err);
+    let listed = std::fs::read_to_string(out.join("manifest.csv")).unwrap();
+    let background: Vec<_> = listed.lines().filter(|line| line.contains("background-")).collect();
+    assert!(!background.is_empty() && background.iter().all(|line| line.contains("test_unseen")), "{listed}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_what_is_allowed() {
     let corpus = corpus();
     let (manifest, out) = (corpus.manifest(), corpus.folder.path().join("out"));

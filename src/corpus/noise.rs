@@ -120,3 +120,20 @@ pub fn rms(samples: &[f32]) -> f32 {
 pub fn db_to_gain(db: f32) -> f32 {
     10f32.powf(db / 20.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+
+    #[test]
+    fn a_piece_is_never_silent() {
+        let samples = [vec![0.0; 9_000], vec![0.1; 1_000]].concat();
+        let noise = Noise { clips: vec![(Row::default(), samples)] };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..50 {
+            let (_, piece) = noise.cut(500, &mut rng);
+            assert!(piece.len() == 500 && rms(&piece) > 1e-3);
+        }
+    }
+}

@@ -234,11 +234,17 @@ mod tests {
             ("a.wav,utterance,x,1,none,5,1,x,y,sad,steady,-30,0", "start `x`"),
             ("a.wav,utterance,0,1,none,5,1,x,y,glad,steady,-30,0", "`glad`"),
             ("a.wav,utterance,0,1,0,5,1,x,y,sad,steady,-30,0", "speech `0`"),
+            ("a.wav,utterance,0,1,0.8-0.5,5,1,x,y,sad,steady,-30,0", "speech `0.8-0.5`"),
             ("a.wav,song,0,1,none,5,1,x,y,sad,steady,-30,0", "corpus timeline"),
         ] {
             std::fs::write(&path, format!("{head}{line}\n")).unwrap();
             let e = read(&path).unwrap_err().to_string();
             assert!(e.contains("line 2") && e.contains(expected), "{e}");
+        }
+        for unknown in ["", "none"] {
+            std::fs::write(&path, format!("{head}a.wav,utterance,1,2,{unknown},5,1,x,y,sad,steady,-30,0\n"))
+                .unwrap();
+            assert_eq!(read(&path).unwrap()[0].speech, [(1.0, 2.0)], "it is not found by who tells nothing");
         }
         std::fs::write(&path, head).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("no entry"));

@@ -69,6 +69,13 @@ fn less_than_half_of_an_utterance_is_not_found_but_captured() {
 }
 
 #[test]
+fn a_stretch_that_is_told_twice_is_captured_once() {
+    let entries = [utterance(0.0, &[(1.0, 2.0), (3.0, 4.0)])];
+    let g = only_group(&entries, &[heard(1.5, 2.0), heard(1.4, 2.2), heard(1.5, 2.0), heard(3.0, 3.2)]);
+    assert!(near(g.captured, 0.4) && g.found == 0.0, "{g:?}");
+}
+
+#[test]
 fn one_segment_over_two_utterances_is_merged() {
     let entries = [utterance(10.0, &[(1.0, 2.0)]), utterance(10.0, &[(2.5, 3.5)])];
     let g = only_group(&entries, &[heard(0.9, 3.4)]);
