@@ -14,19 +14,10 @@ mod sensor;
 use mosquitto::Mosquitto;
 use pulse::Pulse;
 use sensor::{PATIENCE, Sensor};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The promise.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
-
-fn consent(sensor: &Sensor, words: &[&str]) {
-    let config = sensor.folder().join("undertone.toml");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
-    command.arg("consent").args(words).arg("--config").arg(config).env("STATE_DIRECTORY", sensor.folder());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn until_recorded(pulse: &Pulse, recorded: bool, limit: Duration, log: impl Fn() -> String) {
     let begun = Instant::now();
@@ -48,16 +39,16 @@ async fn withdrawn_means_closed_within_a_second() {
     sensor.health("healthy").await;
     assert!(pulse.recorded());
 
-    consent(&sensor, &["revoke", "listening"]);
+    sensor.consent(&["revoke", "listening"]);
     until_recorded(&pulse, false, CLOSED_WITHIN, || sensor.log());
 
     // Not before it has caught up with what waits: all that a listener who stood still has not heard.
-    consent(&sensor, &["grant", "listening"]);
+    sensor.consent(&["grant", "listening"]);
     until_recorded(&pulse, true, PATIENCE, || sensor.log());
     sensor.event("speech_started").await;
     sensor.signal("-STOP");
     std::thread::sleep(Duration::from_secs(4));
-    consent(&sensor, &["revoke", "listening"]);
+    sensor.consent(&["revoke", "listening"]);
     sensor.signal("-CONT");
     until_recorded(&pulse, false, CLOSED_WITHIN, || sensor.log());
 

@@ -14,15 +14,6 @@ mod sensor;
 use mosquitto::Mosquitto;
 use pulse::Pulse;
 use sensor::{Sensor, event, state};
-use std::process::Command;
-
-fn consent(sensor: &Sensor, words: &[&str]) {
-    let config = sensor.folder().join("undertone.toml");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
-    command.arg("consent").args(words).arg("--config").arg(config).env("STATE_DIRECTORY", sensor.folder());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// What was being said when it was withdrawn is not told, however soon it is granted again.
 #[tokio::test]
@@ -35,8 +26,8 @@ async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
     sensor.health("healthy").await;
     let playing = pulse.play(&wav);
     let first = sensor.event("speech_started").await["id"].clone();
-    consent(&sensor, &["revoke", "listening"]);
-    consent(&sensor, &["grant", "listening"]);
+    sensor.consent(&["revoke", "listening"]);
+    sensor.consent(&["grant", "listening"]);
     let told = sensor.until("an emotion", |message| event(message, "emotion")).await;
     assert_ne!(told["id"], first, "what began before the withdrawal is told after it: {}", sensor.log());
     drop(playing);
@@ -53,12 +44,12 @@ async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
     sensor.health("healthy").await;
     pulse.unplug(card);
     sensor.problem(false).await;
-    consent(&sensor, &["revoke", "listening"]);
+    sensor.consent(&["revoke", "listening"]);
     let sentence = sensor.problem(true).await;
     assert!(sentence.contains("closed on purpose"), "{sentence}");
     sensor.health("closed").await;
     pulse.plug("card", 48_000);
-    consent(&sensor, &["grant", "listening"]);
+    sensor.consent(&["grant", "listening"]);
     let healthy = |message: &_| state(message).filter(|state| state["microphone"] == "healthy");
     let state = sensor.until("healthy", healthy).await;
     assert_eq!(state["problems"], serde_json::json!([]), "{state}");

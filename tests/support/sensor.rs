@@ -62,6 +62,15 @@ impl Sensor {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
+    /// `undertone consent` with these words; it must succeed.
+    pub fn consent(&self, words: &[&str]) {
+        let config = self.folder().join("undertone.toml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
+        command.arg("consent").args(words).arg("--config").arg(config).env("STATE_DIRECTORY", self.folder());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
