@@ -3,8 +3,11 @@
 
 #[path = "support/hooks/mod.rs"]
 mod hooks;
+#[path = "support/ports.rs"]
+mod ports;
 
 use hooks::start;
+use ports::free_port;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use undertone::asr::{AsrError, AsrHook, Clip, configured};
@@ -41,10 +44,6 @@ impl Drop for Peer {
     }
 }
 
-fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn recording() -> Vec<f32> {
     let path = std::env::var("UNDERTONE_TEST_RECORDING").expect("run `make test-recognisers`");
     let bytes = std::fs::read(path).unwrap();
@@ -74,7 +73,7 @@ fn hook(config: &config::Asr) -> Box<dyn AsrHook> {
 #[tokio::test]
 #[ignore = "make test-recognisers"]
 async fn wyoming_over_tcp() {
-    let url = format!("tcp://127.0.0.1:{}", port());
+    let url = format!("tcp://127.0.0.1:{}", free_port());
     let mut peer = Peer::start(&["--wyoming", &url]);
     let config = wyoming(&url);
     assert_eq!(hook(&config).probe().await.unwrap(), format!("{url}, pocketsphinx (en-us)"));
@@ -115,7 +114,7 @@ async fn an_openai_style_server() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, "sk-test\n").unwrap();
-    let port = port();
+    let port = free_port();
     let _peer = Peer::start(&["--http", &port.to_string()]);
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let mut config =

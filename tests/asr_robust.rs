@@ -3,6 +3,8 @@
 
 #[path = "support/hooks/mod.rs"]
 mod hooks;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
@@ -25,7 +27,7 @@ fn server_config(url: &str) -> config::Asr {
 
 #[tokio::test]
 async fn a_server_that_comes_late_is_tried_again_and_gets_everything() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = format!("127.0.0.1:{}", ports::free_port());
     let mut config = server_config(&format!("tcp://{address}"));
     config.retry.attempts = 10;
     config.retry.pause_seconds = 0.05;
@@ -33,7 +35,7 @@ async fn a_server_that_comes_late_is_tried_again_and_gets_everything() {
     assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
     tokio::time::sleep(Duration::from_millis(120)).await;
     let log = Log::<Event>::default();
-    let listener = TcpListener::bind(address).await.unwrap();
+    let listener = TcpListener::bind(&address).await.unwrap();
     let seen = log.clone();
     let serve = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();

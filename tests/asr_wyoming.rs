@@ -3,6 +3,8 @@
 
 #[path = "support/hooks/mod.rs"]
 mod hooks;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
@@ -265,7 +267,7 @@ async fn a_hand_over_that_is_dropped_or_was_noise_is_cut_off() {
 
 #[tokio::test]
 async fn nobody_there_means_that_nothing_was_handed_over() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = format!("127.0.0.1:{}", ports::free_port());
     for url in [format!("tcp://{refused}"), "unix:///nowhere/asr".into(), "tcp://no.such.host.invalid".into()]
     {
         let mut clip = clip(0.5);

@@ -20,10 +20,9 @@ mod room;
 
 use feeder::Feeder;
 use figures::Figures;
-use persistent_broker::Broker;
+use persistent_broker::{Broker, free_port};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -140,7 +139,7 @@ fn soak(hours: f64, speed: f64) {
     let rounds = ((hours * 3_600.0 / length).ceil() as u64).max(WARM + 4);
     let broker = Broker::start(folder.path());
     let feeder = Feeder::start(folder.path(), &room::at_rate(&room, 48_000), rounds, speed);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut daemon = Daemon::start(&feeder.configuration(), &broker, port, folder.path());
     let figures = Figures::follow(port, feeder.slow_down());
     let lost = || figures.get("undertone_lost_seconds_total");

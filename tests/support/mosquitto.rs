@@ -2,12 +2,16 @@
 //! as a witness that shares no code with undertone.
 
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+#[path = "ports.rs"]
+mod ports;
+pub use ports::free_port;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -27,11 +31,6 @@ fn program(name: &str) -> Command {
 pub fn run(name: &str, arguments: &[&str]) {
     let output = program(name).args(arguments).output().unwrap();
     assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A broker without persistence; killed when dropped.
@@ -86,6 +85,8 @@ impl Mosquitto {
             assert!(began.elapsed() < PATIENCE, "mosquitto does not listen: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+        assert!(ended.is_none(), "mosquitto ended, somebody else listens: {}", self.log());
     }
 
     fn log(&self) -> String {
