@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
@@ -44,10 +45,22 @@ pub enum Format {
     Json,
 }
 
-/// Starts to log to standard error, or to the journal if that is where standard error leads.
-pub fn start(format: Option<Format>) {
+/// Lines that wait for whoever reads standard error; those after them are lost.
+const WAITING: usize = 1_000;
+
+/// The log until this is dropped, which waits a second at most for lines that are on their way.
+#[must_use]
+#[derive(Debug)]
+pub struct Log(#[expect(dead_code, reason = "it ends the thread when it is dropped")] Option<WorkerGuard>);
+
+/// Starts to log to standard error, or to the journal if that is where standard error leads. A terminal that was
+/// stopped (Ctrl-S), or a pipe that nobody reads, loses lines and holds nobody up.
+pub fn start(format: Option<Format>) -> Log {
     let (filter, complaint) = chosen(std::env::var_os(VARIABLE).as_deref());
     let base = tracing_subscriber::registry().with(filter).with(Repeats::default());
+    let stderr =
+        || NonBlockingBuilder::default().buffered_lines_limit(WAITING).lossy(true).finish(std::io::stderr());
+    let mut worker = None;
     // A second call (tests do that) changes nothing.
     let _ = match format {
         None if in_journal()
@@ -64,21 +77,26 @@ pub fn start(format: Option<Format>) {
             base.with(journal).try_init()
         }
         Some(Format::Json) => {
+            let (writer, guard) = stderr();
+            worker = Some(guard);
             let json = tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
                 .log_internal_errors(false) // on a standard error that nobody reads, that would be a panic
-                .with_writer(std::io::stderr);
+                .with_writer(writer);
             base.with(json).try_init()
         }
         _ => {
             let colour = coloured(&std::io::stderr());
-            base.with(text(std::io::stderr, colour)).try_init()
+            let (writer, guard) = stderr();
+            worker = Some(guard);
+            base.with(text(writer, colour)).try_init()
         }
     };
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
+    Log(worker)
 }
 
 /// Whether colours are wanted there: on a terminal, unless `NO_COLOR` is set.

@@ -77,15 +77,12 @@ pub enum SettingsError {
         /// What it should have become.
         value: f64,
     },
-    /// The value is in force, but will be forgotten.
+    /// The values are in force, but will be forgotten.
     #[error(
-        "{} holds until the next restart only: {path} cannot be written ({source}); set state_dir to a \
-         folder that undertone may write",
-        setting.name()
+        "the thresholds hold until the next restart only: {path} cannot be written ({source}); set state_dir to a \
+         folder that undertone may write"
     )]
     Keep {
-        /// Which.
-        setting: Setting,
         /// The file.
         path: PathBuf,
         /// The system's reason.
@@ -140,6 +137,25 @@ pub struct Settings {
     changed: BTreeMap<Setting, f64>,
     /// None: changes are not kept.
     file: Option<PathBuf>,
+    /// Something was changed since [`Settings::unkept`] was asked.
+    unkept: bool,
+}
+
+/// What was changed and is not on the disk yet.
+#[derive(Debug)]
+pub struct Unkept {
+    file: PathBuf,
+    changed: BTreeMap<Setting, f64>,
+}
+
+impl Unkept {
+    /// Brings it there; waits for the disk.
+    ///
+    /// # Errors
+    /// [`SettingsError::Keep`].
+    pub fn write(self) -> Result<(), SettingsError> {
+        write(&self.file, &self.changed).map_err(|source| SettingsError::Keep { path: self.file, source })
+    }
 }
 
 impl Settings {
@@ -162,8 +178,13 @@ impl Settings {
     }
 
     fn new(config: &Config, changed: BTreeMap<Setting, f64>, file: Option<PathBuf>) -> Settings {
-        let mut settings =
-            Settings { live: Arc::new(Live::default()), defaults: BTreeMap::new(), changed, file };
+        let mut settings = Settings {
+            live: Arc::new(Live::default()),
+            defaults: BTreeMap::new(),
+            changed,
+            file,
+            unkept: false,
+        };
         settings.set_defaults(config);
         settings
     }
@@ -195,10 +216,10 @@ impl Settings {
         self.changed.contains_key(&setting)
     }
 
-    /// Puts a value in force at once and keeps it; `None` goes back to the configuration's.
+    /// Puts a value in force at once, to be kept ([`unkept`](Self::unkept)); `None` goes back to the configuration's.
     ///
     /// # Errors
-    /// [`SettingsError::Range`] changes nothing; after [`SettingsError::Keep`] the value is in force.
+    /// [`SettingsError::Range`]; nothing is changed then.
     pub fn set(&mut self, setting: Setting, value: Option<f64>) -> Result<(), SettingsError> {
         if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
             return Err(SettingsError::Range { setting, value });
@@ -209,16 +230,15 @@ impl Settings {
             Some(value) => self.changed.insert(setting, value),
             None => self.changed.remove(&setting),
         };
-        if self.changed == before {
-            return Ok(());
-        }
+        self.unkept |= self.changed != before;
         self.apply();
-        let Some(path) = &self.file else { return Ok(()) };
-        write(path, &self.changed).map_err(|source| SettingsError::Keep {
-            setting,
-            path: path.clone(),
-            source,
-        })
+        Ok(())
+    }
+
+    /// What was changed since this was last asked, for whoever may wait for the disk.
+    pub fn unkept(&mut self) -> Option<Unkept> {
+        let file = self.file.clone().filter(|_| std::mem::take(&mut self.unkept))?;
+        Some(Unkept { file, changed: self.changed.clone() })
     }
 
     fn apply(&self) {
@@ -267,8 +287,12 @@ mod tests {
         let mut settings = load(&config);
         let live = settings.live();
         assert_eq!(live.get(Setting::GateThreshold), 0.5);
+        settings.set(Setting::GateThreshold, Some(0.5)).unwrap();
+        assert!(settings.unkept().is_none(), "nothing was changed");
         settings.set(Setting::GateThreshold, Some(0.75)).unwrap();
         assert_eq!(live.get(Setting::GateThreshold), 0.75);
+        settings.unkept().unwrap().write().unwrap();
+        assert!(settings.unkept().is_none());
         assert_eq!(live.get(Setting::ListenThreshold), config.cascade.onset as f32, "the others stay");
         let after = load(&config);
         let threshold = config.cascade.onset;
@@ -327,7 +351,8 @@ mod tests {
         let blocked = folder.path().join("file");
         std::fs::write(&blocked, "").unwrap();
         let (mut settings, _) = Settings::load(&config(&blocked));
-        let told = settings.set(Setting::ListenThreshold, Some(0.7)).unwrap_err().to_string();
+        settings.set(Setting::ListenThreshold, Some(0.7)).unwrap();
+        let told = settings.unkept().unwrap().write().unwrap_err().to_string();
         assert!(told.contains("until the next restart") && told.contains("state_dir"), "{told}");
         assert_eq!(settings.live().get(Setting::ListenThreshold), 0.7);
     }

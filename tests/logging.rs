@@ -5,6 +5,8 @@ mod program;
 
 use program::undertone;
 use serde_json::Value;
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,7 @@ fn people_get_lines_and_machines_get_json() {
 fn a_flood_is_cut_and_counted() {
     const CHILD: &str = "UNDERTONE_TEST_FLOOD";
     if std::env::var_os(CHILD).is_some() {
-        undertone::logging::start(Some(undertone::logging::Format::Json));
+        let _log = undertone::logging::start(Some(undertone::logging::Format::Json));
         for k in 0..5_000 {
             if k == 4_999 {
                 std::thread::sleep(Duration::from_secs(5));
@@ -91,4 +93,57 @@ fn a_flood_is_cut_and_counted() {
     let left_out = messages.iter().find_map(|m| m["left_out"].as_u64()).unwrap_or_else(|| panic!("{log}"));
     assert_eq!(left_out as usize + count("the card failed"), 5_000, "{log}");
     assert!(log.contains("4999th"), "the last is told again: {log}");
+}
+
+/// A terminal after Ctrl-S, or a pager that nobody scrolls.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, "[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n")
+        .unwrap();
+    let alsa = folder.path().join("asound.conf");
+    std::fs::write(&alsa, "").unwrap();
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    let (unread, mut full) = std::io::pipe().unwrap();
+    let size = rustix::pipe::fcntl_getpipe_size(&full).unwrap();
+    full.write_all(&vec![b'\n'; size]).unwrap();
+    let mut child = undertone()
+        .args(["run", "--config"])
+        .arg(&path)
+        .env("ALSA_CONFIG_PATH", alsa)
+        .env("STATE_DIRECTORY", folder.path().join("state"))
+        .env("NOTIFY_SOCKET", folder.path().join("notify"))
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let mut bytes = [0; 4096];
+    let mut until = |word: &str| {
+        while let Ok(count) = socket.recv(&mut bytes) {
+            if String::from_utf8_lossy(&bytes[..count]).contains(word) {
+                return true;
+            }
+        }
+        false
+    };
+    let ready = until("READY=1");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let stopping = ready && until("STOPPING=1");
+    let begun = Instant::now();
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            None if begun.elapsed() < Duration::from_secs(12) => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
+            ended => break ended,
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    drop(unread);
+    assert!(ready && stopping, "it waits for whoever reads its log");
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }

@@ -258,6 +258,7 @@ pub async fn run(
                 memory::give_back_code(&code);
                 memory::give_back_heap();
             }
+            outcome = service.settings_written() => service.settings_kept(outcome),
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
             () = shutdown.cancelled() => break,
         }
@@ -298,6 +299,11 @@ pub async fn run(
     service.publish_state();
     heed(&mut commands, &mut withdrawals, &mut service);
     write_down(&mut service).await;
+    while service.keeping.is_some()
+        && let Ok(outcome) = tokio::time::timeout(LAST_LINES, service.settings_written()).await
+    {
+        service.settings_kept(outcome);
+    }
     let connected = *service.client.connection().borrow() == Connection::Connected;
     let left = service.client.flush(if connected { GOODBYE } else { LAST_ATTEMPT }).await;
     if left > 0 {

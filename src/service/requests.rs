@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError, changes};
 use crate::events::Component;
 use crate::home::{Command, Forget};
 use crate::ledger::Entry;
-use crate::settings::Setting;
+use crate::settings::{Setting, SettingsError};
 use std::time::Instant;
 
 impl Service {
@@ -37,12 +37,38 @@ impl Service {
         if let Err(e) = self.settings.set(setting, value) {
             self.problem(Component::Settings, e.to_string(), false);
         }
+        self.keep_settings();
         let now = self.settings.get(setting);
         if now != before {
             tracing::info!("{} is {now} now; it was {before}", setting.name());
         }
         // Also where nothing changed: a slider in Home Assistant waits for the answer.
         self.publish_settings();
+    }
+
+    /// Writes what was changed, on a thread that may wait for the disk; what is changed meanwhile is written after that, at once.
+    fn keep_settings(&mut self) {
+        if self.keeping.is_none()
+            && let Some(unkept) = self.settings.unkept()
+        {
+            self.keeping = Some(tokio::task::spawn_blocking(|| unkept.write()));
+        }
+    }
+
+    /// Waits until what was changed is written; for ever if nothing is.
+    pub(super) async fn settings_written(&mut self) -> Result<(), SettingsError> {
+        let Some(keeping) = &mut self.keeping else { return std::future::pending().await };
+        let outcome = keeping.await;
+        self.keeping = None;
+        outcome.unwrap_or(Ok(())) // a thread that could not be had: the runtime ends
+    }
+
+    /// The changed thresholds were written, or could not be.
+    pub(super) fn settings_kept(&mut self, outcome: Result<(), SettingsError>) {
+        if let Err(e) = outcome {
+            self.problem(Component::Settings, e.to_string(), false);
+        }
+        self.keep_settings();
     }
 
     /// Overwrites the sound that is held, calls back what a recogniser has or waits for, and takes back what

@@ -17,11 +17,12 @@ use crate::home::refusals::Refusals;
 use crate::home::{Client, Slot};
 use crate::ledger::{Entry, Recorder};
 use crate::metrics::{Metrics, Queues, Work, endpoint};
-use crate::settings::{Setting, Settings};
+use crate::settings::{Setting, Settings, SettingsError};
 use crate::tell::Teller;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// What the runtime knows.
@@ -43,6 +44,8 @@ pub(super) struct Service {
     pub(super) background: Option<u64>,
     pub(super) emotion: Option<(Label, f64)>,
     pub(super) settings: Settings,
+    /// Changed thresholds are being written.
+    pub(super) keeping: Option<JoinHandle<Result<(), SettingsError>>>,
     /// What does not work, since when, and why.
     pub(super) faults: BTreeMap<Component, Fault>,
     /// Somebody asked for a new start.
@@ -70,6 +73,7 @@ impl Service {
         Service {
             teller: Teller::new(&config.node, model, Timestamp::now()),
             settings,
+            keeping: None,
             faults: BTreeMap::new(),
             restart: false,
             metrics: Metrics::new(model),
