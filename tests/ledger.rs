@@ -232,6 +232,28 @@ fn what_is_erased_leaves_a_gap_that_can_be_verified() {
     assert!(book.report().is_whole());
 }
 
+/// The disk is full, or the power goes, after the erasure was recorded and before all files were written.
+#[test]
+fn an_erasure_that_was_cut_off_is_found_and_can_be_ended() {
+    let mut book = Book::new();
+    book.rules.max_file_kb = 16;
+    book.append(1, 120);
+    let files = book.files();
+    let before: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    assert_eq!(erase(book.folder.path(), &book.rules, at(405), at(804)).unwrap().lines, 40);
+    let first = files.iter().zip(before).find(|(file, before)| fs::read(file).unwrap() != *before);
+    let (first, before) = first.unwrap();
+    assert_ne!(Some(first), files.last(), "the erasure is recorded in the last one");
+    fs::write(first, before).unwrap();
+    let found = book.findings();
+    assert!(found.len() == 1 && found[0].starts_with("0: numbers 41 to"), "{found:?}");
+    assert!(found[0].contains("can still be read"), "{found:?}");
+    assert!(erase(book.folder.path(), &book.rules, at(405), at(804)).unwrap().lines < 40);
+    let report = book.report();
+    assert!(report.is_whole(), "{:?}", report.findings);
+    assert_eq!(report.erased, 40);
+}
+
 /// Lines about the same speech, and where it ended, tell as much as the one in the span; so does a copy that an erasure
 /// left which was killed.
 #[test]

@@ -98,6 +98,8 @@ struct Walk {
     confirmed: HashSet<Gap>,
     retired: Vec<Head>,
     first: Option<(u64, Digest, PathBuf)>,
+    /// Numbers of lines that can still be read, as runs.
+    readable: Vec<(u64, u64)>,
 }
 
 impl Walk {
@@ -185,6 +187,9 @@ impl Walk {
         if self.known == Some(read.prev) || links.iter().any(|link| self.known == Some(link.hash)) {
             self.report.holds = Some(true);
         }
+        if !matches!(read.entry, Some(Entry::Gap { .. })) {
+            self.readable(read.n);
+        }
         match read.entry {
             Some(Entry::Gap { .. }) => {
                 let gap = Gap { n: read.n, to: last.n, hash: last.hash };
@@ -226,9 +231,16 @@ impl Walk {
         }
     }
 
+    fn readable(&mut self, n: u64) {
+        match self.readable.last_mut() {
+            Some((_, to)) if *to + 1 == n => *to = n,
+            _ => self.readable.push((n, n)),
+        }
+    }
+
     fn end(mut self, folder: &Folder) -> Report {
         self.beginning();
-        self.gaps_are_confirmed();
+        self.gaps_are_confirmed(folder);
         // What stands elsewhere is moved, not missing.
         let late = std::mem::take(&mut self.seen_late);
         let missing: Vec<_> =
@@ -267,7 +279,7 @@ impl Walk {
         }
     }
 
-    fn gaps_are_confirmed(&mut self) {
+    fn gaps_are_confirmed(&mut self, folder: &Folder) {
         for (gap, path, number) in std::mem::take(&mut self.gaps) {
             if !self.confirmed.remove(&gap) {
                 let what = format!(
@@ -275,6 +287,15 @@ impl Walk {
                     gap.n, gap.to
                 );
                 self.find(&path, number, what);
+            }
+        }
+        for gap in std::mem::take(&mut self.confirmed) {
+            if self.readable.iter().any(|(from, to)| *from <= gap.to && gap.n <= *to) {
+                let what = format!(
+                    "numbers {} to {} were to be erased, and can still be read: the erasure was cut off; erase once more",
+                    gap.n, gap.to
+                );
+                self.find(folder.path(), 0, what);
             }
         }
     }
