@@ -184,7 +184,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         .enumerate()
         .map(|(i, row)| {
             let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
-            mix::crop(&row.corpus, &mut samples);
+            mix::crop(row, &mut samples);
             let made = mix::utterance(row, &samples, &noise, &recipe, i)?;
             let rows = made.into_iter().enumerate().map(|(n, clip)| {
                 let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();

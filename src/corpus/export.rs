@@ -89,9 +89,7 @@ fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
 /// Features (f16, little-endian) and frame labels of one clip.
 fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
     let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
-    if row.speech.is_none() {
-        crop(&row.corpus, &mut samples); // mixed clips were cut when they were made
-    }
+    crop(row, &mut samples);
     let mut input = [0.0; INPUT];
     // Middle of the four windows under speech frame j, in samples.
     let middle: Box<dyn Fn(usize) -> f32> = match row.kind {

@@ -93,9 +93,7 @@ impl<'a> Maker<'a> {
                 .map(|w| clip(Role::Background, None, vec![stream(w, &[0]).remove(0)]))
                 .collect());
         }
-        if row.speech.is_none() {
-            mix::crop(&row.corpus, &mut samples); // mixed clips were cut when they were made
-        }
+        mix::crop(row, &mut samples);
         let Some(noise) = self.noise else {
             self.condition(&mut samples);
             return Ok(vec![clip(Role::Utterance, row.snr_db, self.whole(&samples))]);

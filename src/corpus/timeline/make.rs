@@ -322,7 +322,7 @@ impl<'a> Maker<'a> {
     fn one_voice(&mut self) -> Result<Spoken, CorpusError> {
         let row = self.utterances.draw(&mut self.rng);
         let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
-        mix::crop(&row.corpus, &mut samples);
+        mix::crop(row, &mut samples);
         let runs = without_breaths(&samples, &speech_runs(&samples));
         // Where a cut file begins or ends must not click.
         let edge = (SAMPLE_RATE as usize / 100).min(samples.len() / 2);
