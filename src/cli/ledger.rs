@@ -12,7 +12,7 @@ use crate::ledger::verify;
 use crate::state;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousTimestamp, TimeZone};
 use std::io::{BufWriter, stdout};
 use std::path::PathBuf;
 
@@ -42,10 +42,10 @@ struct Where {
 #[derive(Debug, Args)]
 pub struct Show {
     /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
-    #[arg(long, alias = "from", value_parser = moment)]
+    #[arg(long, alias = "from", value_parser = first_moment)]
     since: Option<Timestamp>,
     /// Before this moment
-    #[arg(long, alias = "to", value_parser = moment)]
+    #[arg(long, alias = "to", value_parser = last_moment)]
     until: Option<Timestamp>,
     /// Only this kind; may be repeated
     #[arg(long, value_parser = KINDS)]
@@ -84,10 +84,10 @@ pub struct Verify {
 #[derive(Debug, Args)]
 pub struct Erase {
     /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
-    #[arg(long, alias = "since", value_parser = moment)]
+    #[arg(long, alias = "since", value_parser = first_moment)]
     from: Timestamp,
     /// Until this moment
-    #[arg(long, alias = "until", value_parser = moment)]
+    #[arg(long, alias = "until", value_parser = last_moment)]
     to: Timestamp,
     #[command(flatten)]
     place: Where,
@@ -221,11 +221,25 @@ fn label(text: &str) -> Result<String, String> {
     Label::from_name(text).map(|label| label.name().into()).ok_or(format!("the labels are {names}"))
 }
 
+/// Where a span begins: in the hour that autumn has twice, the first time.
+fn first_moment(text: &str) -> Result<Timestamp, String> {
+    moment(text, &TimeZone::system(), AmbiguousTimestamp::earlier)
+}
+
+/// Where it ends: the second time.
+fn last_moment(text: &str) -> Result<Timestamp, String> {
+    moment(text, &TimeZone::system(), AmbiguousTimestamp::later)
+}
+
 /// A moment: RFC 3339, local date or date and time, or how long ago.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let zone = TimeZone::system();
+fn moment(
+    text: &str,
+    zone: &TimeZone,
+    which: fn(AmbiguousTimestamp) -> Result<Timestamp, jiff::Error>,
+) -> Result<Timestamp, String> {
     // A day alone is its beginning.
-    let local = || text.parse::<jiff::civil::DateTime>().ok().and_then(|time| zone.to_timestamp(time).ok());
+    let time = || text.parse::<jiff::civil::DateTime>().ok();
+    let local = || time().and_then(|time| which(zone.to_ambiguous_timestamp(time)).ok());
     let ago = || duration(text).and_then(|time| Timestamp::now().checked_sub(time.abs()).ok());
     let now = || (text == "now").then(Timestamp::now);
     text.parse::<Timestamp>().ok().or_else(now).or_else(local).or_else(ago).ok_or_else(|| {
@@ -239,6 +253,7 @@ mod tests {
 
     #[test]
     fn the_time_of_day_counts_with_and_without_a_zone() {
+        let moment = first_moment;
         let local = |hour, minute| {
             let time = jiff::civil::date(2026, 11, 25).at(hour, minute, 0, 0);
             TimeZone::system().to_timestamp(time).unwrap()
@@ -248,5 +263,13 @@ mod tests {
         assert_eq!(moment("2026-11-25").unwrap(), local(0, 0));
         assert_eq!(moment("2026-11-25T18:30:00Z").unwrap(), "2026-11-25T18:30:00Z".parse().unwrap());
         assert!(moment("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_span_takes_the_doubled_hour_of_autumn_whole() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let at = |which| moment("2026-10-25T02:30", &zone, which).unwrap().to_string();
+        assert_eq!(at(AmbiguousTimestamp::earlier), "2026-10-25T00:30:00Z");
+        assert_eq!(at(AmbiguousTimestamp::later), "2026-10-25T01:30:00Z");
     }
 }

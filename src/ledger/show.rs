@@ -166,8 +166,7 @@ impl<W: Write> Sheet<W> {
                 let mut take = |key: &str| object.remove(key).map_or(String::new(), |value| plain(&value));
                 let (n, t, kind) = (take("n"), take("t"), take("kind"));
                 take("posterior");
-                let rest: Vec<String> =
-                    object.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
+                let rest: Vec<String> = object.iter().map(|(key, value)| word(key, value)).collect();
                 writeln!(out, "{n:>7}  {t:<30}  {kind:<15} {}", rest.join(" "))?;
             }
         }
@@ -180,6 +179,15 @@ impl<W: Write> Sheet<W> {
             Sheet::Text(mut out) | Sheet::Json(mut out) => out.flush()?,
         }
         Ok(())
+    }
+}
+
+/// For people: of an erasure, how many lines, and not the hash of each.
+fn word(key: &str, value: &Value) -> String {
+    match (key, value) {
+        ("bodies", Value::Array(list)) => format!("lines={}", list.len()),
+        ("gaps", Value::Array(list)) => format!("gaps={}", list.len()),
+        _ => format!("{key}={}", plain(value)),
     }
 }
 
