@@ -8,17 +8,18 @@
 //!
 //! Whoever logs never logs audio, words or secrets. Whoever logs too often is cut short: see [`Bucket`].
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
@@ -45,22 +46,10 @@ pub enum Format {
     Json,
 }
 
-/// Lines that wait for whoever reads standard error; those after them are lost.
-const WAITING: usize = 1_000;
-
-/// The log until this is dropped, which waits a second at most for lines that are on their way.
-#[must_use]
-#[derive(Debug)]
-pub struct Log(#[expect(dead_code, reason = "it ends the thread when it is dropped")] Option<WorkerGuard>);
-
-/// Starts to log to standard error, or to the journal if that is where standard error leads. A terminal that was
-/// stopped (Ctrl-S), or a pipe that nobody reads, loses lines and holds nobody up.
-pub fn start(format: Option<Format>) -> Log {
+/// Starts to log to standard error, or to the journal if that is where standard error leads.
+pub fn start(format: Option<Format>) {
     let (filter, complaint) = chosen(std::env::var_os(VARIABLE).as_deref());
     let base = tracing_subscriber::registry().with(filter).with(Repeats::default());
-    let stderr =
-        || NonBlockingBuilder::default().buffered_lines_limit(WAITING).lossy(true).finish(std::io::stderr());
-    let mut worker = None;
     // A second call (tests do that) changes nothing.
     let _ = match format {
         None if in_journal()
@@ -77,26 +66,21 @@ pub fn start(format: Option<Format>) -> Log {
             base.with(journal).try_init()
         }
         Some(Format::Json) => {
-            let (writer, guard) = stderr();
-            worker = Some(guard);
             let json = tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
                 .log_internal_errors(false) // on a standard error that nobody reads, that would be a panic
-                .with_writer(writer);
+                .with_writer(|| Unheld);
             base.with(json).try_init()
         }
         _ => {
             let colour = coloured(&std::io::stderr());
-            let (writer, guard) = stderr();
-            worker = Some(guard);
-            base.with(text(writer, colour)).try_init()
+            base.with(text(|| Unheld, colour)).try_init()
         }
     };
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
-    Log(worker)
 }
 
 /// Whether colours are wanted there: on a terminal, unless `NO_COLOR` is set.
@@ -129,6 +113,35 @@ fn chosen(wish: Option<&OsStr>) -> (EnvFilter, Option<String>) {
             );
             (DEFAULT.into(), Some(complaint))
         }
+    }
+}
+
+/// Standard error that holds nobody up: what a terminal after Ctrl-S, or a pipe that nobody reads, does not take is lost.
+struct Unheld;
+
+impl Unheld {
+    /// What a pipe takes at once if it takes anything (`PIPE_BUF` of Linux).
+    const PIECE: usize = 4096;
+    /// For whoever reads, but slowly; once only, until something is taken again.
+    const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+}
+
+impl Write for Unheld {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        static STUCK: AtomicBool = AtomicBool::new(false);
+        let stderr = io::stderr().lock(); // a line stays a line
+        let patience = if STUCK.load(Ordering::Relaxed) { Timespec::default() } else { Unheld::PATIENCE };
+        let ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&patience));
+        let stuck = ready == Ok(0);
+        STUCK.store(stuck, Ordering::Relaxed);
+        if stuck {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(rustix::io::write(&stderr, &bytes[..bytes.len().min(Unheld::PIECE)])?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

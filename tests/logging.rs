@@ -67,7 +67,7 @@ fn people_get_lines_and_machines_get_json() {
 fn a_flood_is_cut_and_counted() {
     const CHILD: &str = "UNDERTONE_TEST_FLOOD";
     if std::env::var_os(CHILD).is_some() {
-        let _log = undertone::logging::start(Some(undertone::logging::Format::Json));
+        undertone::logging::start(Some(undertone::logging::Format::Json));
         for k in 0..5_000 {
             if k == 4_999 {
                 std::thread::sleep(Duration::from_secs(5));

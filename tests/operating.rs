@@ -123,12 +123,12 @@ fn project(path: &str) -> PathBuf {
 }
 
 /// A sensor whose model, `model.onnx` in the folder, is a copy of the shipped one that can be replaced.
-async fn with_own_model(broker: &Mosquitto, card: &Card) -> (TempDir, Sensor) {
+async fn with_own_model(broker: &Mosquitto, alsa: &Path) -> (TempDir, Sensor) {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.onnx");
     std::fs::copy(project("models/undertone.onnx"), &model).unwrap();
     let configuration = format!("[model]\npath = {model:?}\n");
-    let sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let sensor = Sensor::start(alsa, &broker.url(), &configuration, &[]).await;
     (folder, sensor)
 }
 
@@ -136,7 +136,7 @@ async fn with_own_model(broker: &Mosquitto, card: &Card) -> (TempDir, Sensor) {
 #[tokio::test]
 async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let (broker, card) = (Mosquitto::start(), card());
-    let (folder, mut sensor) = with_own_model(&broker, &card).await;
+    let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let model = folder.path().join("model.onnx");
     let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
 
@@ -191,7 +191,7 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
 #[tokio::test]
 async fn a_new_model_is_taken_while_listening_is_withheld() {
     let (broker, card) = (Mosquitto::start(), card());
-    let (folder, mut sensor) = with_own_model(&broker, &card).await;
+    let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let model = folder.path().join("model.onnx");
     let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
     let revoked = Command::new(env!("CARGO_BIN_EXE_undertone"))
@@ -227,6 +227,24 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
     sensor.stop();
 }
 
+/// So is one that comes while there is no microphone.
+#[tokio::test]
+async fn a_new_model_is_taken_while_the_microphone_is_away() {
+    let (broker, scratch) = (Mosquitto::start(), tempfile::tempdir().unwrap());
+    let no_card = scratch.path().join("asound.conf");
+    std::fs::write(&no_card, "").unwrap();
+    let (folder, mut sensor) = with_own_model(&broker, &no_card).await;
+    let before = sensor.health("recovering").await["model"].as_str().unwrap().to_owned();
+    std::fs::copy(project("tests/golden/contract/fits.onnx"), folder.path().join("model.onnx")).unwrap();
+    sensor.signal("-HUP");
+    let fresh = |message: &undertone::home::Message| {
+        sensor::state(message).filter(|state| state["model"] != before.as_str())
+    };
+    let state = sensor.until("a state with the new model", fresh).await;
+    assert_eq!(state["microphone"], "recovering", "{state}");
+    sensor.stop();
+}
+
 /// Anonymous resident kB, from the kernel.
 fn resident_heap(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -238,7 +256,7 @@ fn resident_heap(pid: u32) -> u64 {
 #[tokio::test]
 async fn models_that_were_replaced_leave_no_memory_behind() {
     let (broker, card) = (Mosquitto::start(), card());
-    let (folder, mut sensor) = with_own_model(&broker, &card).await;
+    let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let (model, next) = (folder.path().join("model.onnx"), folder.path().join("next.onnx"));
     let shipped = project("models/undertone.onnx");
     sensor.event("emotion").await;

@@ -483,6 +483,29 @@ fn a_name_service_that_does_not_answer_does_not_hold_up_the_end() {
     assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
+/// A file that is gone, or that nobody may read, is not the same as none: what it withholds goes on to hold.
+#[test]
+fn a_configuration_that_is_gone_is_not_forgotten() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let guarded = format!("{GRANTED}\nremote_grant = true\n");
+    let mut daemon = Daemon::start(&card, &broker, &guarded);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    for again in 1..=2 {
+        match again {
+            1 => fs::remove_file(daemon.config()).unwrap(),
+            _ => fs::create_dir(daemon.config()).unwrap(),
+        }
+        daemon.signal("-HUP");
+        let told = |d: &Daemon| d.log().matches("was not read again, and the old one stays").count() == again;
+        daemon.until("told", PATIENCE, told);
+    }
+    stop(&mut daemon);
+    daemon.restart(&card);
+    let status = daemon.child.wait().unwrap();
+    assert_eq!(status.code(), Some(2), "{}", daemon.log());
+    assert!(daemon.log().contains("undertone.toml"), "{}", daemon.log());
+}
+
 /// Who asks for the configuration again while it is no file gets no answer, and everything else goes on.
 #[test]
 fn a_configuration_that_is_a_fifo_does_not_hold_up_a_daemon_that_runs() {

@@ -40,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // The file that was there at the start has to be there later: without it, what it withholds would be forgotten.
     let file = args.config.clone().or_else(|| Config::there_is_one().then(|| DEFAULT_PATH.into()));
     let config = Config::find(file.as_deref())?;
-    let log = logging::start(args.log_format);
+    logging::start(args.log_format);
     service::keep_private();
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
@@ -85,7 +85,6 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     });
     // A name service that does not answer holds a thread for many seconds; nobody waits for it.
     runtime.shutdown_timeout(LAST_THREADS);
-    drop(log); // what a new program in this process does not have any more
     let ended = ended?;
     if ended.restart { Err(start_anew(ended.unkept)) } else { Ok(()) }
 }
@@ -128,8 +127,7 @@ fn start_anew(withheld: bool) -> Failure {
             command.env(service::WITHHELD, "1");
         }
         let e = command.exec();
-        complain!(
-            // the log has ended
+        tracing::warn!(
             "undertone cannot start itself anew ({e}); exit status {RESTART} asks whoever started it to"
         );
     }
