@@ -245,13 +245,6 @@ async fn a_new_model_is_taken_while_the_microphone_is_away() {
     sensor.stop();
 }
 
-/// Anonymous resident kB, from the kernel.
-fn resident_heap(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 /// What loading a model needed, and what the old one held, goes back to the system.
 #[tokio::test]
 async fn models_that_were_replaced_leave_no_memory_behind() {
@@ -260,7 +253,7 @@ async fn models_that_were_replaced_leave_no_memory_behind() {
     let (model, next) = (folder.path().join("model.onnx"), folder.path().join("next.onnx"));
     let shipped = project("models/undertone.onnx");
     sensor.event("emotion").await;
-    let (before, taken) = (resident_heap(sensor.child.id()), "judges from here on");
+    let (before, taken) = (memory(sensor.child.id(), "RssAnon:"), "judges from here on");
     for update in 1..=4 {
         std::fs::copy(&shipped, &next).unwrap();
         std::fs::rename(&next, &model).unwrap();
@@ -272,11 +265,11 @@ async fn models_that_were_replaced_leave_no_memory_behind() {
         }
     }
     let begun = Instant::now();
-    while resident_heap(sensor.child.id()) > before * 8 / 5 {
+    while memory(sensor.child.id(), "RssAnon:") > before * 8 / 5 {
         assert!(
             begun.elapsed() < sensor::PATIENCE,
             "{before} kB, now {} kB",
-            resident_heap(sensor.child.id())
+            memory(sensor.child.id(), "RssAnon:")
         );
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -348,6 +341,31 @@ fn resident_code(pid: u32) -> u64 {
 }
 
 /// Most of ONNX Runtime's code only reads models. It is given back, and what is needed comes again.
+/// Of this process or another, in kB.
+fn memory(pid: u32, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Where the system allows it; where it does not, nothing is locked, since an allocation would fail by and by.
+#[tokio::test]
+async fn what_was_heard_is_not_swapped_out() {
+    use rustix::process::{Resource, getrlimit};
+    use rustix::thread::{CapabilitySet, capabilities};
+    let (broker, card) = (Mosquitto::start(), card());
+    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
+    sensor.health("healthy").await;
+    let unlimited = getrlimit(Resource::Memlock).current.is_none();
+    let root = capabilities(None).unwrap().effective.contains(CapabilitySet::IPC_LOCK)
+        && std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
+    let pid = sensor.child.id();
+    let (locked, resident) = (memory(pid, "VmLck:"), memory(pid, "VmRSS:"));
+    println!("{locked} kB locked, {resident} kB resident");
+    assert_eq!(locked > 30_000, unlimited || root, "{locked} kB");
+    sensor.stop();
+}
+
 #[tokio::test]
 async fn code_that_only_the_start_needed_is_given_back() {
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));

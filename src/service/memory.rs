@@ -3,20 +3,21 @@
 
 use rustix::mm::{Advice, MlockAllFlags, madvise, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// To be called once, before anything is heard.
 ///
-/// Memory is locked only if `LimitMEMLOCK` (`ulimit -l`) is unlimited, as in the shipped unit: under a
-/// limit, the first allocation beyond it would fail. Pages are locked when they are first used, so that
+/// Memory is locked only if `LimitMEMLOCK` (`ulimit -l`) is unlimited, as in the shipped unit, or none that holds for
+/// this process: under a limit, the first allocation beyond it would fail. Pages are locked when they are first used, so that
 /// locking makes nothing resident that would not be.
 pub fn keep_private() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(e) = setrlimit(Resource::Core, none) {
         tracing::warn!("core dumps cannot be switched off: {e}");
     }
-    if getrlimit(Resource::Memlock).current.is_some() {
+    if getrlimit(Resource::Memlock).current.is_some() && !is_beyond_limits() {
         tracing::debug!("memory is not locked: `ulimit -l` sets a limit");
         return;
     }
@@ -24,6 +25,15 @@ pub fn keep_private() {
         Ok(()) => tracing::debug!("memory is locked: nothing that was heard is swapped out"),
         Err(e) => tracing::warn!("memory cannot be locked, so sound may reach a swap file: {e}"),
     }
+}
+
+/// Whether no limit of locked memory holds for this process: it has `CAP_IPC_LOCK`, and not only inside of a user namespace
+/// (a container without root), where the kernel does not ask for that.
+fn is_beyond_limits() -> bool {
+    let everybody = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let own = capabilities(None).map(|own| own.effective);
+    own.is_ok_and(|own| own.contains(CapabilitySet::IPC_LOCK))
+        && everybody.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Files of code that stay where they are as long as this process lives: the program, ONNX Runtime, and what these two are
