@@ -1,11 +1,12 @@
 //! What was heard stays in memory: no core dump and, where the limits allow it, no swap. What only the start
 //! needed does not.
 
-use rustix::mm::{Advice, MlockAllFlags, madvise, mlockall};
+use rustix::mm::{Advice, MlockAllFlags, madvise, mlockall, munlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To be called once, before anything is heard.
 ///
@@ -21,10 +22,21 @@ pub fn keep_private() {
         tracing::debug!("memory is not locked: `ulimit -l` sets a limit");
         return;
     }
-    match mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
-        Ok(()) => tracing::debug!("memory is locked: nothing that was heard is swapped out"),
-        Err(e) => tracing::warn!("memory cannot be locked, so sound may reach a swap file: {e}"),
+    if lock() {
+        tracing::debug!("memory is locked: nothing that was heard is swapped out");
     }
+}
+
+/// Whether this process has its memory locked.
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
+fn lock() -> bool {
+    let locked = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    if let Err(e) = locked {
+        tracing::warn!("memory cannot be locked, so sound may reach a swap file: {e}");
+    }
+    LOCKED.store(locked.is_ok(), Ordering::Relaxed);
+    locked.is_ok()
 }
 
 /// Whether no limit of locked memory holds for this process: it has `CAP_IPC_LOCK`, and not only inside of a user namespace
@@ -81,13 +93,20 @@ pub fn give_back_code(code: &Code) {
 }
 
 /// Gives back what ONNX Runtime no longer needs of a model that was replaced, or only needed to load one: many small pieces,
-/// which the allocator would keep for later.
+/// which the allocator would keep for later. The kernel takes nothing back that is locked, so for these milliseconds nothing is.
 pub fn give_back_heap() {
+    let locked = LOCKED.load(Ordering::Relaxed);
+    if locked && let Err(e) = munlockall() {
+        tracing::debug!("memory stays locked: {e}");
+    }
     #[cfg(target_env = "gnu")]
     // SAFETY: it may be called at any time from any thread, and touches no memory that is in use.
     #[allow(unsafe_code, reason = "there is no safe name for it")]
     unsafe {
         libc::malloc_trim(0);
+    }
+    if locked {
+        lock();
     }
 }
 
