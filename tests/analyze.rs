@@ -417,6 +417,11 @@ fn a_picture_is_written_over_no_recording_and_over_nothing_that_is_none() {
             "{out}: {told}"
         );
     }
+    // It is read twice, which hangs at a FIFO.
+    let fifo = path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let run = finish(undertone().args(["analyze", "--plot"]).arg(path("new.svg")).arg(&fifo));
+    assert!(run.status == 2 && run.sentence().contains("which only a file can be"), "{}", run.err);
     for name in ["a.wav", "b.wav", "notes.svg"] {
         assert_eq!(std::fs::read_to_string(path(name)).unwrap(), name);
     }

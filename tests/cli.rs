@@ -111,6 +111,34 @@ fn check_fails_where_nobody_can_read_it() {
     }
 }
 
+/// What is only in the long help is in the man page, too.
+#[test]
+fn help_says_what_the_exit_status_and_the_mark_mean() {
+    for (command, sentences) in [
+        ("check", ["Exit status: 0 all works", "as the service's user"]),
+        ("devices", ["marked with `*`", "Speak: "]),
+    ] {
+        let run = finish(undertone().args([command, "--help"]));
+        let words: Vec<&str> = run.out.split_whitespace().collect();
+        let text = words.join(" ");
+        assert!(sentences.iter().all(|sentence| text.contains(sentence)), "{command}: {}", run.out);
+    }
+}
+
+/// A broker that everybody could read is a wrong configuration, not a port that is taken.
+#[test]
+fn an_open_broker_is_refused_with_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    std::fs::write(&path, "[mqtt]\nembedded_listen = \"0.0.0.0:0\"\n").unwrap();
+    for words in [&["check", "--offline"][..], &["run"]] {
+        let run =
+            finish(undertone().args(words).arg("--config").arg(&path).env("STATE_DIRECTORY", folder.path()));
+        assert_eq!(run.status, 2, "{words:?}: {}{}", run.out, run.err);
+        assert!((run.out + &run.err).contains("everybody on the network could read"));
+    }
+}
+
 #[test]
 fn a_missing_certificate_is_named() {
     for (text, path) in [
@@ -145,7 +173,7 @@ fn check_offline_finds_what_the_daemon_would_not_start_with() {
             "/absent/key",
         ),
         ("[mqtt]\nuser = \"ann\"\npassword_file = \"/absent/password\"", 2, "/absent/password"),
-        ("[mqtt]\nembedded_listen = \"0.0.0.0:0\"", 1, "everybody on the network could read"),
+        ("[mqtt]\nembedded_listen = \"0.0.0.0:0\"", 2, "everybody on the network could read"),
     ] {
         std::fs::write(&path, text).unwrap();
         let mut check = undertone();

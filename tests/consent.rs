@@ -181,6 +181,9 @@ fn every_cut_of_the_file_is_withheld_or_whole() {
 #[test]
 fn guests_withhold_both_until_they_are_gone() {
     let home = Home::new("");
+    let out = home.done("guest 3h");
+    assert!(out.contains("guest mode     guests are there, until somebody ends it"), "{out}");
+    home.done("guest off");
     home.done("grant all");
     let out = home.done("guest 3h");
     assert!(out.contains("until somebody ends the guest mode"), "{out}");

@@ -232,6 +232,20 @@ fn what_is_erased_leaves_a_gap_that_can_be_verified() {
     assert!(book.report().is_whole());
 }
 
+/// It is erased, though nobody can be shown so.
+#[test]
+fn an_erasure_that_cannot_be_shown_is_none_that_failed() {
+    let book = Book::with_lines(20);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = undertone();
+    command.env("STATE_DIRECTORY", book.folder.path()).stdout(full);
+    let run =
+        finish(command.args(["ledger", "erase", "--from", &at(0).to_string(), "--to", &at(500).to_string()]));
+    assert_eq!(run.status, 0, "{}", run.err);
+    assert!(run.sentence().contains("it is erased, but that cannot be shown"), "{}", run.err);
+    assert_eq!(book.report().erased, 20);
+}
+
 /// The disk is full, or the power goes, after the erasure was recorded and before all files were written.
 #[test]
 fn an_erasure_that_was_cut_off_is_found_and_can_be_ended() {

@@ -47,6 +47,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
     }
     if let Some(out) = &args.plot {
         plot::may_write(out, &args.files)?;
+        if std::fs::metadata(&args.files[0]).is_ok_and(|data| !data.is_file()) {
+            return Err(Failure::Usage("--plot reads a recording twice, which only a file can be".into()));
+        }
     }
     let mut outcome = Ok(());
     for path in &args.files {
@@ -65,9 +68,13 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
 fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failure> {
     let cpu_before = crate::service::cpu_seconds();
     let mut source = FileSource::open(path)?;
-    if args.plot.is_some() && source.seconds().is_some_and(|seconds| seconds > PICTURED) {
+    let too_long = |seconds: f64| args.plot.is_some() && seconds > PICTURED;
+    let refuse = || {
         let text = format!("--plot draws up to {PICTURED} s; cut a piece out of {}", path.display());
-        return Err(Failure::Usage(text));
+        Err(Failure::Usage(text))
+    };
+    if source.seconds().is_some_and(too_long) {
+        return refuse();
     }
     let mut listener = Listener::new(source.sample_rate())?.conditioned(&config.audio);
     let mut cascade = Cascade::new(config, Model::load(&config.model)?);
@@ -95,6 +102,9 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
     loop {
         let step = listener.step(&mut source, &mut cascade, &mut |what| told.push(what));
         let now = cascade.clock();
+        if too_long(seconds(now)) {
+            return refuse(); // how long it is was not known before
+        }
         for what in told.drain(..) {
             let event = teller.event(&what, AsrDecision::NotConfigured);
             if let (Some(_), Event::Emotion(emotion)) = (&args.plot, &event) {

@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::config::Config;
-use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store};
+use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store, Why};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
 use crate::state;
@@ -34,7 +34,7 @@ pub enum ConsentCommand {
     Grant(Change),
     /// Withdraw a scope; a running daemon closes the microphone within a second
     Revoke(Change),
-    /// Guests are there: withhold both scopes for a while
+    /// Guests are there: withhold both scopes until they have gone
     Guest(GuestMode),
 }
 
@@ -83,7 +83,8 @@ enum Which {
 /// How long guests stay.
 #[derive(Debug, Args)]
 pub struct GuestMode {
-    /// A time such as 3h or 90m, or `on` (until `off`), or `off`
+    /// A time such as 3h or 90m, or `on`, or `off`. When the time is over it ends by itself only if
+    /// `consent.guest_ends_by_itself` is set; else, as `on`, with `off`
     #[arg(allow_hyphen_values = true)]
     time: String,
     #[command(flatten)]
@@ -336,6 +337,17 @@ fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result
     }
     for scope in Scope::ALL {
         say!("{scope:<14} {}", standing.of(scope).sentence(&zone))?;
+    }
+    let told = Scope::ALL.iter().any(|scope| standing.of(*scope).why == Why::Guest);
+    if let Some(guest) = standing.guest.filter(|_| !told) {
+        let until = guest.until.filter(|_| config.consent.guest_ends_by_itself);
+        let end = until.map_or("until somebody ends it".into(), |at| {
+            format!("until {}", zone.to_datetime(at).strftime("%Y-%m-%d %H:%M"))
+        });
+        say!(
+            "{:<14} guests are there, {end}: what is granted meanwhile is withheld all the same",
+            "guest mode"
+        )?;
     }
     if standing.transcription.consent == Consent::Granted && standing.listening.consent == Consent::Withheld {
         say!("{:<14} nothing is transcribed while nothing may be heard", "")?;

@@ -44,7 +44,7 @@ pub struct Show {
     /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
     #[arg(long, alias = "from", value_parser = first_moment)]
     since: Option<Timestamp>,
-    /// Before this moment
+    /// Before this moment; a day alone is the end of it
     #[arg(long, alias = "to", value_parser = last_moment)]
     until: Option<Timestamp>,
     /// Only this kind; may be repeated
@@ -86,7 +86,7 @@ pub struct Erase {
     /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
     #[arg(long, alias = "since", value_parser = first_moment)]
     from: Timestamp,
-    /// Until this moment
+    /// Until this moment; a day alone is the end of it
     #[arg(long, alias = "until", value_parser = last_moment)]
     to: Timestamp,
     #[command(flatten)]
@@ -130,25 +130,34 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
             if args.to < args.from {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
-            let Erased { lines, damaged } = erase::erase(&state, &config.ledger, args.from, args.to)?;
-            match lines {
-                0 if damaged == 0 => say!("nothing was recorded from {} to {}", args.from, args.to)?,
-                lines => say!(
-                    "{lines} lines from {} to {} are erased; gaps that say so, and a line about it, stay in the record",
-                    args.from,
-                    args.to
-                )?,
-            }
-            if damaged > 0 {
-                let lines = if damaged == 1 { "line" } else { "lines" };
-                say!(
-                    "{damaged} damaged {lines} that may be of that time went, too; that something was damaged there \
-                     stays a finding of `undertone ledger verify`"
-                )?;
+            let erased = erase::erase(&state, &config.ledger, args.from, args.to)?;
+            if let Err(e) = tell(erased, &args)
+                && !super::broken_pipe(&e)
+            {
+                complain!("undertone: it is erased, but that cannot be shown: {e}");
             }
             Ok(())
         }
     }
+}
+
+fn tell(Erased { lines, damaged }: Erased, args: &Erase) -> std::io::Result<()> {
+    match lines {
+        0 if damaged == 0 => say!("nothing was recorded from {} to {}", args.from, args.to)?,
+        lines => say!(
+            "{lines} lines from {} to {} are erased; gaps that say so, and a line about it, stay in the record",
+            args.from,
+            args.to
+        )?,
+    }
+    if damaged > 0 {
+        let lines = if damaged == 1 { "line" } else { "lines" };
+        say!(
+            "{damaged} damaged {lines} that may be of that time went, too; that something was damaged there stays a \
+             finding of `undertone ledger verify`"
+        )?;
+    }
+    Ok(())
 }
 
 impl Where {
@@ -226,9 +235,11 @@ fn first_moment(text: &str) -> Result<Timestamp, String> {
     moment(text, &TimeZone::system(), AmbiguousTimestamp::earlier)
 }
 
-/// Where it ends: the second time.
+/// Where it ends: the second time, and the end of a day that stands alone.
 fn last_moment(text: &str) -> Result<Timestamp, String> {
-    moment(text, &TimeZone::system(), AmbiguousTimestamp::later)
+    let day = text.parse::<jiff::civil::Date>().ok().filter(|_| !text.contains([':', 'T', 't', ' ']));
+    let next = day.and_then(|day| day.tomorrow().ok()).map(|day| day.to_string());
+    moment(next.as_deref().unwrap_or(text), &TimeZone::system(), AmbiguousTimestamp::later)
 }
 
 /// A moment: RFC 3339, local date or date and time, or how long ago.
@@ -263,6 +274,9 @@ mod tests {
         assert_eq!(moment("2026-11-25").unwrap(), local(0, 0));
         assert_eq!(moment("2026-11-25T18:30:00Z").unwrap(), "2026-11-25T18:30:00Z".parse().unwrap());
         assert!(moment("yesterday").is_err());
+        let next = jiff::civil::date(2026, 11, 26).at(0, 0, 0, 0);
+        assert_eq!(last_moment("2026-11-25").unwrap(), TimeZone::system().to_timestamp(next).unwrap());
+        assert_eq!(last_moment("2026-11-25T18:30").unwrap(), local(18, 30));
     }
 
     #[test]

@@ -55,7 +55,6 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Listen to audio files, offline: who speaks when, and how they sound
     Analyze(analyze::AnalyzeArgs),
-    /// Check configuration, model, microphone, broker and recogniser
     Check(check::CheckArgs),
     /// Say who may listen to what: grant, withdraw, guest mode
     #[command(subcommand)]
@@ -70,7 +69,6 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     /// Say what is heard, kept and sent: a page for visitors
     Privacy(privacy::PrivacyArgs),
-    /// List microphones and show their level
     Devices(devices::DevicesArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]

@@ -151,11 +151,14 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     if let Some(outcomes) = &args.outcomes {
         spare(&labels, outcomes)?;
         args.segments.as_deref().map_or(Ok(()), |segments| spare(segments, outcomes))?;
-        may_write(outcomes)?;
     }
     let mut recordings: BTreeMap<PathBuf, Vec<Entry>> = BTreeMap::new();
     for entry in timeline::read(&labels)? {
         recordings.entry(entry.recording.clone()).or_default().push(entry);
+    }
+    if let Some(outcomes) = &args.outcomes {
+        recordings.keys().try_for_each(|recording| spare(recording, outcomes))?;
+        may_write(outcomes)?;
     }
     let others = args.segments.as_deref().map(listen::segments).transpose()?;
     let mut source = args.segments.as_ref().map_or(String::new(), |path| path.display().to_string());

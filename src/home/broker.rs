@@ -41,7 +41,7 @@ impl EmbeddedBroker {
     /// picks a free one. With a login, nobody gets in without it.
     ///
     /// # Errors
-    /// [`HomeError::Listen`] if the port is taken or not allowed, or if other machines could connect
+    /// [`HomeError::Listen`] if the port is taken or not allowed, [`HomeError::Open`] if other machines could connect
     /// without a login: what a microphone hears is not for everybody on the network.
     pub fn start(listen: SocketAddr, login: Option<&Login>) -> Result<EmbeddedBroker, HomeError> {
         EmbeddedBroker::may_listen(listen, login)?;
@@ -63,12 +63,12 @@ impl EmbeddedBroker {
     /// Whether it would listen there at all; nothing is opened.
     ///
     /// # Errors
-    /// [`HomeError::Listen`] if other machines could connect without a password.
+    /// [`HomeError::Open`] if other machines could connect without a password.
     pub fn may_listen(listen: SocketAddr, login: Option<&Login>) -> Result<(), HomeError> {
         if login.is_none_or(Login::without_password) && !listen.ip().is_loopback() {
             let reason = "everybody on the network could read what this sensor tells; set mqtt.user and a \
                           password (mqtt.password_file), or let it listen on 127.0.0.1";
-            return Err(HomeError::Listen { listen, reason: reason.to_owned() });
+            return Err(HomeError::Open { listen, reason: reason.to_owned() });
         }
         Ok(())
     }

@@ -105,6 +105,14 @@ pub enum HomeError {
         /// What is wrong, and what would mend it.
         reason: String,
     },
+    /// The embedded broker would be open to everybody.
+    #[error("the embedded broker may not listen on {listen}: {reason}")]
+    Open {
+        /// The address.
+        listen: SocketAddr,
+        /// What is wrong, and what would mend it.
+        reason: String,
+    },
     /// A connection that is needed at once was not made, or has ended.
     #[error("{0}")]
     Connection(String),
@@ -122,6 +130,7 @@ impl HomeError {
                 | HomeError::Login(_)
                 | HomeError::CaFile { .. }
                 | HomeError::ClientCertificate { .. }
+                | HomeError::Open { .. }
         )
     }
 }
