@@ -148,6 +148,23 @@ impl Listener {
         }
     }
 
+    /// Overwrites what waits in the source, which moves the clock like a gap.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn discard(
+        &mut self,
+        source: &mut dyn AudioSource,
+        cascade: &mut Cascade,
+        tell: &mut impl FnMut(Told),
+    ) -> Result<(), ModelError> {
+        self.samples.clear();
+        let (discarded, lost) = (source.discard(), self.lost);
+        let done = self.lose(discarded, cascade, tell);
+        self.lost = lost; // on purpose
+        done
+    }
+
     /// Overwrites what is still on the way; it is neither judged nor told.
     pub fn forget(&mut self) {
         self.raw.zeroize();

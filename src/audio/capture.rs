@@ -3,7 +3,7 @@
 //! In: a device's name. Out: a running stream whose callback averages the channels into the ring,
 //! whatever the sample format, and wakes the thread that reads it.
 
-use super::format::{Format, PROMPT, Pace, choose};
+use super::format::{Format, PROMPT, Pace, choose, ranked};
 use super::ring::{Consumer, Producer, ring};
 use crate::config::device::Wanted;
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
@@ -25,6 +25,8 @@ const BLOCK: usize = 256;
 const AT_ONCE: f64 = 0.25;
 
 const UNREADABLE: &str = "it offers no format that undertone can read";
+/// Formats of a device that are tried, one after the other.
+const TRIED: usize = 6;
 
 /// What a device offers.
 #[derive(Debug, Clone)]
@@ -83,11 +85,24 @@ pub fn find(host: &Host, wanted: &Wanted) -> Result<Device, String> {
     let names: Vec<_> =
         devices.iter().map(|(name, description, _)| (name.clone(), description.clone())).collect();
     let chosen = wanted.pick(&names).map(str::to_owned);
-    let found = devices.into_iter().find(|(name, ..)| Some(name) == chosen.as_ref());
-    found.map(|(.., device)| device).ok_or_else(|| match wanted {
+    let mut found: Vec<_> =
+        chosen.iter().flat_map(|name| devices.iter().filter(move |(n, ..)| n == name)).collect();
+    // A card whose samples are packed in 24 bits is read through ALSA's conversion.
+    if let Some((name, _, device)) = found.first()
+        && let Some(converting) = converting(name)
+        && offer(device).is_err_and(|e| e == UNREADABLE)
+    {
+        found.splice(0..0, devices.iter().find(|(name, ..)| *name == converting));
+    }
+    found.first().map(|(.., device)| device.clone()).ok_or_else(|| match wanted {
         Wanted::Matching(_) => "no device matches".into(),
         _ => "there is no such device".into(),
     })
+}
+
+/// The name of the same card with ALSA's conversion of formats.
+fn converting(name: &str) -> Option<String> {
+    name.strip_prefix("hw:").map(|card| format!("plughw:{card}"))
 }
 
 /// Names and descriptions of what claims to record.
@@ -143,17 +158,17 @@ pub fn open(device: &Device, wish: &Wish) -> Result<(Capture, cpal::Stream), Str
         ranges.retain(|range| range.channels() == channels && range.contains_rate(rate));
         ranges = ranges.iter().map(|range| at(range, rate)).collect();
     }
-    let format = choose(&ranges, wish.pace).ok_or(UNREADABLE)?;
-    // Without a fixed size some ALSA plugins call back for each single frame.
-    let fixed = start(device, format, BufferSize::Fixed(format.period), wish);
-    let (capture, stream) = match fixed {
-        Err(e) if e.kind() == ErrorKind::UnsupportedConfig => {
-            start(device, format, BufferSize::Default, wish)
+    let mut refused = UNREADABLE.to_owned();
+    for format in ranked(&ranges, wish.pace).into_iter().take(TRIED) {
+        // Without a fixed size some ALSA plugins call back for each single frame.
+        for size in [BufferSize::Fixed(format.period), BufferSize::Default] {
+            match start(device, format, size, wish) {
+                Err(e) if e.kind() == ErrorKind::UnsupportedConfig => refused = reason(&e),
+                other => return other.map_err(|e| reason(&e)),
+            }
         }
-        other => other,
     }
-    .map_err(|e| reason(&e))?;
-    Ok((capture, stream))
+    Err(refused)
 }
 
 /// A range with only one rate.

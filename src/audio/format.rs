@@ -56,6 +56,11 @@ fn rank(format: SampleFormat) -> Option<usize> {
 
 /// The best of what a device offers: 16 or 48 kHz, then few channels, then fine samples.
 pub fn choose(ranges: &[SupportedStreamConfigRange], pace: Pace) -> Option<Format> {
+    ranked(ranges, pace).into_iter().next()
+}
+
+/// All that it offers and that can be read, the best first. A card may offer what does not go together.
+pub fn ranked(ranges: &[SupportedStreamConfigRange], pace: Pace) -> Vec<Format> {
     let usable = ranges.iter().filter_map(|range| {
         let (low, high) = (range.min_sample_rate(), range.max_sample_rate());
         let (low, high) = (low.max(*RATES.start()), high.min(*RATES.end()));
@@ -79,7 +84,9 @@ pub fn choose(ranges: &[SupportedStreamConfigRange], pace: Pace) -> Option<Forma
         };
         Some((key, Format { rate, channels: range.channels(), sample, period }))
     });
-    usable.min_by_key(|(key, _)| *key).map(|(_, format)| format)
+    let mut usable: Vec<_> = usable.collect();
+    usable.sort_by_key(|(key, _)| *key);
+    usable.into_iter().map(|(_, format)| format).collect()
 }
 
 #[cfg(test)]

@@ -134,6 +134,10 @@ impl AudioSource for Microphone {
         self.capture.samples.pending() as f64 / f64::from(self.capture.format.rate)
     }
 
+    fn discard(&mut self) -> u64 {
+        self.capture.samples.discard()
+    }
+
     fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError> {
         let begin = Instant::now();
         loop {

@@ -48,6 +48,11 @@ pub trait AudioSource {
     fn pending(&self) -> f64 {
         0.0
     }
+
+    /// Overwrites what waits to be read. How many samples that was.
+    fn discard(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Ends the sentence of a device that is open elsewhere.

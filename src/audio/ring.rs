@@ -141,15 +141,41 @@ impl Consumer {
         if count == 0 {
             return Run::Empty;
         }
+        self.take(count, |samples| out.extend_from_slice(samples));
+        Run::Samples
+    }
+
+    /// Hands the next `count` samples to `sink`, and overwrites them in the ring.
+    fn take(&mut self, count: usize, mut sink: impl FnMut(&[f32])) {
         let (first, second) = self.samples.as_mut_slices();
         let split = first.len().min(count);
         for taken in [&mut first[..split], &mut second[..count - split]] {
-            out.extend_from_slice(taken);
+            sink(taken);
             taken.zeroize();
         }
         self.samples.skip(count);
         self.taken += count as u64;
-        Run::Samples
+    }
+
+    /// Overwrites all that waits now, unheard. How many samples that was, those included that were lost between them.
+    pub fn discard(&mut self) -> u64 {
+        let (mut left, mut gone) = (self.samples.occupied_len(), 0);
+        loop {
+            let before = self.marks.try_peek().map(|mark| (mark.at - self.taken, mark.lost));
+            if let Some((0, lost)) = before {
+                self.marks.skip(1);
+                self.told += lost;
+                gone += lost;
+                continue;
+            }
+            let count = before.map_or(left, |(before, _)| left.min(before as usize));
+            if count == 0 {
+                return gone;
+            }
+            self.take(count, |_| {});
+            left -= count;
+            gone += count as u64;
+        }
     }
 
     /// Samples that were produced so far, those lost included. Stands still when the device does.
@@ -189,6 +215,24 @@ mod tests {
     /// Small whole numbers are exact in f32.
     fn value(index: u64) -> f32 {
         (index % 1_000_003) as f32
+    }
+
+    #[test]
+    fn what_is_discarded_is_overwritten_and_counted() {
+        let (mut producer, mut consumer) = ring(8, usize::MAX);
+        producer.write(&[1.0; 6]);
+        producer.write(&[2.0; 6]); // four are lost
+        let mut out = Vec::new();
+        assert_eq!(consumer.read(&mut out), Run::Samples);
+        producer.write(&[3.0; 2]);
+        assert_eq!(consumer.discard(), 6, "the gap and what is behind it");
+        assert_eq!((consumer.pending(), consumer.lost()), (0, 4));
+        let (first, second) = consumer.samples.as_mut_slices();
+        assert!(first.is_empty() && second.is_empty());
+        producer.write(&[4.0; 3]);
+        out.clear();
+        assert_eq!((consumer.read(&mut out), out.as_slice()), (Run::Samples, &[4.0; 3][..]));
+        assert_eq!(consumer.discard(), 0);
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl Cascade {
         self.current.is_some()
     }
 
+    /// Whether it was told that nobody speaks, and holds: not since speech, nor since a long gap.
+    pub fn background(&self) -> bool {
+        self.background
+    }
+
     /// Whether the audio of an open segment is asked for while it grows.
     pub fn streams(&self) -> bool {
         self.streams
@@ -243,6 +248,10 @@ impl Cascade {
     pub fn gap(&mut self, samples: u64, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
         let done = self.finish(tell);
         self.clock += samples;
+        if samples > self.min_silence {
+            // Nobody knows what was said meanwhile.
+            (self.background, self.told_until) = (false, self.clock);
+        }
         self.history.clear(self.clock);
         self.stream.reset();
         self.frames.clear();

@@ -36,6 +36,10 @@ const BEND: f64 = 0.05;
 /// A card that takes 44.1 kHz for 48 is off by 9 %. What is off by more than this share is no card but a
 /// recording that is played, and not followed.
 const CARD: f64 = 0.2;
+/// A card that says 16 kHz and runs at 48 delivers three times as much; more than that is a recording that is played.
+const FASTEST: f64 = 2.5;
+/// Losses in as many short stretches in a row are no accident: the card delivers too little.
+const STARVING: u32 = 5;
 /// Stretches until a deviation is believed to stay: five minutes.
 const STEADY: usize = 30;
 /// The wall clock was set if it moved by more than this against the time since boot, in seconds.
@@ -80,6 +84,8 @@ pub struct StreamClock {
     long: Stretch,
     /// Smallest delay of long stretches, behind the moment when it was.
     history: VecDeque<(f64, f64)>,
+    /// Short stretches in a row that ended in a loss, when the first of them began, and what was lost in them.
+    losses: (u32, f64, f64),
     /// How much later than `zero` sample 0 was heard, and seconds that pass in a second of samples.
     followed: (f64, f64),
 }
@@ -97,6 +103,7 @@ impl StreamClock {
             long: Stretch::new(now),
             history: VecDeque::with_capacity(HISTORY),
             followed: (0.0, 1.0),
+            losses: (0, now, 0.0),
         }
     }
 
@@ -121,6 +128,7 @@ impl StreamClock {
             return None;
         }
         let jump = self.short.smallest - self.delay;
+        let begun = self.short.begun;
         self.short = Stretch::new(now);
         if std::mem::take(&mut self.reopened) && jump.abs() <= JUMP {
             // Not a deviation of the card: the trend goes on as if sample 0 had been heard that much later.
@@ -132,8 +140,11 @@ impl StreamClock {
             // The caller moves the count on by as much, and the delay is what it was.
             self.long = Stretch::new(now);
             self.stood(jump);
+            let (count, since, lost) = self.losses;
+            self.losses = if count == 0 { (1, begun, jump) } else { (count + 1, since, lost + jump) };
             return Some(jump);
         }
+        self.losses = (0, now, 0.0);
         self.delay += jump;
         self.follow(now, heard);
         None
@@ -158,10 +169,17 @@ impl StreamClock {
         self.trend().map(|(slope, _)| -slope * 1e6)
     }
 
-    /// The same, if it has been so for minutes and is a card's.
+    /// The same, if it has been so for minutes and can be a card's.
     pub fn steady_ppm(&self) -> Option<f64> {
         let steady = self.history.len() >= STEADY;
-        self.ppm().filter(|ppm| steady && ppm.abs() <= CARD * 1e6)
+        self.ppm().filter(|ppm| steady && ppm.abs() <= FASTEST * 1e6)
+    }
+
+    /// The same for a card of which something is lost again and again, because it runs at a fraction of the rate that it
+    /// says; known after ten seconds.
+    pub fn starving_ppm(&self) -> Option<f64> {
+        let (count, since, lost) = self.losses;
+        (count >= STARVING).then(|| -lost / (self.last - since).max(SHORT) * 1e6)
     }
 
     /// From samples to the wall clock, for what is heard now.

@@ -27,10 +27,14 @@ pub struct Progress {
     pub clock_ppm: Option<f64>,
     /// Someone speaks.
     pub speaking: bool,
+    /// It is known that nobody speaks, and since the last long gap.
+    pub background: bool,
     /// Samples at 16 kHz since the stream began.
     pub clock: u64,
     /// Samples at 16 kHz that were lost.
     pub lost: u64,
+    /// Samples' time at 16 kHz that passed while nothing might be heard.
+    pub rested: u64,
     /// Seconds of sound that wait to be heard.
     pub pending: f64,
     /// What was computed.

@@ -49,14 +49,16 @@ pub struct Hearing {
     pulse: Arc<Pulse>,
     renewal: Arc<Renewal>,
     lost: u64,
+    /// Samples' time that passed while nothing might be heard.
+    rested: u64,
     resample_ns: u64,
     /// The newest wish to forget that was obeyed.
     forgotten: u64,
     /// Seconds that wait to be read.
     pending: f64,
     reported: Instant,
-    /// What was last told of the model.
-    model_problem: Option<String>,
+    /// The model fails, which was told, since it had judged so many windows.
+    model_problem: Option<u64>,
 }
 
 impl Hearing {
@@ -86,6 +88,7 @@ impl Hearing {
             pulse,
             renewal: Arc::default(),
             lost: 0,
+            rested: 0,
             resample_ns: 0,
             forgotten: 0,
             pending: 0.0,
@@ -189,7 +192,7 @@ impl Hearing {
                 self.overwrite();
                 return Ok(());
             }
-            self.obey(&mut listener);
+            self.obey(&mut listener, source, &mut told);
             self.renew();
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
             self.lost = lost_before + listener.lost();
@@ -197,7 +200,10 @@ impl Hearing {
             match &step {
                 Ok(Step::Heard) => self.heard(&mut listener, source.pending(), &mut told),
                 Ok(Step::Idle) => self.liveness.idle(since_boot()),
-                Err(ListenError::Model(e)) => self.model_failed(&e.to_string()),
+                Err(ListenError::Model(e)) => {
+                    self.model_failed(&e.to_string());
+                    self.heard(&mut listener, source.pending(), &mut told); // sound comes all the same
+                }
                 _ => {}
             }
             self.pass_on(&mut told);
@@ -228,17 +234,21 @@ impl Hearing {
         if let Some(model) = self.renewal.take() {
             let version = model.version().to_owned();
             self.cascade.set_model(model);
+            self.model_works();
             self.send(Heard::Model(version));
         }
     }
 
     /// What was changed or asked for since the last step.
-    fn obey(&mut self, listener: &mut Listener) {
+    fn obey(&mut self, listener: &mut Listener, source: &mut dyn AudioSource, told: &mut Vec<Told>) {
         let onset = f64::from(self.live.get(Setting::ListenThreshold));
         self.cascade.set_thresholds(onset, self.live.get(Setting::GateThreshold));
         if self.live.forget_asked() != self.forgotten {
             listener.forget();
             self.forget();
+            if let Err(e) = listener.discard(source, &mut self.cascade, &mut |what| told.push(what)) {
+                self.model_failed(&e.to_string());
+            }
         }
     }
 
@@ -271,9 +281,12 @@ impl Hearing {
             }
         };
         if let Some(seconds) = lost {
-            tracing::warn!(
-                "{seconds:.1} s of sound are missing: the machine or the sound system stood still"
-            );
+            let again = self.clock.as_ref().is_some_and(|clock| clock.starving_ppm().is_some());
+            if !again {
+                tracing::warn!(
+                    "{seconds:.1} s of sound are missing: the machine or the sound system stood still"
+                );
+            }
             if let Err(e) = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what)) {
                 self.model_failed(&e.to_string());
             }
@@ -297,8 +310,9 @@ impl Hearing {
         if let Err(e) = self.cascade.gap(missed, &mut |what| told.push(what)) {
             self.model_failed(&e.to_string());
         }
-        if !rested {
-            self.lost += missed;
+        match rested {
+            true => self.rested += missed,
+            false => self.lost += missed,
         }
         self.pass_on(&mut told);
     }
@@ -311,7 +325,7 @@ impl Hearing {
         if let Some(seconds) = set {
             tracing::warn!("the system's clock was set by {seconds:+.1} s; times of events follow it");
         }
-        let (line, steady) = (clock.line(), clock.steady_ppm());
+        let (line, steady) = (clock.line(), clock.starving_ppm().or(clock.steady_ppm()));
         let off = line.at(heard).duration_since(self.line.at(heard)).unsigned_abs();
         if set.is_some() || off >= FOLLOW {
             self.line = line;
@@ -326,12 +340,10 @@ impl Hearing {
 
     fn pass_on(&mut self, told: &mut Vec<Told>) {
         let clock = self.cascade.clock();
+        if self.model_problem.is_some_and(|windows| self.cascade.effort().windows > windows) {
+            self.model_works();
+        }
         for what in told.drain(..) {
-            if self.model_problem.is_some() && matches!(what, Told::Segment(_)) {
-                self.model_problem = None;
-                let message = "the model works again".into();
-                self.send(Heard::Problem { component: Component::Model, message, recovered: true });
-            }
             self.send(Heard::Told(what, clock));
         }
         if let Some(grown) = self.cascade.grown() {
@@ -361,10 +373,18 @@ impl Hearing {
     }
 
     fn model_failed(&mut self, message: &str) {
-        if self.model_problem.is_none() {
-            self.model_problem = Some(message.into());
+        let before = self.model_problem.replace(self.cascade.effort().windows);
+        if before.is_none() {
             let message = message.into();
             self.send(Heard::Problem { component: Component::Model, message, recovered: false });
+        }
+    }
+
+    /// It judged a window again, or another has taken its place.
+    fn model_works(&mut self) {
+        if self.model_problem.take().is_some() {
+            let message = "the model works again".into();
+            self.send(Heard::Problem { component: Component::Model, message, recovered: true });
         }
     }
 
@@ -376,8 +396,10 @@ impl Hearing {
             microphone: self.liveness.health(),
             clock_ppm: self.clock.as_ref().and_then(StreamClock::ppm),
             speaking: self.cascade.speaking(),
+            background: self.cascade.background(),
             clock: self.cascade.clock(),
             lost: self.lost,
+            rested: self.rested,
             pending: self.pending,
             effort: Effort { resample_ns: self.resample_ns, ..self.cascade.effort() },
             forgotten: self.forgotten,

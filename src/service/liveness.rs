@@ -23,8 +23,11 @@ use crate::events::{Component, Health};
 const FIRST_PAUSE: f64 = 0.5;
 /// Without a sample for this long, something is amiss.
 const LATE: f64 = 1.0;
-/// Sound must flow for this long before a trouble is over: a device that comes and goes is no device.
+/// Sound must flow for this long before a trouble is over: a device that comes and goes is no device. Twice as long each
+/// time that one follows another within a minute.
 const SETTLED: f64 = 1.0;
+/// At most so often twice as long: half a minute.
+const DOUBLED: u32 = 5;
 /// A gap in the flow longer than this begins it anew.
 const FLOW: f64 = 0.5;
 /// Away for this long, it needs a person.
@@ -74,6 +77,9 @@ pub struct Liveness {
     told: Vec<String>,
     /// When this spell of trouble began.
     since: f64,
+    /// When the last one was over, and how many have followed one another.
+    over: f64,
+    spells: u32,
     /// When sound began to flow without a break, and its last sample.
     flow: Option<(f64, f64)>,
     /// Last sample other than zero, or the moment from which zeros are counted.
@@ -94,6 +100,8 @@ impl Liveness {
             trouble: None,
             told: Vec::new(),
             since: now,
+            over: f64::NEG_INFINITY,
+            spells: 0,
             flow: None,
             signal: now,
             pause: FIRST_PAUSE,
@@ -124,8 +132,11 @@ impl Liveness {
             self.signal = now;
         }
         match self.trouble {
-            Some(Trouble::Away) if now - begun < SETTLED => None,
-            Some(Trouble::Away) => self.over("the microphone delivers sound again"),
+            Some(Trouble::Away) if now - begun < SETTLED * f64::from(1 << self.spells) => None,
+            Some(Trouble::Away) => {
+                self.over = now;
+                self.over("the microphone delivers sound again")
+            }
             Some(Trouble::Silence) if zeros => None,
             Some(Trouble::Silence) => self.over("the microphone is no longer silent"),
             None if now - self.signal >= self.silence => {
@@ -158,6 +169,7 @@ impl Liveness {
     pub fn lost(&mut self, now: f64, reason: &str) -> Option<Tell> {
         self.flow = None;
         if self.trouble != Some(Trouble::Away) {
+            self.spells = if now - self.over < HOPELESS { (self.spells + 1).min(DOUBLED) } else { 0 };
             self.begin(Trouble::Away, now, Health::Recovering);
         } else if now - self.since >= HOPELESS && self.health == Health::Recovering {
             self.health = Health::Failed;
@@ -301,6 +313,22 @@ mod tests {
         assert_eq!(pauses[99], 5.0);
         flow(&mut liveness, now, now + 2.0, false);
         assert_eq!(liveness.pause(), 0.5, "a device that works is opened again at once");
+    }
+
+    /// Neither must one that works for some seconds each time.
+    #[test]
+    fn what_works_for_seconds_and_breaks_again_is_few_troubles() {
+        let mut liveness = liveness(30.0);
+        let (mut told, mut now) = (0, 0.0);
+        for _ in 0..720 {
+            told += flow(&mut liveness, now, now + 4.0, false).len();
+            told += usize::from(liveness.lost(now + 4.1, "unplugged").is_some());
+            now += 5.0;
+        }
+        assert!(told < 10, "{told} in an hour");
+        flow(&mut liveness, now, now + 100.0, false);
+        assert!(liveness.lost(now + 100.1, "unplugged").is_some());
+        assert_eq!(flow(&mut liveness, now + 102.0, now + 103.5, false).len(), 1, "that was long ago");
     }
 
     #[test]

@@ -118,6 +118,9 @@ impl Service {
             Heard::Progress(progress) => {
                 let changed = progress.listening != self.progress.listening
                     || progress.microphone != self.progress.microphone;
+                if !progress.background {
+                    self.background = None; // it was not heard for a while, or somebody speaks
+                }
                 self.progress = progress;
                 self.metrics.work(work(&progress));
                 if changed {
@@ -285,7 +288,7 @@ pub(super) fn work(progress: &Progress) -> Work {
     let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
     Work {
         effort: progress.effort,
-        heard_s: seconds(progress.clock),
+        heard_s: seconds(progress.clock.saturating_sub(progress.rested)),
         lost_s: seconds(progress.lost),
         pending_s: progress.pending,
         microphone: progress.microphone,

@@ -244,3 +244,34 @@ fn a_suspension_leaves_the_trend_alone() {
         assert!(card.error().abs() < 0.1, "{}", card.error());
     }
 }
+
+/// 48 kHz were asked for, and the card runs at 16, 24 or 32: that is told, however far from a crystal's deviation it is.
+#[test]
+fn a_card_at_a_fraction_of_its_rate_is_known_for_it() {
+    for share in [1.0 / 3.0, 0.5, 2.0 / 3.0] {
+        let mut card = Card::new((share - 1.0) * 1e6);
+        card.run(7.0);
+        assert_eq!(card.clock.starving_ppm(), None, "it may be an accident");
+        card.run(60.0);
+        let ppm = card.clock.starving_ppm().unwrap();
+        assert!((ppm - card.ppm).abs() < 0.1 * card.ppm.abs(), "{ppm} for {}", card.ppm);
+        assert!(card.error().abs() < 2.5, "{}", card.error());
+        card.ppm = 0.0;
+        card.run(5.0);
+        assert_eq!(card.clock.starving_ppm(), None);
+    }
+}
+
+/// It says 16 kHz, and runs at 32 or 48.
+#[test]
+fn a_card_at_a_multiple_of_its_rate_is_known_for_it() {
+    for times in [1.25, 2.0, 3.0] {
+        let mut card = Card::new((times - 1.0) * 1e6);
+        card.run(400.0);
+        let ppm = card.clock.steady_ppm().unwrap();
+        assert!((ppm - card.ppm).abs() < 1_000.0, "{ppm}");
+    }
+    let mut recording = Card::new(14.0 * 1e6);
+    recording.run(400.0);
+    assert_eq!(recording.clock.steady_ppm(), None, "no card is");
+}
