@@ -5,7 +5,7 @@ use crate::audio::file::read_16k;
 use crate::corpus::listing::{self, Listing};
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::mix::{self, Clip, Recipe};
-use crate::corpus::noise::Noise;
+use crate::corpus::noise::Halves;
 use crate::corpus::recording::Recording;
 use crate::corpus::{CorpusError, export, layout, spare};
 use crate::events::Label;
@@ -61,6 +61,10 @@ pub struct MixArgs {
     /// Also write each clip's voice alone, without noise, room and microphone, into DIR/dry: what a teacher hears
     #[arg(long)]
     dry: bool,
+    /// Speakers, and sources of noise, that are kept apart from all others: these voices are mixed with this noise, other
+    /// voices never
+    #[arg(long, value_delimiter = ',')]
+    apart: Vec<String>,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -159,7 +163,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
             args.split
         )));
     }
-    let noise = Noise::read(&noise_rows)?;
+    let noise = Halves::read(&noise_rows, &args.apart)?;
     let recipe = Recipe {
         surround: args.surround,
         snr_db: args.snr.clone(),
@@ -185,7 +189,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         .map(|(i, row)| {
             let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
             mix::crop(row, &mut samples);
-            let made = mix::utterance(row, &samples, &noise, &recipe, i)?;
+            let made = mix::utterance(row, &samples, noise.beside(row), &recipe, i)?;
             let rows = made.into_iter().enumerate().map(|(n, clip)| {
                 let stem = row.path.file_stem().unwrap_or_default().to_string_lossy();
                 let name = format!("{}-{i}-{stem}-{n}.wav", row.corpus);
@@ -204,7 +208,8 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
     let background: Result<Vec<Row>, CorpusError> = (0..alone)
         .into_par_iter()
         .map(|i| {
-            write_clip(mix::background(&noise, recipe.seed, i), &clips.join(format!("background-{i}.wav")))
+            let own = noise.alone(&mut mix::rng(recipe.seed, 3, i));
+            write_clip(mix::background(own, recipe.seed, i), &clips.join(format!("background-{i}.wav")))
         })
         .collect();
     rows.extend(background?);

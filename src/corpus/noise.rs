@@ -79,6 +79,43 @@ impl Noise {
     }
 }
 
+/// Noise in two halves: what only some voices are mixed with, and the rest, which they are not. What a network is
+/// judged by it must not have heard under the voices that it learnt from.
+pub struct Halves {
+    rest: Noise,
+    apart: Option<Noise>,
+    names: Vec<String>,
+}
+
+impl Halves {
+    /// Reads the recordings; apart are those of the sources among `names`, for the speakers among `names`.
+    ///
+    /// # Errors
+    /// As [`Noise::read`], also if nothing is left for the rest.
+    pub fn read(rows: &[Row], names: &[String]) -> Result<Halves, CorpusError> {
+        let (apart, rest): (Vec<Row>, Vec<Row>) =
+            rows.iter().cloned().partition(|row| names.contains(&row.speaker));
+        let apart = if apart.is_empty() { None } else { Some(Noise::read(&apart)?) };
+        Ok(Halves { rest: Noise::read(&rest)?, apart, names: names.to_vec() })
+    }
+
+    /// What this utterance is mixed with.
+    pub fn beside(&self, row: &Row) -> &Noise {
+        self.apart.as_ref().filter(|_| self.names.contains(&row.speaker)).unwrap_or(&self.rest)
+    }
+
+    /// What a clip of background is cut from: each recording is as likely.
+    pub fn alone(&self, rng: &mut ChaCha8Rng) -> &Noise {
+        match &self.apart {
+            Some(apart) => {
+                let (own, all) = (apart.clips.len(), apart.clips.len() + self.rest.clips.len());
+                if rng.random_range(0..all) < own { apart } else { &self.rest }
+            }
+            None => &self.rest,
+        }
+    }
+}
+
 /// Shaped noise: white to brown, with a slow swell and sometimes mains hum; about -20 dBFS.
 pub fn made(length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let pole: f32 = [0.0, 0.5, 0.8, 0.95, 0.99][rng.random_range(0..5)];
@@ -125,6 +162,32 @@ pub fn db_to_gain(db: f32) -> f32 {
 mod tests {
     use super::*;
     use rand::SeedableRng as _;
+
+    #[test]
+    fn voices_that_are_kept_apart_have_noise_of_their_own() {
+        let scratch = tempfile::tempdir().unwrap();
+        let rows: Vec<Row> = ["held", "fan", "street"]
+            .map(|speaker| {
+                let path = scratch.path().join(speaker).with_extension("wav");
+                let mut recording = crate::corpus::recording::Recording::create(&path).unwrap();
+                recording.write(&[0.1; 16_000]).unwrap();
+                recording.finish().unwrap();
+                Row { path, speaker: speaker.into(), ..Row::default() }
+            })
+            .into();
+        let speaker = |name: &str| Row { speaker: name.into(), ..Row::default() };
+        let sources =
+            |noise: &Noise| noise.clips.iter().map(|(row, _)| row.speaker.clone()).collect::<Vec<_>>();
+        let halves = Halves::read(&rows, &["held".into(), "ann".into()]).unwrap();
+        assert_eq!(sources(halves.beside(&speaker("ann"))), ["held"]);
+        assert_eq!(sources(halves.beside(&speaker("bob"))), ["fan", "street"]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let held = (0..3_000).filter(|_| halves.alone(&mut rng).clips.len() == 1).count();
+        assert!((900..1_100).contains(&held), "{held}");
+        let together = Halves::read(&rows, &[]).unwrap();
+        assert_eq!(sources(together.beside(&speaker("ann"))), ["held", "fan", "street"]);
+        assert!(Halves::read(&rows[..1], &["held".into()]).is_err(), "nothing is left for the others");
+    }
 
     #[test]
     fn a_piece_is_never_silent() {
