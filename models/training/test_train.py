@@ -135,6 +135,19 @@ def test_stopping_changes_nothing(folder: Path, tmp_path: Path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_the_average_goes_on_where_the_network_lies(folder: Path, tmp_path: Path):
+    """A checkpoint comes from the disk into the CPU's memory, and the network may be in a GPU's."""
+    table = load([folder])
+    first, other = Trainer(table, TINY, settings(tmp_path)), Trainer(table, TINY, settings(tmp_path))
+    first.advance(first.parts[0].rows(0, 1)[0])
+    places = {name: value.data_ptr() for name, value in other.average.state.items()}
+    content = first.state()
+    other.restore(content)
+    assert {name: value.data_ptr() for name, value in other.average.state.items()} == places
+    assert all(torch.equal(value, content["average"][name]) for name, value in other.average.state.items())
+    assert other.average.updates == 1
+
+
 def test_another_recipe_does_not_go_on(folder: Path, tmp_path: Path):
     table = load([folder])
     first = Trainer(table, TINY, settings(tmp_path))

@@ -122,13 +122,12 @@ class Trainer:
             if bound(content, name) != bound(mine, name):
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
         self.model.load_state_dict(content["model"])
-        self.average.state = content["average"]
+        self.average.restore(content["average"], content["step"])
         if self.pupil:
             self.pupil.load_state_dict(content["pupil"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step = content["step"]
         self.sums.copy_(torch.tensor(content["sums"], dtype=torch.float64))
-        self.average.updates = self.step
 
     def advance(self, rows: np.ndarray) -> Tensor:
         """One step of the optimizer on these rows; returns the loss."""
