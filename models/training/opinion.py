@@ -88,15 +88,16 @@ def parts(table: Table, rows: np.ndarray, count: int = PARTS) -> Iterator[tuple[
 
 def agreed(table: Table, opinions: np.ndarray) -> np.ndarray:
     """Opinions on clips [N, 6] -> on the utterances of each folder, the mean of what is said of their clips; 0 where that
-    contradicts the label."""
+    contradicts the label, which is that of the utterance: some of its windows have none of their own."""
     told, found = (opinions != 0).any(1), np.zeros_like(opinions)
-    names = np.char.add(np.char.add(table.folder.astype(str), "/"), table.utterance)
-    _, utterance = np.unique(names[told], return_inverse=True)
-    sums = np.zeros((utterance.max(initial=-1) + 1, opinions.shape[1]))
-    np.add.at(sums, utterance, np.exp(opinions[told].astype(np.float64)))
-    found[told] = np.log(sums / sums.sum(1, keepdims=True))[utterance]
-    label = table.label
-    found[(label >= 0) & (label < EMOTIONS) & (found.argmax(1) != label)] = 0
+    names, utterance = np.unique(np.char.add(np.char.add(table.folder.astype(str), "/"), table.utterance), return_inverse=True)
+    sums, label = np.zeros((len(names), opinions.shape[1])), np.full(len(names), NO_LABEL)
+    np.add.at(sums, utterance[told], np.exp(opinions[told].astype(np.float64)))
+    known = (table.label >= 0) & (table.label < EMOTIONS)
+    label[utterance[known]] = table.label[known]
+    told &= ((label == NO_LABEL) | (label == sums.argmax(1)))[utterance]
+    own = sums[utterance[told]]
+    found[told] = np.log(own / own.sum(1, keepdims=True))
     return found
 
 
