@@ -76,6 +76,11 @@ class Table:
         first = (self.folder == 0) | (split == "train")
         return np.flatnonzero(train & chosen & first)
 
+    def corpora(self, rows: np.ndarray) -> dict[str, list[str]]:
+        """The corpora that these rows are of, voices and background apart."""
+        noise = self.kind[rows] == "background"
+        return {name: sorted(map(str, set(self.corpus[rows[own]]))) for name, own in (("voices", ~noise), ("background", noise))}
+
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features float32 [B, 80, 360], frames int8 [B, T], labels int64 [B]."""
         places = list(zip(self.folder[rows], self.row[rows], strict=True))

@@ -126,6 +126,8 @@ def judged(table: Table, lessons: np.ndarray, schooling: Schooling, count: int) 
     for number, (learnt, asked) in enumerate(parts(table, voices)):
         rows = learnt_from[np.isin(table.speaker[learnt_from], learnt)]
         own = voices[np.isin(table.speaker[voices], asked)]
+        if not rows.size or not own.size:  # few speakers, or none for validation
+            continue
         told = []
         for turn in range(count):
             judge = taught(torch.from_numpy(lessons[rows]), torch.from_numpy(table.label[rows]), chances(table, rows), schooling, number * 100 + turn)

@@ -109,6 +109,7 @@ class Trainer:
             "settings": {name: value for name, value in vars(self.settings).items() if name in SETTINGS},
             "features": self.table.configuration,
             "data_digest": self.table.digest,
+            "corpora": self.table.corpora(self.train_rows),
         }
 
     def restore(self, content: dict, after: tuple[str, ...] = ()) -> None:
@@ -232,22 +233,26 @@ def told(figures: dict) -> str:
 
 
 def summary(entry: dict) -> str:
-    train, validation = entry["train"], entry["validation"]
+    """An epoch's line of the log as text; corpora without validation speakers have no figures of them."""
+    train = entry["train"]
     losses = "  ".join(f"{n[5:]} {v:.3f}" for n, v in train.items() if n.startswith("loss_"))
     seen = "  ".join(f"{n[9:]} {100 * v:.1f}" for n, v in train.items() if n.startswith("accuracy_"))
-    unseen = told(validation)
-    known = told(entry["validation_seen"]) if "validation_seen" in entry else "–"
-    return (
-        f"epoch {entry['epoch']}{' gated' if entry['gated'] else ''}  {entry['clips_per_second']:.1f} clips/s  {entry['left']} left\n"
-        f"  loss        {losses}\n"
-        f"  P(execute)  speech {train['p_execute_speech']:.3f}  background {train['p_execute_background']:.3f}\n"
-        f"  train       {seen}\n"
-        f"  validation  {unseen}"
-        f"  background vs speech {100 * validation['background_vs_speech']:.2f}\n"
-        f"  known       {known}\n"
-        f"  skipped     speech {100 * validation['skipped_speech']:.1f} %  background {100 * validation['skipped']['background']:.1f} %"
-        f"  frames: speech {100 * validation['frame_recall']['speech']:.1f} %  background {100 * validation['frame_recall']['background']:.1f} %"
-    )
+    text = [
+        f"epoch {entry['epoch']}{' gated' if entry['gated'] else ''}  {entry['clips_per_second']:.1f} clips/s  {entry['left']} left",
+        f"  loss        {losses}",
+        f"  P(execute)  speech {train['p_execute_speech']:.3f}  background {train['p_execute_background']:.3f}",
+        f"  train       {seen}",
+    ]
+    if validation := entry.get("validation"):
+        frames = validation["frame_recall"]
+        text += [
+            f"  validation  {told(validation)}  background vs speech {100 * validation['background_vs_speech']:.2f}",
+            f"  skipped     speech {100 * validation['skipped_speech']:.1f} %  background {100 * validation['skipped']['background']:.1f} %"
+            f"  frames: speech {100 * frames['speech']:.1f} %  background {100 * frames['background']:.1f} %",
+        ]
+    if "validation_seen" in entry:
+        text.append(f"  known       {told(entry['validation_seen'])}")
+    return "\n".join(text)
 
 
 def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
