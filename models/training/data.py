@@ -8,6 +8,7 @@ add what a teacher hears in each row.
 import csv
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -145,6 +146,14 @@ def read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; make the folder with `undertone corpus features`") from error
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write beside and rename, so that what is broken off leaves no part that passes for whole."""
+    part = path.with_name(f"{path.name}.part")
+    with open(part, "wb") as file:
+        np.save(file, array)
+    os.replace(part, path)
 
 
 def load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import NO_LABEL, VALIDATION_SPEAKERS, DataError, Table, load
+from data import NO_LABEL, VALIDATION_SPEAKERS, DataError, Table, load, save_array
 from model import BACKGROUND
 from objective import learning_rate
 from runtime import quicken
@@ -156,7 +156,7 @@ def main() -> None:
     opinions = agreed(table, judged(table, lessons, Schooling(clips=arguments.clips, dropout=arguments.dropout), arguments.judges))
     print(f"{(opinions != 0).any(1).sum()} of {lessons.any(1).sum()} clips with an opinion that does not contradict the label")
     for number, folder in enumerate(arguments.features):
-        np.save(folder / "teacher-class.npy", opinions[table.folder == number])
+        save_array(folder / "teacher-class.npy", opinions[table.folder == number])
 
 
 if __name__ == "__main__":

@@ -282,21 +282,26 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         progress.tell(summary(entry))
 
 
+def begin(trainer: Trainer) -> None:
+    """Go on where the run was stopped, or start another, whose log is then empty."""
+    settings, last = trainer.settings, trainer.settings.out / "last.pt"
+    if last.exists() and not settings.fresh:
+        trainer.restore(checkpoint.load(last))
+    elif settings.start:
+        trainer.restore(checkpoint.load(settings.start), after=LATER)
+    open(settings.out / "log.jsonl", "w" if settings.fresh else "a", encoding="utf-8").close()
+
+
 def main() -> None:
     settings = parse(__doc__)
     quicken(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
-    last = settings.out / "last.pt"
     try:
         table = load(settings.data)
         trainer = Trainer(table, Shape(dropout=settings.dropout, head_dropout=settings.head_dropout), settings)
-        if last.exists() and not settings.fresh:
-            trainer.restore(checkpoint.load(last))
-        elif settings.start:
-            trainer.restore(checkpoint.load(settings.start), after=LATER)
+        begin(trainer)
     except DataError as error:
         sys.exit(str(error))
-    (settings.out / "log.jsonl").touch()
     weights = sum(p.numel() for p in trainer.model.parameters())
     print(
         f"{len(trainer.train_rows)} training rows, {trainer.parts[0].epoch_steps * settings.batch} clips an epoch, {weights / 1e6:.2f} M weights,"
