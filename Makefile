@@ -96,7 +96,7 @@ ifdef EVERYTHING
 	$(MAKE) report
 	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv
 else
-	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt $(RUN)/undertone.onnx
+	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt $(RUN)/undertone.onnx --release twin-$(SEED)
 endif
 
 # What is in DATA was made from one manifest, of which it keeps the digest.

@@ -21,8 +21,9 @@ from model import BACKGROUND, LABELS, ROWS, WINDOWS
 NO_LABEL = -1
 IGNORED_FRAME = -1
 
-# Speakers and noise sources of the train split that are never trained on; every choice
-# (epochs, losses, the released seed) is made on them and never on a test split.
+# Speakers of the train split that are never trained on, and noise sources whose background alone is not; every choice
+# (epochs, losses, the released seed) is made on them and never on a test split. But `corpus mix` lays all noise of the split
+# under all its utterances, so nearly a tenth of the clips with speech that are trained on carry noise of these sources.
 VALIDATION_SPEAKERS = frozenset(
     {"emodb-10", "ravdess-05", "ravdess-20", "nemo-MP0", "FirdawsM/Whitescape", "raulmabe/focus"}
 )
@@ -63,9 +64,9 @@ class Table:
         return len(self.row)
 
     def rows(self, split: str) -> np.ndarray:
-        """Rows of `train`, of `validation` (speakers and noise sources of the train split that are never trained on),
+        """Rows of `train`, of `validation` (VALIDATION_SPEAKERS of the train split, which are never trained on),
         of `validation_seen` (utterances of the others that are not either), of `everything` in the train split but the
-        validation noise, or of another split of the manifest. Validated is on the first folder alone: others add to what is
+        background of validation sources, or of another split of the manifest. Validated is on the first folder alone: others add to what is
         learnt from, such as converted voices (convert.py)."""
         if split not in ("train", "everything", *VALIDATIONS):
             return np.flatnonzero(self.split == split)

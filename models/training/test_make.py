@@ -28,7 +28,7 @@ def steps(*arguments: str) -> list[str]:
 def test_a_twin_touches_nothing_of_the_model():
     twin = steps("TRAIN=")
     assert [line.split()[0] for line in twin] == ["train.py", "look.py", "emotions.py", "export.py"]
-    assert twin[-1] == "export.py made/twin-1/final.pt made/twin-1/undertone.onnx"
+    assert twin[-1] == "export.py made/twin-1/final.pt made/twin-1/undertone.onnx --release twin-1"
     assert not any("run-1" in line or "--everything" in line for line in twin)
 
 
