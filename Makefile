@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train same-corpora report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -72,31 +72,46 @@ budget: build ## memory, processor time and time to the first decision of the re
 	scripts/budget.py $(TARGET)/release/undertone
 
 SEED ?= 1
-RUN := $(DATA)/run-$(SEED)
-# Settings of train.py. The released model has learnt from the validation speakers too; TRAIN= holds them back, to choose by them.
+# Settings of train.py. The released model has learnt from the validation speakers too; TRAIN= holds them back, to choose by them: the twin.
 TRAIN ?= --everything
-train: build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=1
-	test -e $(DATA)/train/features.json || { \
+EVERYTHING := $(filter --everything,$(TRAIN))
+TWIN := $(DATA)/twin-$(SEED)
+RUN := $(if $(EVERYTHING),$(DATA)/run-$(SEED),$(TWIN))
+train: same-corpora build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=1; TRAIN= its twin
+	test -e $(DATA)/train/index.csv || { \
 	  $(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 8 --windows 6 --dry && \
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
 	test -e $(DATA)/train/teacher-clip.npy || $(VENV)/bin/python models/training/teacher.py $(DATA)/mix $(DATA)/train
 	test -e $(DATA)/train/teacher-class.npy || $(VENV)/bin/python models/training/opinion.py $(DATA)/train
-	for copy in 1 2; do test -e $(DATA)/voices-$$copy/features.json || { \
+	for copy in 1 2; do test -e $(DATA)/voices-$$copy/index.csv || { \
 	  $(VENV)/bin/python models/training/convert.py $(CORPORA)/manifest.csv $(DATA)/converted-$$copy --copy $$copy && \
 	  $(TARGET)/release/undertone corpus mix --manifest $(DATA)/converted-$$copy/manifest.csv --out $(DATA)/mix-$$copy --segments 2 --windows 1 --background 0.02 --seed 1$$copy && \
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix-$$copy/manifest.csv --out $(DATA)/voices-$$copy; } || exit 1; done
 	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED) $(TRAIN)
-	$(VENV)/bin/python models/training/look.py $(DATA)/train --out $(RUN)/picture.pt $(filter --everything,$(TRAIN))
-	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train $(DATA)/voices-1 $(DATA)/voices-2 --picture $(RUN)/picture.pt --out $(RUN)/final.pt $(filter --everything,$(TRAIN))
+	$(VENV)/bin/python models/training/look.py $(DATA)/train --out $(RUN)/picture.pt --seed $$(($(SEED) - 1)) $(EVERYTHING)
+	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train $(DATA)/voices-1 $(DATA)/voices-2 --picture $(RUN)/picture.pt --out $(RUN)/final.pt --seed $(SEED) $(EVERYTHING)
+ifdef EVERYTHING
 	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt models/undertone.onnx
 	$(VENV)/bin/python models/training/golden_parity.py $(RUN)/final.pt models/undertone.onnx
 	$(MAKE) report
 	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv
+else
+	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt $(RUN)/undertone.onnx --release twin-$(SEED)
+endif
 
-report: build $(VENV)/full ## figures of a training run, as SVG into models/report; SEED=1
+# What is in DATA was made from one manifest, of which it keeps the digest.
+same-corpora:
+	@mkdir -p $(DATA); own=$(DATA)/manifest.sha256; sum=$$(sha256sum < $(CORPORA)/manifest.csv) || exit 1; \
+	if [ -e $$own ]; then [ "$$sum" = "$$(cat $$own)" ] || { \
+	  echo "train: $(DATA) was made from another manifest than $(CORPORA)/manifest.csv; name another folder with DATA=, or move that one away" >&2; exit 1; }; \
+	elif [ -e $(DATA)/mix ] || [ -e $(DATA)/train ]; then \
+	  echo "train: $(DATA) does not say which manifest it was made from; if $(CORPORA)/manifest.csv, run: sha256sum < $(CORPORA)/manifest.csv > $$own" >&2; exit 1; \
+	else echo "$$sum" > $$own; fi
+
+report: build $(VENV)/full ## figures of a training run (the twin's, if there is one), as SVG into models/report; SEED=1
 	$(VENV)/bin/python models/training/variants.py models/undertone.onnx $(DATA)/variants
 	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv --ungated $(DATA)/variants/ungated.onnx --json > $(DATA)/evaluate.json
-	$(VENV)/bin/python models/training/report.py $(RUN) $(DATA)/train --final $(DATA)/evaluate.json
+	$(VENV)/bin/python models/training/report.py $(or $(patsubst %/final.pt,%,$(wildcard $(TWIN)/final.pt)),$(RUN)) $(DATA)/train --final $(DATA)/evaluate.json
 
 test-training: $(VENV)/full ## the tests of models/training (PyTorch, some GB)
 	$(VENV)/bin/python -m pytest -q models/training

@@ -26,6 +26,12 @@ class Average:
                 self.state[name].copy_(value)
         torch._foreach_lerp_(mine, theirs, part)
 
+    def restore(self, state: dict[str, torch.Tensor], updates: int) -> None:
+        """Go on from the `state` of another; the tensors stay those of the network's device, wherever that lies."""
+        for name, value in self.state.items():
+            value.copy_(state[name])
+        self.updates = updates
+
     def network(self, shape: Shape) -> GatedConformer:
         """The averaged network, ready for inference."""
         network = GatedConformer(shape)

@@ -27,6 +27,8 @@ from parselmouth.praat import call, run
 
 from model import BACKGROUND, LABELS
 
+# Other names of labels that `undertone` knows, in any case (models/EVALUATE.md).
+ALSO = {"angry": "anger", "happiness": "happy", "joy": "happy", "sadness": "sad", "fearful": "fear", "disgusted": "disgust"}
 HIGH_HZ = 160.0  # median pitch in neutral sentences: who is above it becomes lower
 SENTENCES = 12  # of a speaker that are listened to for it
 VOICED = 5  # frames with a pitch below which there is none to move
@@ -67,6 +69,12 @@ def converted(samples: np.ndarray, rate: int, to: Voice) -> np.ndarray:
     return (other / max(1.0, np.abs(other).max() / 0.99)).astype(np.float32)
 
 
+def label_of(name: str) -> str:
+    """A label by its name, or by another name that corpora have for it, as `undertone` reads manifests."""
+    name = name.strip().lower()
+    return ALSO.get(name, name)
+
+
 def read(path: Path) -> tuple[np.ndarray, int]:
     samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
     return samples.mean(1), rate
@@ -104,12 +112,14 @@ def main() -> None:
     folder = arguments.manifest.parent.resolve()
     for line in lines:
         line["path"] = str(folder / line["path"])
-    spoken = [line for line in lines if line["split"] == "train" and line["emotion"] in LABELS[:BACKGROUND]]
+    spoken = [line for line in lines if line["split"] == "train" and label_of(line["emotion"]) in LABELS[:BACKGROUND]]
+    if not spoken:
+        sys.exit(f"{arguments.manifest}: no labelled speech in split `train`")
     if len({Path(line["path"]).stem for line in spoken}) < len(spoken):
         sys.exit(f"{arguments.manifest}: two files of the train split have the same name; their converted voices would, too")
     neutral = defaultdict(list)
     for line in spoken:
-        if line["emotion"] == "neutral":
+        if label_of(line["emotion"]) == "neutral":
             neutral[line["speaker"]].append(Path(line["path"]))
     (arguments.out / "audio").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.processes) as pool:

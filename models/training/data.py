@@ -8,6 +8,7 @@ add what a teacher hears in each row.
 import csv
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +21,9 @@ from model import BACKGROUND, LABELS, ROWS, WINDOWS
 NO_LABEL = -1
 IGNORED_FRAME = -1
 
-# Speakers and noise sources of the train split that are never trained on; every choice
-# (epochs, losses, the released seed) is made on them and never on a test split.
+# Speakers of the train split that are never trained on, and noise sources whose background alone is not; every choice
+# (epochs, losses, the released seed) is made on them and never on a test split. But `corpus mix` lays all noise of the split
+# under all its utterances, so nearly a tenth of the clips with speech that are trained on carry noise of these sources.
 VALIDATION_SPEAKERS = frozenset(
     {"emodb-10", "ravdess-05", "ravdess-20", "nemo-MP0", "FirdawsM/Whitescape", "raulmabe/focus"}
 )
@@ -62,9 +64,9 @@ class Table:
         return len(self.row)
 
     def rows(self, split: str) -> np.ndarray:
-        """Rows of `train`, of `validation` (speakers and noise sources of the train split that are never trained on),
+        """Rows of `train`, of `validation` (VALIDATION_SPEAKERS of the train split, which are never trained on),
         of `validation_seen` (utterances of the others that are not either), of `everything` in the train split but the
-        validation noise, or of another split of the manifest. Validated is on the first folder alone: others add to what is
+        background of validation sources, or of another split of the manifest. Validated is on the first folder alone: others add to what is
         learnt from, such as converted voices (convert.py)."""
         if split not in ("train", "everything", *VALIDATIONS):
             return np.flatnonzero(self.split == split)
@@ -75,6 +77,11 @@ class Table:
         chosen = {"train": ~apart & ~held, "validation": apart, "validation_seen": held}[split]
         first = (self.folder == 0) | (split == "train")
         return np.flatnonzero(train & chosen & first)
+
+    def corpora(self, rows: np.ndarray) -> dict[str, list[str]]:
+        """The corpora that these rows are of, voices and background apart."""
+        noise = self.kind[rows] == "background"
+        return {name: sorted(map(str, set(self.corpus[rows[own]]))) for name, own in (("voices", ~noise), ("background", noise))}
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features float32 [B, 80, 360], frames int8 [B, T], labels int64 [B]."""
@@ -140,6 +147,14 @@ def read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; make the folder with `undertone corpus features`") from error
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write beside and rename, so that what is broken off leaves no part that passes for whole."""
+    part = path.with_name(f"{path.name}.part")
+    with open(part, "wb") as file:
+        np.save(file, array)
+    os.replace(part, path)
 
 
 def load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:

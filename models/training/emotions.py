@@ -104,6 +104,7 @@ def taught(content: dict, picture: dict, table: Table, settings: argparse.Namesp
     model = checkpoint.network(content)
     torch.manual_seed(settings.seed)
     rows = table.rows("everything" if settings.everything else "train")
+    learnt_from = table.corpora(rows)
     rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]
     corpora, own = np.unique(table.corpus[rows], return_inverse=True)
     weight = (np.bincount(own, minlength=len(corpora)) ** (settings.balance - 1.0))[own]
@@ -116,7 +117,7 @@ def taught(content: dict, picture: dict, table: Table, settings: argparse.Namesp
         learn(body, own, labels, weights, course, settings, log)
     more = {f"emotions.{name}": value for name, value in head.state_dict().items()}
     chosen = {name: getattr(settings, name) for name in ("everything", *SETTINGS)}
-    return content | {"shape": shape, "average": {**content["average"], **more}, "emotions": chosen}
+    return content | {"shape": shape, "average": {**content["average"], **more}, "emotions": chosen, "corpora": learnt_from}
 
 
 def parse() -> argparse.Namespace:
@@ -150,7 +151,8 @@ def main() -> None:
     content = taught(content, picture, table, settings, settings.out.with_suffix(".jsonl"))
     checkpoint.save(settings.out, content)
     model = checkpoint.network(content)
-    figures = {split: measure(model, table, table.rows(split)) for split in VALIDATIONS}
+    held = {split: table.rows(split) for split in VALIDATIONS}
+    figures = {split: measure(model, table, rows) for split, rows in held.items() if rows.size}
     for split, found in figures.items():
         accuracy = "  ".join(f"{name} {100 * value:.1f}" for name, value in found["accuracy"].items())
         print(f"{split:16s} {accuracy}  mean {100 * found['mean_accuracy']:.1f}")

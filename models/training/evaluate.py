@@ -15,7 +15,7 @@ import torch
 
 import checkpoint
 from data import DataError, Table, load
-from model import BACKGROUND, LABELS, GatedConformer
+from model import BACKGROUND, LABELS, MODULES, SPEECH_FRAMES, GatedConformer
 from runtime import quicken
 
 SPLITS = ("validation", "validation_seen", "test_seen", "test_unseen")
@@ -26,6 +26,8 @@ def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: fl
 
     Without a threshold the gates are ignored, and the modules of `keep` (default: all) run.
     """
+    if not len(rows):
+        return nothing(model)
     model.eval()
     device = model.stem.mean.device
     parts = []
@@ -39,6 +41,12 @@ def predict(model: GatedConformer, table: Table, rows: np.ndarray, threshold: fl
     return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts, strict=True), strict=True)}
 
 
+def nothing(model: GatedConformer) -> dict:
+    """What is predicted of no rows."""
+    sizes = {"logits": len(LABELS), "speech": SPEECH_FRAMES, "executed": model.shape.blocks * len(MODULES), "frames": SPEECH_FRAMES}
+    return {name: np.zeros((0, size), np.float32) for name, size in sizes.items()}
+
+
 def recall_mean(truth: np.ndarray, guess: np.ndarray) -> float:
     """Unweighted average recall over the labels that occur."""
     return float(np.mean([(guess[truth == label] == label).mean() for label in np.unique(truth)]))
@@ -47,7 +55,7 @@ def recall_mean(truth: np.ndarray, guess: np.ndarray) -> float:
 def measure(
     model: GatedConformer, table: Table, rows: np.ndarray, threshold: float | None = 0.5, keep: list[list[bool]] | None = None
 ) -> dict:
-    """The figures that are printed; shares from 0 to 1. Only labelled rows count.
+    """The figures that are printed; shares from 0 to 1, and NaN of nothing. Only labelled rows count.
 
     Emotion accuracy is over rows of kind `utterance`, as `undertone evaluate` has it.
     """
@@ -112,9 +120,12 @@ def main() -> None:
         table = load(arguments.data)
     except DataError as error:
         sys.exit(str(error))
+    rows = table.rows(arguments.split)
+    if not (table.label[rows] >= 0).any():
+        sys.exit(f"{', '.join(map(str, arguments.data))}: no labelled clip of {arguments.split}, so there is nothing to measure")
     model = checkpoint.network(checkpoint.load(arguments.checkpoint))
     threshold = None if arguments.ungated else arguments.threshold
-    figures = measure(model, table, table.rows(arguments.split), threshold)
+    figures = measure(model, table, rows, threshold)
     print(json.dumps(figures) if arguments.json else "\n".join(lines(figures)))
 
 

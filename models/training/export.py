@@ -34,6 +34,9 @@ CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
 RELEASE = "0.8.0"  # of the recipe: what `make train` makes is named so
 SMALL_BLOCKS = 4  # the last ones, which run the least
+# What `undertone evaluate` knows, by name (models/EVALUATE.md), and which of it forbids commercial use.
+CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "nemo": "nEMO", "cremad": "CREMA-D"}
+NON_COMMERCIAL = ("RAVDESS", "nEMO")
 LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
 
 
@@ -245,11 +248,25 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
     )
 
 
+def data_of(corpora: dict[str, list[str]]) -> tuple[str, str]:
+    """Of `Table.corpora`: the file's words for what was learnt from, and for the licence that follows from it."""
+    if not corpora:
+        return "the checkpoint does not say", "see the licences of the corpora it was trained on"
+    voices = [CORPORA.get(name.lower().replace("-", ""), name) for name in corpora["voices"]]
+    said = f"{', '.join(voices)}; background: {', '.join(corpora['background'])}; train split"
+    bound, others = [name for name in NON_COMMERCIAL if name in voices], [name for name in voices if name not in CORPORA.values()]
+    if not bound:
+        return said, "see the licences of the corpora it was trained on"
+    licence = f"CC BY-NC-SA 4.0: {' and '.join(bound)}, which the weights were trained on, {'are' if len(bound) > 1 else 'is'} non-commercial"
+    return said, licence + (f"; see the licences of the others, too: {', '.join(others)}" if others else "")
+
+
 def describe(onnx_model: onnx.ModelProto, model: GatedConformer, content: dict, release: str) -> None:
     """Metadata: what the reader of the file must know."""
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
     modules, stem, emotion = costs(model.shape)
-    data = {"index_sha256": content["data_digest"], "corpora": "EMO-DB, RAVDESS, nEMO and household noise, train split"}
+    corpora, licence = data_of(content.get("corpora", {}))
+    data = {"index_sha256": content["data_digest"], "corpora": corpora}
     for key, text in {
         "contract": CONTRACT,
         "labels": json.dumps(list(LABELS)),
@@ -259,7 +276,7 @@ def describe(onnx_model: onnx.ModelProto, model: GatedConformer, content: dict, 
         "macs_emotion": str(emotion),
         "training_data": json.dumps(data),
         "version": f"{release}+{weights[:8]}",
-        "licence": "CC BY-NC-SA 4.0: RAVDESS and nEMO, which the weights were trained on, are non-commercial",
+        "licence": licence,
     }.items():
         onnx_model.metadata_props.add(key=key, value=text)
 

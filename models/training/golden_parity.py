@@ -13,6 +13,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "tests" / "golden" / "parity"
 LABELS = ("neutral", "happy", "fear", "disgust", "anger", "sad", "background")
 BACKGROUND = LABELS.index("background")
 THRESHOLD = 0.5  # [model] gate_threshold
-SPEECH_FRAMES = 5  # [cascade] min_speech_seconds, in frames of 40 ms
+ONSET = 0.99  # [cascade] onset
+EVIDENCE = 8  # frames of 40 ms over whose mean logit an onset is decided (EVALUATE.md: 320 ms) ...
+SUREST = 12.0  # ... each counting up to this, in both directions
 
 
 @dataclass
@@ -124,6 +127,13 @@ def by_onnx(source: bytes, inputs: np.ndarray) -> Answers:
     return Answers(np.concatenate(logits), np.concatenate(speech), np.stack(executed), np.stack(judged))
 
 
+def opens(speech: np.ndarray) -> np.ndarray:
+    """Logits of frames [N, T] -> whether a segment would begin in each row: by a run of frames whose mean says more than the onset."""
+    logits = np.clip(speech.astype(np.float64), -SUREST, SUREST)
+    means = np.lib.stride_tricks.sliding_window_view(logits, EVIDENCE, axis=1).mean(2)
+    return (1.0 / (1.0 + np.exp(-means)) >= ONSET).any(1)
+
+
 def figures(index: list[dict], answers: Answers, macs_modules: list[int], macs_stem: int, macs_emotion: int) -> dict:
     """The figures of `undertone evaluate --json` that follow from the answers."""
     truth = np.array([LABELS.index(row["emotion"]) for row in index])
@@ -133,7 +143,6 @@ def figures(index: list[dict], answers: Answers, macs_modules: list[int], macs_s
     skipped = 1.0 - answers.executed.mean(1)
     macs = macs_stem + answers.executed @ np.array(macs_modules) + answers.judged * float(macs_emotion)
     macs = macs / (macs_stem + sum(macs_modules) + macs_emotion)
-    opens = (answers.speech > 0.0).sum(1) >= SPEECH_FRAMES
     corpora: dict = {}
     for name in np.unique(corpus[~noise]):
         for part in np.unique(split[corpus == name]):
@@ -147,7 +156,7 @@ def figures(index: list[dict], answers: Answers, macs_modules: list[int], macs_s
         "skip_increase": skipped[noise].mean() - skipped[~noise].mean(),
         "macs_ratio": {"speech": macs[~noise].mean(), "background": macs[noise].mean()},
         "background_as_speech": (told[noise] != BACKGROUND).mean(),
-        "background_opens_segment": opens[noise].mean(),
+        "background_opens_segment": opens(answers.speech)[noise].mean(),
         "background_windows": int(noise.sum()),
         "speech_as_background": (told[~noise] == BACKGROUND).mean(),
     }
@@ -162,12 +171,16 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", help="RUN/final.pt")
     parser.add_argument("onnx", type=Path, help="the exported file")
     arguments = parser.parse_args()
+    card = metadata(arguments.onnx)
     if arguments.checkpoint:
         import torch
 
         import checkpoint
 
-        model = as_stored(checkpoint.network(checkpoint.load(arguments.checkpoint)))
+        content = checkpoint.load(arguments.checkpoint)
+        if int(card["macs_emotion"]) and not content["shape"].get("emotions"):
+            sys.exit(f"{arguments.checkpoint} has no emotion head, and {arguments.onnx} has one; give what it was exported from (RUN/final.pt)")
+        model = as_stored(checkpoint.network(content))
         answers = by_pytorch(model, features())
         source = f"PyTorch {torch.__version__.split('+')[0]}"
     else:
@@ -175,7 +188,6 @@ def main() -> None:
 
         answers = by_onnx(arguments.onnx.read_bytes(), features())
         source = f"Python's ONNX Runtime {onnxruntime.__version__}"
-    card = metadata(arguments.onnx)
     index = rows()
     found = figures(index, answers, json.loads(card["macs_modules"]), int(card["macs_stem"]), int(card["macs_emotion"]))
     head = json.dumps({"model": card["version"], "made_by": source, "figures": found}, default=float, indent=1)

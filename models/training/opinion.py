@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import NO_LABEL, VALIDATION_SPEAKERS, DataError, Table, load
+from data import NO_LABEL, VALIDATION_SPEAKERS, DataError, Table, load, save_array
 from model import BACKGROUND
 from objective import learning_rate
 from runtime import quicken
@@ -88,15 +88,16 @@ def parts(table: Table, rows: np.ndarray, count: int = PARTS) -> Iterator[tuple[
 
 def agreed(table: Table, opinions: np.ndarray) -> np.ndarray:
     """Opinions on clips [N, 6] -> on the utterances of each folder, the mean of what is said of their clips; 0 where that
-    contradicts the label."""
+    contradicts the label, which is that of the utterance: some of its windows have none of their own."""
     told, found = (opinions != 0).any(1), np.zeros_like(opinions)
-    names = np.char.add(np.char.add(table.folder.astype(str), "/"), table.utterance)
-    _, utterance = np.unique(names[told], return_inverse=True)
-    sums = np.zeros((utterance.max(initial=-1) + 1, opinions.shape[1]))
-    np.add.at(sums, utterance, np.exp(opinions[told].astype(np.float64)))
-    found[told] = np.log(sums / sums.sum(1, keepdims=True))[utterance]
-    label = table.label
-    found[(label >= 0) & (label < EMOTIONS) & (found.argmax(1) != label)] = 0
+    names, utterance = np.unique(np.char.add(np.char.add(table.folder.astype(str), "/"), table.utterance), return_inverse=True)
+    sums, label = np.zeros((len(names), opinions.shape[1])), np.full(len(names), NO_LABEL)
+    np.add.at(sums, utterance[told], np.exp(opinions[told].astype(np.float64)))
+    known = (table.label >= 0) & (table.label < EMOTIONS)
+    label[utterance[known]] = table.label[known]
+    told &= ((label == NO_LABEL) | (label == sums.argmax(1)))[utterance]
+    own = sums[utterance[told]]
+    found[told] = np.log(own / own.sum(1, keepdims=True))
     return found
 
 
@@ -125,6 +126,8 @@ def judged(table: Table, lessons: np.ndarray, schooling: Schooling, count: int) 
     for number, (learnt, asked) in enumerate(parts(table, voices)):
         rows = learnt_from[np.isin(table.speaker[learnt_from], learnt)]
         own = voices[np.isin(table.speaker[voices], asked)]
+        if not rows.size or not own.size:  # few speakers, or none for validation
+            continue
         told = []
         for turn in range(count):
             judge = taught(torch.from_numpy(lessons[rows]), torch.from_numpy(table.label[rows]), chances(table, rows), schooling, number * 100 + turn)
@@ -153,7 +156,7 @@ def main() -> None:
     opinions = agreed(table, judged(table, lessons, Schooling(clips=arguments.clips, dropout=arguments.dropout), arguments.judges))
     print(f"{(opinions != 0).any(1).sum()} of {lessons.any(1).sum()} clips with an opinion that does not contradict the label")
     for number, folder in enumerate(arguments.features):
-        np.save(folder / "teacher-class.npy", opinions[table.folder == number])
+        save_array(folder / "teacher-class.npy", opinions[table.folder == number])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
     report.py RUN FEATURES... --out models/report [--final EVALUATE.json]
 
 RUN is a folder of train.py and emotions.py (log.jsonl, final.pt); FEATURES are its feature folders, of which the validation
-speakers are used; EVALUATE.json is what `undertone evaluate --json` told of the test splits.
+speakers are used; EVALUATE.json is what `undertone evaluate --json` told of the test splits. RUN is best that of the twin, which
+does not know these speakers (`make train TRAIN=`): where a run has learnt from them, the figures say so.
 
 | file | what it shows |
 | --- | --- |
@@ -30,12 +31,13 @@ import torch
 
 import checkpoint
 from data import DataError, Table, load
-from evaluate import recall_mean
+from evaluate import recall_mean, share
 from model import BACKGROUND, LABELS, MODULES, GatedConformer
 from runtime import quicken
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 DEFAULT = 0.5
+UNKNOWN, KNOWN = "validation speakers", "speakers it learnt from"
 # Text stays text, and the same figures give the same file.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "undertone", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 
@@ -70,7 +72,13 @@ def gates_begin(log: list[dict]) -> int | None:
     return max((entry["epoch"] for entry in log if not entry.get("gated")), default=0)
 
 
-def draw_training(log: list[dict], out: Path) -> None:
+def speakers_of(content: dict) -> str:
+    """What the validation speakers are to the network of this checkpoint."""
+    learnt_from = any(content.get(part, {}).get("everything") for part in ("settings", "emotions"))
+    return KNOWN if learnt_from else UNKNOWN
+
+
+def draw_training(log: list[dict], speakers: str, out: Path) -> None:
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(9, 3.4))
     for key in names(log, "train", "loss_"):
         loss.plot(*series(log, "train", key), label=key.removeprefix("loss_"))
@@ -83,12 +91,12 @@ def draw_training(log: list[dict], out: Path) -> None:
         accuracy.plot(epochs, 100 * np.array(values), color=f"C{number}", linestyle=":", alpha=0.7)
     epochs, values = series(log, "validation", "mean_accuracy")
     accuracy.plot(epochs, 100 * np.array(values), color="black", linewidth=2, label="mean")
-    accuracy.set(title="Accuracy, %: validation (training dotted)", xlabel="epoch")
+    accuracy.set(title=f"Accuracy, %: {speakers} (training dotted)", xlabel="epoch")
     finish(log, loss, accuracy)
     save(figure, out, "training.svg")
 
 
-def draw_gates(log: list[dict], out: Path) -> None:
+def draw_gates(log: list[dict], speakers: str, out: Path) -> None:
     figure, (probability, skipped) = plt.subplots(1, 2, figsize=(9, 3.4))
     for key in names(log, "train", "p_execute_"):
         probability.plot(*series(log, "train", key), label=key.removeprefix("p_execute_"))
@@ -97,7 +105,7 @@ def draw_gates(log: list[dict], out: Path) -> None:
     for label in labels:
         epochs, values = series(log, "validation", "skipped", label)
         skipped.plot(epochs, 100 * np.array(values), label=label)
-    skipped.set(title="Modules skipped, %, validation", xlabel="epoch", ylim=(-2, 102))
+    skipped.set(title=f"Modules skipped, %: {speakers}", xlabel="epoch", ylim=(-2, 102))
     finish(log, probability, skipped)
     save(figure, out, "gates.svg")
 
@@ -139,13 +147,13 @@ def draw_heatmap(truth: np.ndarray, executed: np.ndarray, out: Path) -> None:
     save(figure, out, "heatmap.svg")
 
 
-def draw_threshold(curve: list[dict], out: Path) -> None:
+def draw_threshold(curve: list[dict], speakers: str, out: Path) -> None:
     figure, (moving, trade) = plt.subplots(1, 2, figsize=(9, 3.4))
     at = [point["threshold"] for point in curve]
     for key, text in (("accuracy", "accuracy, mean of corpora"), ("skipped_speech", "skipped, speech"), ("skipped_background", "skipped, background")):
         moving.plot(at, [100 * point[key] for point in curve], marker=".", label=text)
     moving.axvline(DEFAULT, color="grey", linestyle="--", linewidth=1)
-    moving.set(title="As the gate threshold moves, %", xlabel="gate_threshold")
+    moving.set(title=f"As the gate threshold moves, %: {speakers}", xlabel="gate_threshold")
     moving.legend(fontsize=7)
     trade.plot([100 * point["skipped_speech"] for point in curve], [100 * point["accuracy"] for point in curve], marker=".")
     for point in curve:
@@ -186,10 +194,10 @@ def point(threshold: float, table: Table, rows: np.ndarray, told: np.ndarray, ex
     skipped, noise = 1.0 - executed.mean(1), truth == BACKGROUND
     return {
         "threshold": threshold,
-        "accuracy": float(np.mean([(told[own] == truth[own]).mean() for own in corpora])),
-        "uar": float(np.mean([recall_mean(truth[own], told[own]) for own in corpora])),
-        "skipped_speech": float(skipped[~noise].mean()),
-        "skipped_background": float(skipped[noise].mean()) if noise.any() else math.nan,
+        "accuracy": share(np.array([(told[own] == truth[own]).mean() for own in corpora])),
+        "uar": share(np.array([recall_mean(truth[own], told[own]) for own in corpora])),
+        "skipped_speech": share(skipped[~noise]),
+        "skipped_background": share(skipped[noise]),
     }
 
 
@@ -198,7 +206,7 @@ def thinned(rows: np.ndarray, most: int) -> np.ndarray:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
-def draw_network(model: GatedConformer, table: Table, rows: np.ndarray, out: Path) -> list[dict]:
+def draw_network(model: GatedConformer, table: Table, rows: np.ndarray, speakers: str, out: Path) -> list[dict]:
     """Everything that asks the network; returns the points of the threshold's curve."""
     truth, curve = table.label[rows], []
     for threshold in THRESHOLDS:
@@ -206,8 +214,8 @@ def draw_network(model: GatedConformer, table: Table, rows: np.ndarray, out: Pat
         curve.append(point(threshold, table, rows, told, executed))
         if threshold == DEFAULT:
             draw_heatmap(truth, executed, out)
-            draw_confusion(confusion(truth, told), f"validation speakers, {len(rows)} clips", out, "confusion-validation.svg")
-    draw_threshold(curve, out)
+            draw_confusion(confusion(truth, told), f"{speakers}, {len(rows)} clips", out, "confusion-validation.svg")
+    draw_threshold(curve, speakers, out)
     return curve
 
 
@@ -232,23 +240,28 @@ def main() -> None:
     arguments = parser.parse_args()
     quicken(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        table = load(arguments.data)
+    except DataError as error:
+        sys.exit(str(error))
+    final = arguments.run / "final.pt"
+    content = checkpoint.load(final if final.exists() else arguments.run / "last.pt")
+    speakers, rows = speakers_of(content), table.rows("validation")
+    rows = thinned(rows[table.label[rows] >= 0], arguments.rows)
+    if not rows.size:
+        print("report: no clip of a validation speaker; what the network does with them is not drawn", file=sys.stderr)
+    elif speakers == KNOWN:
+        print(f"report: {arguments.run} has learnt from the validation speakers; its twin's folder (`make train TRAIN=`) tells of unknown ones", file=sys.stderr)
     with plt.rc_context(STYLE):
         log = [json.loads(line) for line in (arguments.run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         if log:
-            draw_training(log, arguments.out)
-            draw_gates(log, arguments.out)
-        try:
-            table = load(arguments.data)
-        except DataError as error:
-            sys.exit(str(error))
-        rows = table.rows("validation")
-        rows = thinned(rows[table.label[rows] >= 0], arguments.rows)
-        final = arguments.run / "final.pt"
-        model = checkpoint.network(checkpoint.load(final if final.exists() else arguments.run / "last.pt"))
-        curve = draw_network(model, table, rows, arguments.out)
+            draw_training(log, speakers, arguments.out)
+            draw_gates(log, speakers, arguments.out)
+        curve = draw_network(checkpoint.network(content), table, rows, speakers, arguments.out) if rows.size else []
         if arguments.final:
             draw_final(json.loads(arguments.final.read_text(encoding="utf-8")), arguments.out)
-    print("| gate_threshold | accuracy, mean of corpora | skipped, speech | skipped, background |\n| --- | --- | --- | --- |")
+    if curve:
+        print(f"| gate_threshold | accuracy, {speakers}, mean of corpora | skipped, speech | skipped, background |\n| --- | --- | --- | --- |")
     for p in curve:
         print(f"| {p['threshold']:g} | {100 * p['accuracy']:.1f} % | {100 * p['skipped_speech']:.1f} % | {100 * p['skipped_background']:.1f} % |")
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import VALIDATION_SPEAKERS, load
+from data import VALIDATION_SPEAKERS, load, save_array
 from encoder import LONGEST, STEP, Encoder, Spectra, pretrained
 from runtime import quicken
 from voices import MixError, batches, ending_together, paths, spoken
@@ -158,8 +158,8 @@ def main() -> None:
         frames[own] = (((heard.frames - frame_mean) @ frame_map) * inside[:, :, None]).half().cpu().numpy()
         said[own] = inside.cpu().numpy()
         clip[own] = (((heard.clip - clip_mean) @ clip_map) * spoke[:, None]).half().cpu().numpy()
-    for name, array in (("frames", frames), ("said", said), ("clip", clip)):
-        np.save(arguments.features / f"teacher-{name}.npy", array)
+    for name, array in (("frames", frames), ("said", said), ("clip", clip)):  # `make train` looks for the last
+        save_array(arguments.features / f"teacher-{name}.npy", array)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_a_high_voice_becomes_lower_and_a_low_one_higher():
 def test_rows_names_and_speakers_stay(tmp_path: Path):
     rows = []
     for n, (speaker, hertz, split, emotion) in enumerate(
-        [("a", 210.0, "train", "neutral"), ("a", 230.0, "train", "anger"), ("b", 110.0, "train", "neutral"), ("b", 110.0, "test_seen", "sad"), ("hum", 60.0, "train", "background")]
+        [("a", 210.0, "train", "neutral"), ("a", 230.0, "train", "Angry"), ("b", 110.0, "train", "Neutral"), ("b", 110.0, "test_seen", "sad"), ("hum", 60.0, "train", "background")]
     ):
         soundfile.write(tmp_path / f"u{n}.wav", vowel(hertz), RATE)
         rows.append({"path": f"u{n}.wav", "corpus": "x", "speaker": speaker, "emotion": emotion, "split": split})

@@ -38,6 +38,16 @@ def test_every_file_is_drawn(folder: Path, run: Path, tmp_path: Path, monkeypatc
     assert "background" in drawn["gates.svg"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(report.THRESHOLDS) and lines[2].startswith("| 0.02 |")
+    assert all("validation speakers" in drawn[f"{name}.svg"] for name in ("training", "gates", "threshold", "confusion-validation"))
+
+    content = checkpoint.load(run / "last.pt")
+    checkpoint.save(run / "last.pt", content | {"settings": content["settings"] | {"everything": True}})
+    report.main()
+    told = capsys.readouterr()
+    assert "has learnt from the validation speakers" in told.err and report.KNOWN in told.out
+    drawn = {path.name: path.read_text() for path in out.iterdir()}
+    assert not any("validation speakers" in text for text in drawn.values())
+    assert all(report.KNOWN in drawn[f"{name}.svg"] for name in ("training", "gates", "threshold", "confusion-validation"))
 
 
 def test_skipping_grows_with_the_threshold(folder: Path, run: Path):  # noqa: F811

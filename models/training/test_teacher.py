@@ -58,6 +58,19 @@ def test_opinions_are_of_utterances_and_contradict_no_label():
     assert (found[5] == 0).all()
 
 
+def test_a_window_without_a_label_has_that_of_its_utterance():
+    class Table:
+        folder = np.array([0, 0, 0, 0, 1])
+        utterance = np.array(["a", "a", "b", "b", "a"])
+        label = np.array([0, NO_LABEL, NO_LABEL, 1, NO_LABEL])
+
+    happy = np.log(np.array([0.04, 0.8, 0.04, 0.04, 0.04, 0.04]))
+    found = opinion.agreed(Table(), np.stack([happy] * 5).astype(np.float16))
+    assert (found[:2] == 0).all(), "it contradicts the label, in the window too"
+    assert np.allclose(found[2:4], happy, atol=1e-2)
+    assert np.allclose(found[4], happy, atol=1e-2), "another folder's utterance of that name, of which nobody knows better"
+
+
 def test_mean_and_spread_are_of_the_voice():
     heard = torch.zeros(2, 40, 1)
     heard[0, 10:30, 0] = torch.tensor([1.0, 3.0]).repeat(10)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import checkpoint
-from data import NO_LABEL, DataError, Mix, Sampler, load
+from data import NO_LABEL, DataError, Mix, Sampler, load, save_array
 from model import BACKGROUND, LABELS, Shape
 from objective import class_loss, speech_loss
 from pupil import opinion_loss
 from parts import LATER, SETTINGS
-from train import Trainer, train
+from train import Trainer, begin, train
 
 TINY = Shape(blocks=2, width=8, heads=2, kernel=3, stem=4)
 
@@ -133,6 +133,44 @@ def test_stopping_changes_nothing(folder: Path, tmp_path: Path):
         train(piece, tmp_path / "pieces", until)
     ours, theirs = (checkpoint.load(tmp_path / name / "last.pt")["model"] for name in ("whole", "pieces"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_average_goes_on_where_the_network_lies(folder: Path, tmp_path: Path):
+    """A checkpoint comes from the disk into the CPU's memory, and the network may be in a GPU's."""
+    table = load([folder])
+    first, other = Trainer(table, TINY, settings(tmp_path)), Trainer(table, TINY, settings(tmp_path))
+    first.advance(first.parts[0].rows(0, 1)[0])
+    places = {name: value.data_ptr() for name, value in other.average.state.items()}
+    content = first.state()
+    other.restore(content)
+    assert {name: value.data_ptr() for name, value in other.average.state.items()} == places
+    assert all(torch.equal(value, content["average"][name]) for name, value in other.average.state.items())
+    assert other.average.updates == 1
+
+
+def test_a_run_that_starts_again_has_an_empty_log(folder: Path, tmp_path: Path):
+    table, own = load([folder]), argparse.Namespace(**vars(settings(tmp_path)) | {"start": None})
+    begin(first := Trainer(table, TINY, own))
+    train(first, tmp_path)
+    log = tmp_path / "log.jsonl"
+    begin(again := Trainer(table, TINY, own))
+    assert again.step == first.steps and len(log.read_text().splitlines()) == 5
+    begin(fresh := Trainer(table, TINY, argparse.Namespace(**vars(own) | {"fresh": True})))
+    assert fresh.step == 0 and log.read_text() == ""
+
+
+def test_an_array_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch):
+    save_array(tmp_path / "a.npy", np.arange(3))
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2] and len(list(tmp_path.iterdir())) == 1
+
+    def broken(file, array):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "save", broken)
+    with pytest.raises(OSError):
+        save_array(tmp_path / "b.npy", np.arange(3))
+    assert not (tmp_path / "b.npy").exists()
 
 
 def test_another_recipe_does_not_go_on(folder: Path, tmp_path: Path):

@@ -109,6 +109,7 @@ class Trainer:
             "settings": {name: value for name, value in vars(self.settings).items() if name in SETTINGS},
             "features": self.table.configuration,
             "data_digest": self.table.digest,
+            "corpora": self.table.corpora(self.train_rows),
         }
 
     def restore(self, content: dict, after: tuple[str, ...] = ()) -> None:
@@ -122,13 +123,12 @@ class Trainer:
             if bound(content, name) != bound(mine, name):
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
         self.model.load_state_dict(content["model"])
-        self.average.state = content["average"]
+        self.average.restore(content["average"], content["step"])
         if self.pupil:
             self.pupil.load_state_dict(content["pupil"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step = content["step"]
         self.sums.copy_(torch.tensor(content["sums"], dtype=torch.float64))
-        self.average.updates = self.step
 
     def advance(self, rows: np.ndarray) -> Tensor:
         """One step of the optimizer on these rows; returns the loss."""
@@ -233,22 +233,26 @@ def told(figures: dict) -> str:
 
 
 def summary(entry: dict) -> str:
-    train, validation = entry["train"], entry["validation"]
+    """An epoch's line of the log as text; corpora without validation speakers have no figures of them."""
+    train = entry["train"]
     losses = "  ".join(f"{n[5:]} {v:.3f}" for n, v in train.items() if n.startswith("loss_"))
     seen = "  ".join(f"{n[9:]} {100 * v:.1f}" for n, v in train.items() if n.startswith("accuracy_"))
-    unseen = told(validation)
-    known = told(entry["validation_seen"]) if "validation_seen" in entry else "–"
-    return (
-        f"epoch {entry['epoch']}{' gated' if entry['gated'] else ''}  {entry['clips_per_second']:.1f} clips/s  {entry['left']} left\n"
-        f"  loss        {losses}\n"
-        f"  P(execute)  speech {train['p_execute_speech']:.3f}  background {train['p_execute_background']:.3f}\n"
-        f"  train       {seen}\n"
-        f"  validation  {unseen}"
-        f"  background vs speech {100 * validation['background_vs_speech']:.2f}\n"
-        f"  known       {known}\n"
-        f"  skipped     speech {100 * validation['skipped_speech']:.1f} %  background {100 * validation['skipped']['background']:.1f} %"
-        f"  frames: speech {100 * validation['frame_recall']['speech']:.1f} %  background {100 * validation['frame_recall']['background']:.1f} %"
-    )
+    text = [
+        f"epoch {entry['epoch']}{' gated' if entry['gated'] else ''}  {entry['clips_per_second']:.1f} clips/s  {entry['left']} left",
+        f"  loss        {losses}",
+        f"  P(execute)  speech {train['p_execute_speech']:.3f}  background {train['p_execute_background']:.3f}",
+        f"  train       {seen}",
+    ]
+    if validation := entry.get("validation"):
+        frames = validation["frame_recall"]
+        text += [
+            f"  validation  {told(validation)}  background vs speech {100 * validation['background_vs_speech']:.2f}",
+            f"  skipped     speech {100 * validation['skipped_speech']:.1f} %  background {100 * validation['skipped']['background']:.1f} %"
+            f"  frames: speech {100 * frames['speech']:.1f} %  background {100 * frames['background']:.1f} %",
+        ]
+    if "validation_seen" in entry:
+        text.append(f"  known       {told(entry['validation_seen'])}")
+    return "\n".join(text)
 
 
 def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
@@ -278,21 +282,26 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         progress.tell(summary(entry))
 
 
+def begin(trainer: Trainer) -> None:
+    """Go on where the run was stopped, or start another, whose log is then empty."""
+    settings, last = trainer.settings, trainer.settings.out / "last.pt"
+    if last.exists() and not settings.fresh:
+        trainer.restore(checkpoint.load(last))
+    elif settings.start:
+        trainer.restore(checkpoint.load(settings.start), after=LATER)
+    open(settings.out / "log.jsonl", "w" if settings.fresh else "a", encoding="utf-8").close()
+
+
 def main() -> None:
     settings = parse(__doc__)
     quicken(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
-    last = settings.out / "last.pt"
     try:
         table = load(settings.data)
         trainer = Trainer(table, Shape(dropout=settings.dropout, head_dropout=settings.head_dropout), settings)
-        if last.exists() and not settings.fresh:
-            trainer.restore(checkpoint.load(last))
-        elif settings.start:
-            trainer.restore(checkpoint.load(settings.start), after=LATER)
+        begin(trainer)
     except DataError as error:
         sys.exit(str(error))
-    (settings.out / "log.jsonl").touch()
     weights = sum(p.numel() for p in trainer.model.parameters())
     print(
         f"{len(trainer.train_rows)} training rows, {trainer.parts[0].epoch_steps * settings.batch} clips an epoch, {weights / 1e6:.2f} M weights,"
