@@ -67,7 +67,7 @@ fn the_figures_are_pytorchs_to_a_tenth_of_a_point() {
     let expected = expected();
     assert_eq!(
         found["model"], expected["model"],
-        "the model was replaced; run models/training/golden_parity.py RUN/last.pt models/undertone.onnx"
+        "the model was replaced; run models/training/golden_parity.py RUN/final.pt models/undertone.onnx"
     );
     let figures = &expected["figures"];
     assert!(figures["corpora"].as_object().unwrap().len() > 1 && figures["skipped"]["fear"].is_number());

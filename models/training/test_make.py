@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from data import VALIDATION_SPEAKERS
+
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
@@ -49,6 +51,11 @@ def test_one_seed_is_that_of_all_three(seed: int):
     train, look, emotions = steps(f"SEED={seed}")[:3]
     assert f"--seed {seed} " in train and f"--seed $(({seed} - 1)) " in look and f"--seed {seed} " in emotions
     assert all(f"made/run-{seed}" in line for line in (train, look, emotions))
+
+
+def test_what_models_are_chosen_by_is_mixed_with_nothing_else():
+    mixes = re.findall(r"corpus mix .*?--apart (\S+)", make("-n", "train", "DATA=made").stdout)
+    assert len(mixes) == 2 and all(set(names.split(",")) == VALIDATION_SPEAKERS for names in mixes)
 
 
 def test_data_of_other_corpora_are_not_taken(tmp_path: Path):
