@@ -354,6 +354,27 @@ fn a_sample_is_not_an_error() {
     assert_eq!(run.json().last().unwrap()["segments"], 0);
 }
 
+/// As NumPy users write them: floats on the scale of 16-bit samples. Only the level is another.
+#[test]
+fn floats_on_another_scale_are_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loud.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for sample in two_voices() {
+        writer.write_sample(sample * 8_388_608.0).unwrap();
+    }
+    writer.finalize().unwrap();
+    let loud = finish(undertone().args(["analyze", "--json"]).arg(&path));
+    assert_eq!((loud.status, loud.err.as_str()), (0, ""));
+    assert_eq!(loud.json().iter().filter(|e| e["type"] == "emotion").count(), 2, "{}", loud.out);
+}
+
 #[test]
 fn one_bad_file_does_not_spoil_the_others() {
     let run = program::finish(program::undertone().args(["analyze", "absent.wav", "demo/room.ogg"]));

@@ -295,10 +295,9 @@ fn mix<T: Copy>(
 }
 
 /// What a broken driver hands over in place of sound is silence, which is noticed after a while; else it would stay in
-/// filters and features for good. Sound that is only scaled wrongly is heard: nothing here depends on its level.
+/// filters and features for good.
 fn sound(sample: f32) -> f32 {
-    const ABSURD: f32 = 4_294_967_296.0; // 2³²
-    if sample.abs() < ABSURD { sample } else { 0.0 } // not if it is no number either
+    if sample.abs() < super::ABSURD { sample } else { 0.0 } // not if it is no number either
 }
 
 /// 24 bits in four bytes, of which the highest may hold anything.

@@ -4,7 +4,7 @@
 //! no more memory than a second. A packet that does not decode is a gap of its length.
 
 use super::resample::Resampler;
-use super::{AudioError, AudioSource, Read};
+use super::{ABSURD, AudioError, AudioSource, Read};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -61,15 +61,15 @@ pub struct Level {
 }
 
 impl Level {
-    /// Nothing that is sound exceeds this; float files may go above 1.
-    const LOUDEST: f32 = 1e3;
+    /// Full scale; float files may go above it, and then they are not cut off there.
+    const FULL: std::ops::RangeInclusive<f32> = 0.999..=1.001;
 
     fn look(&mut self, samples: &[f32]) {
         self.samples += samples.len() as u64;
         for x in samples {
             let size = x.abs();
-            self.unusable += u64::from(!size.is_finite() || size > Self::LOUDEST);
-            self.clipped += u64::from((0.999..=Self::LOUDEST).contains(&size));
+            self.unusable += u64::from(size.is_nan() || size >= ABSURD);
+            self.clipped += u64::from(Self::FULL.contains(&size));
             self.sounding += u64::from(*x != 0.0);
         }
     }

@@ -55,6 +55,10 @@ pub trait AudioSource {
     }
 }
 
+/// What is as large, or no number, is not sound but broken, and would stay in filters and features for good (2³²). Sound
+/// that is only scaled wrongly is heard: nothing here depends on its level.
+pub(crate) const ABSURD: f32 = 4_294_967_296.0;
+
 /// Ends the sentence of a device that is open elsewhere.
 const BUSY: &str = "another program uses it";
 

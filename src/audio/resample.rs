@@ -4,7 +4,7 @@
 //! output sample k is the sound at k / 16000 s, and lengths follow from whole numbers, so hours of
 //! audio do not drift by a sample.
 
-use super::{AudioError, SAMPLE_RATE};
+use super::{ABSURD, AudioError, SAMPLE_RATE};
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
@@ -14,9 +14,6 @@ pub const RATES: std::ops::RangeInclusive<u32> = 4_000..=768_000;
 /// Shortest filter, in samples of the lower of the two rates. It passes up to 0.95 of the lower
 /// Nyquist frequency and stops all above it; at 48 kHz it costs 16 ms of delay and 32 ms of block.
 const FILTER_SAMPLES: usize = 512;
-
-/// Anything larger is not sound but a broken sample, and would overflow the power spectrum.
-const LARGEST_SAMPLE: f32 = 1e6;
 
 /// Converts mono samples from one rate to 16 kHz; 16 kHz passes through untouched.
 ///
@@ -202,7 +199,7 @@ impl Filter {
 /// NaN, infinities and absurd values in a device's or a file's samples become silence: one of them
 /// inside the FFT would spoil a whole block.
 fn sound(sample: f32) -> f32 {
-    if sample.abs() <= LARGEST_SAMPLE { sample } else { 0.0 }
+    if sample.abs() <= ABSURD { sample } else { 0.0 }
 }
 
 fn gcd(a: usize, b: usize) -> usize {

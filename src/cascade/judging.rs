@@ -21,7 +21,7 @@ impl Cascade {
 
         let mut posterior = [0.0; Label::COUNT];
         let (mut modules_run, mut modules_total, mut macs) = (0, 0, 0);
-        let count = pieces(speech).count();
+        let (count, before) = (pieces(speech).count(), self.effort.model_ns);
         for piece in pieces(speech) {
             self.utterance.features(piece, &mut self.input);
             let verdict = self.timed(Model::infer)?;
@@ -32,6 +32,7 @@ impl Cascade {
             modules_total += MODULES as u64;
             macs += self.model.macs(&verdict);
         }
+        self.effort.segments_ns += self.effort.model_ns - before;
         self.effort.modules_run += modules_run;
         self.effort.modules_total += modules_total;
         self.effort.macs += macs;

@@ -122,4 +122,6 @@ pub struct Effort {
     pub features_ns: u64,
     /// See above.
     pub model_ns: u64,
+    /// What of that was spent on segments that had ended.
+    pub segments_ns: u64,
 }

@@ -74,6 +74,21 @@ pub struct Metrics {
     process: process::Process,
 }
 
+/// Nothing that is heard is told later than so many seconds after it: no ring holds as much.
+const LATEST: f64 = 120.0;
+const OUTCOMES: [AsrOutcome; 4] =
+    [AsrOutcome::Transcribed, AsrOutcome::TimedOut, AsrOutcome::Failed, AsrOutcome::Stopped];
+const EVENTS: [&str; 5] = ["speech_started", "emotion", "background", "asr_woken", "problem"];
+
+fn outcome(outcome: AsrOutcome) -> &'static str {
+    match outcome {
+        AsrOutcome::Transcribed => "transcribed",
+        AsrOutcome::TimedOut => "timed_out",
+        AsrOutcome::Failed => "failed",
+        AsrOutcome::Stopped => "stopped",
+    }
+}
+
 /// Doubling from `first`, 12 times.
 fn doubling(first: f64) -> Histogram {
     Histogram::new((0..12).map(|k| first * f64::from(1 << k)))
@@ -148,6 +163,14 @@ impl Metrics {
         r.register("queue", "Entries that wait in each queue", self.queues.clone());
         r.register("connections", "Times that the broker accepted the login", self.connections.clone());
         self.process.register(r);
+        // What is not there before its first time has not grown by it, for whoever asks how much something grew.
+        for name in OUTCOMES.map(outcome) {
+            drop(self.wakes.get_or_create(&[("outcome", name)]));
+        }
+        for name in EVENTS {
+            drop(self.events.get_or_create(&[("type", name)]));
+        }
+        self.work(Work::default());
         self
     }
 
@@ -172,7 +195,8 @@ impl Metrics {
         }
         let windows = now.windows.saturating_sub(before.windows);
         if windows > 0 {
-            let mean = now.model_ns.saturating_sub(before.model_ns) as f64 / 1e9 / windows as f64;
+            let on_windows = |effort: Effort| effort.model_ns.saturating_sub(effort.segments_ns);
+            let mean = on_windows(now).saturating_sub(on_windows(before)) as f64 / 1e9 / windows as f64;
             self.judging.observe(mean);
         }
         self.heard.inc_by((work.heard_s - self.before.heard_s).max(0.0));
@@ -197,19 +221,16 @@ impl Metrics {
             Event::SpeechStarted(_) => "speech_started",
             Event::Emotion(emotion) => {
                 let late = jiff::Timestamp::now().duration_since(emotion.end).as_secs_f64();
-                self.lateness.observe(late.max(0.0));
+                // Else the wall clock was set while somebody spoke.
+                if (-1.0..LATEST).contains(&late) {
+                    self.lateness.observe(late.max(0.0));
+                }
                 "emotion"
             }
             Event::Background(_) => "background",
             Event::AsrWoken(woken) => {
-                let outcome = match woken.outcome {
-                    AsrOutcome::Transcribed => "transcribed",
-                    AsrOutcome::TimedOut => "timed_out",
-                    AsrOutcome::Failed => "failed",
-                    AsrOutcome::Stopped => "stopped",
-                };
                 self.recogniser.observe(woken.took_s);
-                self.wakes.get_or_create(&[("outcome", outcome)]).inc();
+                self.wakes.get_or_create(&[("outcome", outcome(woken.outcome))]).inc();
                 "asr_woken"
             }
             Event::Problem(_) => "problem",
@@ -278,6 +299,13 @@ mod tests {
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l.starts_with(line)), "no {line} in\n{text}");
+        }
+        for zero in [
+            "undertone_events_total{type=\"problem\"} 0",
+            "undertone_wakes_total{outcome=\"timed_out\"} 0",
+            "undertone_stage_seconds_total{stage=\"features\"} 0.0",
+        ] {
+            assert!(text.contains(zero), "no {zero} in\n{text}");
         }
         // Asked again, nothing is counted twice.
         let again = metrics.text(Queues { events_lost: 2, ..Queues::default() });

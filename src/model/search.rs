@@ -134,10 +134,20 @@ fn folders_above(program: Option<PathBuf>, here: Option<PathBuf>) -> impl Iterat
 
 /// The library under its versioned or plain name; the newest if there are several.
 fn in_folder(folder: &Path) -> Option<PathBuf> {
-    let ours = |path: &PathBuf| {
-        path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(LIBRARY)) && path.is_file()
+    let ours = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let version = version(path.file_name()?.to_str()?)?;
+        path.is_file().then_some((version, path))
     };
-    std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path())).filter(ours).max()
+    std::fs::read_dir(folder).ok()?.filter_map(ours).max().map(|(_, path)| path)
+}
+
+/// The numbers behind a library's name, if it is one: none for `libonnxruntime.so`, no version of a copy that was laid aside.
+fn version(name: &str) -> Option<Vec<u32>> {
+    match name.strip_prefix(LIBRARY)? {
+        "" => Some(Vec::new()),
+        rest => rest.strip_prefix('.')?.split('.').map(|number| number.parse().ok()).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +168,17 @@ mod tests {
         let told = library(Some("model.library"), packaged, false);
         assert!(told.starts_with("correct model.library") && !told.contains("install"), "{told}");
         assert!(!mend_of("model.path", None, Some(built), true).contains("make runtime"));
+    }
+
+    #[test]
+    fn the_newest_library_is_that_of_the_highest_number() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(in_folder(folder.path()), None);
+        for name in ["", ".1", ".1.9.0", ".1.24.4", ".1.32.0.bak", "-old", ".1.33.x"] {
+            std::fs::write(folder.path().join(format!("{LIBRARY}{name}")), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join(format!("{LIBRARY}.2.0.0"))).unwrap();
+        assert_eq!(in_folder(folder.path()), Some(folder.path().join(format!("{LIBRARY}.1.24.4"))));
     }
 
     #[test]
