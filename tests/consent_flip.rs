@@ -55,3 +55,23 @@ async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
     assert_eq!(state["problems"], serde_json::json!([]), "{state}");
     sensor.stop();
 }
+
+/// What is said before transcription is granted is not handed over because a sentence ends after that.
+#[tokio::test]
+async fn a_sentence_that_began_before_the_grant_is_not_transcribed() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    pulse.plug("card", 48_000);
+    let wav = folder.path().join("room.wav");
+    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let hook = "[asr]\ncommand = [\"cat\"]\n";
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), hook, &[]).await;
+    sensor.health("healthy").await;
+    let _playing = pulse.play(&wav);
+    let began = sensor.event("speech_started").await["id"].clone();
+    sensor.consent(&["grant", "transcription"]);
+    let told = sensor.event("emotion").await;
+    assert_eq!((&told["id"], &told["asr"]), (&began, &"no_consent".into()), "{}", sensor.log());
+    let told = sensor.until("the next", |m| event(m, "emotion").filter(|e| e["id"] != began)).await;
+    assert_eq!(told["asr"], "woken", "{told}");
+    sensor.stop();
+}

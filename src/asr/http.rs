@@ -303,9 +303,11 @@ fn connector(config: &config::asr::Http) -> Result<TlsConnector, AsrError> {
     if !path.as_os_str().is_empty() {
         let pem =
             state::read_bytes(path, state::LONGEST).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        let authority = native_tls::Certificate::from_pem(&pem)
-            .map_err(|_| refuse("it must hold a certificate in PEM form".into()))?;
-        builder.disable_built_in_roots(true).add_root_certificate(authority);
+        let authorities = native_tls::Certificate::stack_from_pem(&pem).ok().filter(|all| !all.is_empty());
+        builder.disable_built_in_roots(true);
+        for authority in authorities.ok_or_else(|| refuse("it must hold a certificate in PEM form".into()))? {
+            builder.add_root_certificate(authority);
+        }
     }
     builder.build().map(Into::into).map_err(|e| refuse(e.to_string()))
 }

@@ -35,8 +35,8 @@ pub const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
 /// What the recogniser's side has to tell. Not `Debug`, because it may hold words.
 #[derive(Clone, PartialEq)]
 pub enum Told {
-    /// A hand-over ended.
-    Woken(AsrWoken),
+    /// A hand-over ended; and, where words may be told, why with what the recogniser said of it.
+    Woken(AsrWoken, Option<String>),
     /// What was said; only if `asr.publish_transcript` is set.
     Transcript(Transcript),
     /// The recogniser stopped working, or works again.

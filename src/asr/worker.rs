@@ -188,7 +188,7 @@ impl Worker {
                 tracing::debug!(failures = self.failures, "{error}");
                 if !told_before {
                     tracing::warn!("{error}");
-                    self.problem(self.shared.herald.words_of(error), false).await;
+                    self.problem(error.to_string(), false).await; // retained, so without what it said
                 }
                 if !opened || std::mem::replace(&mut self.told_resting, true) {
                     return;
@@ -265,12 +265,9 @@ impl Herald {
         Herald { node: node.into(), hook, quotes, events }
     }
 
-    fn words_of(&self, error: &AsrError) -> String {
-        if self.quotes { error.sentence() } else { error.to_string() }
-    }
-
     fn woken(&self, clip: &Clip, began: Instant, error: Option<&AsrError>) -> Told {
-        Told::Woken(AsrWoken {
+        let said = error.filter(|_| self.quotes).map(|error| (error.sentence(), error.to_string()));
+        let woken = AsrWoken {
             id: clip.id,
             node: self.node.clone(),
             start: clip.start,
@@ -280,8 +277,9 @@ impl Herald {
             hook: self.hook.into(),
             outcome: error.map_or(AsrOutcome::Transcribed, AsrError::outcome),
             took_s: began.elapsed().as_secs_f64(),
-            error: error.map(|error| self.words_of(error)),
-        })
+            error: error.map(ToString::to_string),
+        };
+        Told::Woken(woken, said.and_then(|(said, plain)| (said != plain).then_some(said)))
     }
 
     /// Tells of a clip that was dropped while it waited, without waiting itself.

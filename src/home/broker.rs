@@ -6,7 +6,8 @@
 //!
 //! What rumqttd cannot do: its router thread never ends (it holds a sender to its own channel). Stopping
 //! closes the port and every connection and leaves that one thread asleep until the process ends.
-//! A wrong password makes it cut the line without saying why.
+//! A wrong password makes it cut the line without saying why. Who was refused once (for `/ + $ #` in the name, or as one too many)
+//! and comes again makes it panic, after which it lets nobody in (rumqtt's issue 1062): it is then started anew.
 
 use super::HomeError;
 use super::login::Login;
@@ -16,14 +17,20 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::rc::Rc;
+use std::sync::{Once, mpsc};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Until it listens, and until it has stopped.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Another program may take a free port between its choice and its use.
 const ATTEMPTS: usize = 5;
+/// How often it is started anew; each time leaves a thread behind.
+const RESTARTS: usize = 8;
+/// Before it is.
+const PAUSE: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: usize = 64;
 const SEGMENT_BYTES: usize = 256 * 1024;
 const SEGMENTS: usize = 2;
@@ -98,16 +105,6 @@ impl Drop for EmbeddedBroker {
 }
 
 fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> {
-    let router = Router::new(
-        0,
-        RouterConfig {
-            max_connections: MAX_CONNECTIONS,
-            max_outgoing_packet_count: 200,
-            max_segment_size: SEGMENT_BYTES,
-            max_segment_count: SEGMENTS,
-            ..RouterConfig::default()
-        },
-    );
     let auth = login.map(|login| HashMap::from([(login.user.clone(), login.password().to_owned())]));
     let settings = ServerSettings {
         name: "undertone".to_owned(),
@@ -128,30 +125,18 @@ fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> 
     let (tell_stopped, stopped) = mpsc::sync_channel(1);
     let token = stop.clone();
     std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(move || {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => {
-                let mut server = Server::new(settings, router.spawn(), V4);
-                runtime.block_on(async {
-                    let mut serving = std::pin::pin!(server.start(LinkType::Remote));
-                    // The first poll binds the port; after it the broker waits for connections.
-                    let bound = tokio::select! {
-                        biased;
-                        ended = &mut serving => Err(io_reason(ended.err())),
-                        () = std::future::ready(()) => Ok(()),
-                    };
-                    let failed = bound.is_err();
-                    if tell_ready.send(bound).is_err() || failed {
-                        return;
-                    }
-                    tokio::select! {
-                        () = token.cancelled() => {}
-                        ended = &mut serving => {
-                            tracing::error!("the embedded broker has ended: {}", io_reason(ended.err()));
-                        }
-                    }
-                });
+        notice_panics();
+        for left in (0..=RESTARTS).rev() {
+            match run(&settings, &tell_ready, &token, left > 0) {
+                Ok(End::Panic) => tracing::warn!("the embedded broker has failed and is started anew"),
+                Ok(End::Stopped) => break,
+                // Nobody may be waiting for it any more, where it was started anew.
+                Err(e) => {
+                    tracing::error!("the embedded broker has ended: {e}");
+                    drop(tell_ready.try_send(Err(e)));
+                    break;
+                }
             }
-            Err(e) => drop(tell_ready.send(Err(e))),
         }
         // Nobody listens any more if the deadline of `drop` has passed.
         let _ = tell_stopped.send(());
@@ -163,6 +148,73 @@ fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> 
             Err(io::Error::new(ErrorKind::TimedOut, "it does not listen after 5 s"))
         }
     }
+}
+
+enum End {
+    Stopped,
+    Panic,
+}
+
+thread_local! {
+    /// A connection of this thread's broker has panicked.
+    static PANIC: Rc<Notify> = Rc::default();
+}
+
+/// The runtime catches what panics in it, and tells nobody: from now on this thread's [`PANIC`] does.
+fn notice_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let _ = PANIC.try_with(|panic| panic.notify_one());
+            before(info);
+        }));
+    });
+}
+
+/// One broker, until it is told to stop, or `mends` and one of its connections has panicked.
+fn run(
+    settings: &ServerSettings,
+    ready: &mpsc::SyncSender<io::Result<()>>,
+    stop: &CancellationToken,
+    mends: bool,
+) -> io::Result<End> {
+    let router = Router::new(
+        0,
+        RouterConfig {
+            max_connections: MAX_CONNECTIONS,
+            max_outgoing_packet_count: 200,
+            max_segment_size: SEGMENT_BYTES,
+            max_segment_count: SEGMENTS,
+            ..RouterConfig::default()
+        },
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut server = Server::new(settings.clone(), router.spawn(), V4);
+    runtime.block_on(async {
+        let mut serving = std::pin::pin!(server.start(LinkType::Remote));
+        // The first poll binds the port; after it the broker waits for connections.
+        tokio::select! {
+            biased;
+            ended = &mut serving => return Err(io_reason(ended.err())),
+            () = std::future::ready(()) => {}
+        }
+        let _ = ready.try_send(Ok(())); // once is enough
+        let panic = PANIC.with(Rc::clone);
+        let panicked = async {
+            panic.notified().await;
+            if !mends {
+                tracing::error!("the embedded broker has failed too often and lets nobody in; restart undertone");
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => Ok(End::Stopped),
+            ended = &mut serving => Err(io_reason(ended.err())),
+            () = panicked => Ok(End::Panic),
+        }
+    })
 }
 
 /// The system's reason behind rumqttd's error, whose type it does not export.
@@ -197,6 +249,7 @@ pub(super) fn refuse(listen: SocketAddr, error: &io::Error) -> HomeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     const ANY: &str = "127.0.0.1:0";
 
@@ -226,5 +279,29 @@ mod tests {
         assert!(sentence.contains("everybody on the network"), "a name is no secret: {sentence}");
         let broker = EmbeddedBroker::start(listen, Some(&Login::new("ann", "s3cret"))).unwrap();
         assert_eq!(broker.url(), format!("mqtt://127.0.0.1:{}", broker.addr().port()));
+    }
+
+    /// A client of this name, and whether it is let in.
+    fn joins(addr: SocketAddr, name: &str) -> bool {
+        let Ok(mut stream) = std::net::TcpStream::connect(addr) else { return false };
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let size = u8::try_from(name.len()).unwrap();
+        let mut packet = vec![0x10, size + 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, size];
+        packet.extend(name.bytes());
+        let mut answer = [0; 4];
+        stream.write_all(&packet).and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer == [0x20, 2, 0, 0]
+    }
+
+    #[test]
+    fn a_client_that_makes_it_panic_does_not_lock_the_others_out() {
+        let broker = EmbeddedBroker::start(ANY.parse().unwrap(), None).unwrap();
+        assert!(joins(broker.addr(), "kitchen"));
+        for _ in 0..2 {
+            assert!(!joins(broker.addr(), "kitchen/1"), "such a name is refused");
+        }
+        let later = std::time::Instant::now() + Duration::from_secs(20);
+        while !joins(broker.addr(), "kitchen") {
+            assert!(std::time::Instant::now() < later, "nobody is let in");
+        }
     }
 }

@@ -79,6 +79,11 @@ impl Client {
         self.shared.push(Kind::Event, serde_json::to_vec(event));
     }
 
+    /// The same for one that holds words of a recogniser: it is forgotten with them.
+    pub fn quote(&self, event: &Event) {
+        self.shared.push(Kind::Quote, serde_json::to_vec(event));
+    }
+
     /// Forgets messages of this kind that no broker has taken yet.
     pub fn forget(&self, what: Forget) {
         self.shared.lock().outbox.forget(what);

@@ -291,7 +291,7 @@ impl<'a> Link<'a> {
         while inner.outbox.handed() < WINDOW {
             let Some(entry) = inner.outbox.waiting() else { return };
             let topic = match entry.kind {
-                Kind::Event => &self.shared.topics.event,
+                Kind::Event | Kind::Quote => &self.shared.topics.event,
                 Kind::Transcript | Kind::NoWords => &self.shared.topics.transcript,
             };
             let publish = self.client.try_publish(topic, QoS::AtLeastOnce, false, entry.payload.clone());

@@ -10,6 +10,8 @@ const PROBLEM: &[u8] = br#"{"type":"problem""#;
 pub enum Kind {
     /// `…/event`
     Event,
+    /// There, too: it holds what a recogniser said.
+    Quote,
     /// `…/transcript`
     Transcript,
     /// There, too: the last words are taken back.
@@ -28,10 +30,10 @@ pub enum Forget {
 impl Forget {
     fn covers(self, entry: &Entry) -> bool {
         match self {
-            Forget::Words => entry.kind == Kind::Transcript,
+            Forget::Words => matches!(entry.kind, Kind::Transcript | Kind::Quote),
             Forget::Heard => match entry.kind {
                 Kind::Event => !entry.payload.starts_with(PROBLEM),
-                Kind::Transcript => true,
+                Kind::Transcript | Kind::Quote => true,
                 Kind::NoWords => false,
             },
         }
@@ -219,6 +221,7 @@ mod tests {
         push(&mut outbox, 1);
         outbox.push(Kind::Event, serde_json::to_vec(&problem).unwrap());
         outbox.push(Kind::Transcript, b"words".to_vec());
+        outbox.push(Kind::Quote, b"a complaint".to_vec());
         hand(&mut outbox, 1);
         outbox.forget(Forget::Heard);
         assert_eq!((left(&outbox), outbox.handed()), (vec![0, 2], 1));

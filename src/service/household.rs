@@ -73,6 +73,10 @@ impl Service {
                     self.recorder.record(Entry::Microphone { open, why: now.listening.why });
                 }
                 self.unsay(&before, &now);
+                let may = |standing: &Standing| standing.allowed().transcription == Consent::Granted;
+                if may(&now) && !may(&before) {
+                    self.recogniser.granted_from(self.newest_sample());
+                }
                 self.publish_consent();
                 self.publish_state();
             }

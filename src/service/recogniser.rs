@@ -17,6 +17,8 @@ pub struct Recogniser {
     settings: config::Asr,
     asr: Asr,
     open: Option<Open>,
+    /// What was said before this sample was said while nothing might be transcribed.
+    granted_from: u64,
     /// Hand-overs that have not ended.
     recognising: usize,
 }
@@ -42,7 +44,7 @@ enum State {
 impl Recogniser {
     /// Offers to `asr` what `settings` want recognised.
     pub fn new(settings: &config::Asr, asr: Asr) -> Recogniser {
-        Recogniser { settings: settings.clone(), asr, open: None, recognising: 0 }
+        Recogniser { settings: settings.clone(), asr, open: None, granted_from: 0, recognising: 0 }
     }
 
     /// The queue behind it.
@@ -65,6 +67,11 @@ impl Recogniser {
         self.settings.min_seconds = new.min_seconds;
         self.settings.max_seconds = new.max_seconds;
         self.settings.min_speech = new.min_speech;
+    }
+
+    /// What begins from this sample on may be recognised; what began before it may not, however much of it comes after.
+    pub fn granted_from(&mut self, sample: u64) {
+        self.granted_from = sample;
     }
 
     /// What is open is broken off, and forgotten.
@@ -103,6 +110,9 @@ impl Recogniser {
             self.open = Some(Open { id, clip_start: from, next: from, state });
         }
         let Some(open) = &mut self.open else { return };
+        if open.clip_start < self.granted_from && matches!(open.state, State::Waits(_)) {
+            open.state = State::Done(AsrDecision::NoConsent);
+        }
         if from != open.next {
             // Lost between the threads: half a sentence is none.
             open.state = State::Done(match open.state {
@@ -149,7 +159,7 @@ impl Recogniser {
                 open.finish()
             }
             _ if !self.asr.configured() => AsrDecision::NotConfigured,
-            _ if !self.asr.granted() => AsrDecision::NoConsent,
+            _ if !self.asr.granted() || segment.clip_start < self.granted_from => AsrDecision::NoConsent,
             _ if !self.wanted(segment) => AsrDecision::BelowThreshold,
             _ => {
                 let start = teller.time(segment.clip_start);

@@ -29,6 +29,11 @@ impl Service {
         self.publish_problems();
         self.publish_settings();
         self.publish_consent();
+        self.publish_discovery();
+    }
+
+    /// What Home Assistant finds the device by.
+    pub(super) fn publish_discovery(&self) {
         if self.config.mqtt.discovery {
             let announced = Announced {
                 node: &self.config.node,

@@ -12,7 +12,7 @@ use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Effort, Told};
 use crate::config::Config;
 use crate::consent::Keeper;
-use crate::events::{AsrDecision, BackgroundCause, Circuit, Component, Consent, Event, Label};
+use crate::events::{AsrDecision, AsrWoken, BackgroundCause, Circuit, Component, Consent, Event, Label};
 use crate::home::refusals::Refusals;
 use crate::home::{Client, Slot};
 use crate::ledger::{Entry, Recorder};
@@ -38,6 +38,8 @@ pub(super) struct Service {
     /// A new model was told to be no good.
     pub(super) model_refused: bool,
     pub(super) progress: Progress,
+    /// When the listener told that.
+    pub(super) progressed: Instant,
     /// The newest wish to forget.
     pub(super) forget: u64,
     /// Since when nobody speaks, in samples.
@@ -85,6 +87,7 @@ impl Service {
             recogniser: Recogniser::new(&config.asr, asr),
             recorder,
             progress: Progress::default(),
+            progressed: Instant::now(),
             forget: 0,
             background: None,
             emotion: None,
@@ -99,6 +102,8 @@ impl Service {
         match what {
             Heard::Begun(anchor) => {
                 self.teller = Teller::new(&self.config.node, &self.model, anchor);
+                // Whatever was granted before was granted before all that is heard.
+                self.recogniser.granted_from(0);
                 tracing::info!("listening");
             }
             Heard::Model(version) => {
@@ -112,6 +117,7 @@ impl Service {
                 }
                 self.teller.set_model(&version);
                 self.model = version;
+                self.publish_discovery(); // the device's hardware version
                 self.publish_state();
             }
             Heard::Line(line, set) => self.teller.follow(line, set),
@@ -122,6 +128,7 @@ impl Service {
                     self.background = None; // it was not heard for a while, or somebody speaks
                 }
                 self.progress = progress;
+                self.progressed = Instant::now();
                 self.metrics.work(work(&progress));
                 if changed {
                     self.publish_state();
@@ -181,8 +188,13 @@ impl Service {
 
     /// Every event leaves here.
     pub(super) fn tell(&mut self, event: &Event) {
-        self.metrics.event(event);
         self.client.event(event);
+        self.note(event);
+    }
+
+    /// Into the figures and the record.
+    fn note(&mut self, event: &Event) {
+        self.metrics.event(event);
         if let Some(entry) = Entry::told(event) {
             self.recorder.record(entry);
         }
@@ -240,11 +252,19 @@ impl Service {
 
     pub(super) fn asr_told(&mut self, what: asr::Told) {
         match what {
-            asr::Told::Woken(woken) => {
+            asr::Told::Woken(woken, said) => {
                 self.recogniser.woken_told();
-                let event = Event::AsrWoken(woken);
+                let event = Event::AsrWoken(woken.clone());
                 log(&event);
-                self.tell(&event);
+                self.note(&event);
+                let words =
+                    said.filter(|_| self.keeper.standing().allowed().transcription == Consent::Granted);
+                match words {
+                    Some(said) => {
+                        self.client.quote(&Event::AsrWoken(AsrWoken { error: Some(said), ..woken }))
+                    }
+                    None => self.client.event(&event),
+                }
             }
             // It was on its way when consent was withdrawn.
             asr::Told::Transcript(_)
@@ -267,6 +287,12 @@ impl Service {
         if self.recogniser.asr().circuit() != self.circuit {
             self.publish_state();
         }
+    }
+
+    /// Number of the sample that the microphone hears now, about.
+    pub(super) fn newest_sample(&self) -> u64 {
+        let later = self.progress.pending + self.progressed.elapsed().as_secs_f64();
+        self.progress.clock + (later * f64::from(SAMPLE_RATE)) as u64
     }
 
     /// Nobody speaks: that is heard, and not only because nothing is.

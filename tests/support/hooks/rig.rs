@@ -38,7 +38,7 @@ impl Rig {
 
     pub async fn woken(&mut self) -> AsrWoken {
         match self.next().await {
-            Told::Woken(woken) => woken,
+            Told::Woken(woken, _) => woken,
             Told::Transcript(_) => panic!("a transcript instead of asr_woken"),
             Told::Problem(problem) => panic!("{problem:?} instead of asr_woken"),
         }
