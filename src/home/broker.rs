@@ -204,7 +204,9 @@ fn run(
         let panicked = async {
             panic.notified().await;
             if !mends {
-                tracing::error!("the embedded broker has failed too often and lets nobody in; restart undertone");
+                tracing::error!(
+                    "the embedded broker has failed too often and lets nobody in; restart undertone"
+                );
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(PAUSE).await;
@@ -289,7 +291,8 @@ mod tests {
         let mut packet = vec![0x10, size + 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, size];
         packet.extend(name.bytes());
         let mut answer = [0; 4];
-        stream.write_all(&packet).and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer == [0x20, 2, 0, 0]
+        stream.write_all(&packet).and_then(|()| stream.read_exact(&mut answer)).is_ok()
+            && answer == [0x20, 2, 0, 0]
     }
 
     #[test]

@@ -37,8 +37,13 @@ impl Rig {
     }
 
     pub async fn woken(&mut self) -> AsrWoken {
+        self.quoted().await.0
+    }
+
+    /// And why it failed, with the recogniser's own words.
+    pub async fn quoted(&mut self) -> (AsrWoken, Option<String>) {
         match self.next().await {
-            Told::Woken(woken, _) => woken,
+            Told::Woken(woken, said) => (woken, said),
             Told::Transcript(_) => panic!("a transcript instead of asr_woken"),
             Told::Problem(problem) => panic!("{problem:?} instead of asr_woken"),
         }
