@@ -56,7 +56,7 @@ impl Listener {
             // Large enough not to grow in daily life: growing leaves a copy behind.
             raw: Vec::with_capacity(sample_rate as usize),
             samples: Vec::with_capacity(SAMPLE_RATE as usize),
-            conditioner: Conditioner::default(),
+            conditioner: Conditioner::new(&config::Audio::default(), SAMPLE_RATE),
             lost: 0,
             resample_ns: 0,
         })

@@ -135,3 +135,38 @@ fn what_makes_no_sense_is_refused_with_what_is_allowed() {
     assert!(run.status == 1 && run.sentence().contains(told), "{}", run.err);
     assert!(!out.exists());
 }
+
+/// Whose voice and which language it is, and that background is no utterance, is not lost on the way.
+#[test]
+fn features_keep_what_the_manifest_says() {
+    let mut corpus = Corpus::new("path,corpus,speaker,emotion,split,sex,language");
+    corpus.voice(9, "mine,a,neutral,test_unseen,female,Italian ");
+    corpus.voice(3, "mine,b,happy,test_unseen,m,Italian");
+    corpus.noise("hiss.wav", 2, "noise_fan,x,background,test_unseen,,");
+    let out = corpus.folder.path().join("out");
+    assert_eq!(make("features", &corpus.manifest(), &out, &[]).status, 0);
+    let index = std::fs::read_to_string(out.join("index.csv")).unwrap();
+    let ends: Vec<&str> = index.lines().skip(1).map(|line| line.splitn(8, ',').last().unwrap()).collect();
+    assert_eq!(ends, ["utterance,female,Italian", "utterance,male,Italian", "background,,"], "{index}");
+    let run = finish(undertone().args(["evaluate", "--json", "--features"]).arg(&out));
+    assert_eq!(run.status, 0, "{}", run.err);
+    for name in ["female", "male", "Italian"] {
+        assert!(run.out.contains(&format!("\"{name}\"")), "{name}: {}", run.out);
+    }
+}
+
+/// A folder of noise with a link to itself.
+#[cfg(unix)]
+#[test]
+fn links_in_circles_are_followed_once() {
+    let corpus = corpus();
+    let noise = corpus.folder.path().join("noise");
+    std::fs::create_dir(&noise).unwrap();
+    std::fs::copy(corpus.folder.path().join("hiss.wav"), noise.join("hiss.wav")).unwrap();
+    std::os::unix::fs::symlink(".", noise.join("again")).unwrap();
+    let run = finish(
+        undertone().args(["evaluate", "--json", "--manifest", &corpus.manifest(), "--noise"]).arg(&noise),
+    );
+    assert_eq!(run.status, 0, "{}", run.err);
+    assert_eq!(run.json()[0]["noise"]["noise"]["recordings"], 1, "{}", run.out);
+}

@@ -185,6 +185,26 @@ fn segments_of_another_detector_get_the_same_score() {
     assert!(near(&group["onset_ms"]["bias"], -100.0) && near(&group["offset_ms"]["bias"], 200.0), "{report}");
     assert!(near(&group["told_ms"]["median"], 300.0), "{report}");
     assert!(near(&report["cpu_ms_per_second"], 10.0), "{report}");
+
+    // By their names, whatever folder the other detector saw them in; and names that nobody knows are told.
+    let csv = std::fs::read_to_string(&segments).unwrap();
+    std::fs::write(&segments, csv.replace("timeline-0", "elsewhere/timeline-0")).unwrap();
+    let again = evaluate(&out, &["--segments", segments.to_str().unwrap()]);
+    assert_eq!(again.json()[0]["snr"], report["snr"], "{}", again.err);
+    std::fs::write(&segments, csv.replace("timeline-0", "timelin-0")).unwrap();
+    let run = evaluate(&out, &["--segments", segments.to_str().unwrap()]);
+    assert!(run.status == 1 && run.sentence().contains("`timelin-0.wav`"), "{}", run.err);
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_not_scored() {
+    let (_folder, manifest, out) = scratch();
+    assert_eq!(make(&manifest, &out, &["--flac"]).status, 0);
+    let recording = out.join("timeline-0.flac");
+    let whole = std::fs::read(&recording).unwrap();
+    std::fs::write(&recording, &whole[..whole.len() / 2]).unwrap();
+    let run = evaluate(&out, &[]);
+    assert!(run.status == 1 && run.sentence().contains("timeline-0.flac: the file ends"), "{}", run.err);
 }
 
 #[test]

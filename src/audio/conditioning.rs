@@ -1,4 +1,7 @@
-//! Gain and high-pass, before anything else hears the samples. In place; allocates nothing.
+//! Offset, gain and high-pass, before anything else hears the samples. In place; allocates nothing.
+//!
+//! A constant offset, which cheap converters have, is no sound, but the lowest band would take it for the loudest. So
+//! it is always taken away: a high-pass of first order at 2 Hz, whose offset at the start of a run is the mean of its first block.
 //!
 //! The high-pass is a Butterworth filter of second order (12 dB an octave), as a biquad after R.
 //! Bristow-Johnson's Audio EQ Cookbook, in f64 because its poles lie close to 1.
@@ -6,9 +9,16 @@
 use crate::config;
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
-/// Applies `audio.gain_db` and `audio.high_pass_hz`. The default leaves samples as they are.
-#[derive(Debug, Clone, Default)]
+/// Corner of the filter that takes the offset away, in Hz.
+const OFFSET_HZ: f64 = 2.0;
+
+/// Takes away the offset; applies `audio.gain_db` and `audio.high_pass_hz`.
+#[derive(Debug, Clone)]
 pub struct Conditioner {
+    /// None until a run has begun.
+    offset: Option<f64>,
+    /// How much of what is left of it each sample takes away.
+    pace: f64,
     /// None: 1.
     gain: Option<f32>,
     high_pass: Option<HighPass>,
@@ -19,11 +29,24 @@ impl Conditioner {
     pub fn new(settings: &config::Audio, rate: u32) -> Conditioner {
         let gain = (settings.gain_db != 0.0).then(|| 10f64.powf(settings.gain_db / 20.0) as f32);
         let high_pass = (settings.high_pass_hz > 0.0).then(|| HighPass::new(settings.high_pass_hz, rate));
-        Conditioner { gain, high_pass }
+        let pace = -(-TAU * OFFSET_HZ / f64::from(rate)).exp_m1();
+        Conditioner { offset: None, pace, gain, high_pass }
     }
 
     /// Conditions the next samples of the stream.
     pub fn apply(&mut self, samples: &mut [f32]) {
+        if samples.is_empty() {
+            return;
+        }
+        let sound = |sample: f32| if sample.is_finite() { f64::from(sample) } else { 0.0 };
+        let mean = || samples.iter().map(|sample| sound(*sample)).sum::<f64>() / samples.len() as f64;
+        let mut offset = self.offset.unwrap_or_else(mean);
+        for sample in &mut *samples {
+            let rest = sound(*sample) - offset;
+            offset += self.pace * rest;
+            *sample = rest as f32;
+        }
+        self.offset = Some(offset);
         if let Some(filter) = &mut self.high_pass {
             samples.iter_mut().for_each(|sample| *sample = filter.step(*sample));
         }
@@ -34,6 +57,7 @@ impl Conditioner {
 
     /// Samples are missing here: what was before them does not ring on behind them.
     pub fn restart(&mut self) {
+        self.offset = None;
         if let Some(filter) = &mut self.high_pass {
             (filter.first, filter.second) = (0.0, 0.0);
         }
@@ -87,13 +111,37 @@ mod tests {
     }
 
     #[test]
-    fn the_default_touches_nothing() {
-        let samples = [0.1f32, -0.7, 1.0, f32::MIN_POSITIVE];
-        for mut nothing in [Conditioner::default(), conditioner(0.0, 0.0)] {
-            let mut out = samples;
-            nothing.apply(&mut out);
-            assert_eq!(out, samples);
+    fn the_default_takes_away_an_offset_and_nothing_else() {
+        for offset in [0.0f32, 0.02, -0.3] {
+            let mut nothing = conditioner(0.0, 0.0);
+            for block in 0..50 {
+                let tone = |k: i32| (f64::from(block * 333 + k) * 0.1).sin() as f32 * 0.1;
+                let mut out: Vec<f32> = (0..333).map(|k| tone(k) + offset).collect();
+                nothing.apply(&mut out);
+                for (k, sample) in (0..).zip(out) {
+                    // At first, the mean of a block that is no whole number of periods.
+                    assert!(
+                        (sample - tone(k)).abs() < if block < 20 { 0.01 } else { 0.001 },
+                        "{sample} instead of {} + {offset}",
+                        tone(k)
+                    );
+                }
+            }
+            assert!(response(&mut nothing, 40.0).abs() < 0.02);
         }
+        let mut silence = [0.0; 100];
+        conditioner(0.0, 0.0).apply(&mut silence);
+        assert_eq!(silence, [0.0; 100]);
+    }
+
+    /// A switch of the offset has gone after a second.
+    #[test]
+    fn an_offset_that_changes_is_followed() {
+        let mut nothing = conditioner(0.0, 0.0);
+        nothing.apply(&mut [0.0; 160]);
+        let mut out = vec![0.05f32; 16_000];
+        nothing.apply(&mut out);
+        assert!(out[0] > 0.04 && out[15_999].abs() < 1e-6, "{} {}", out[0], out[15_999]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! In: a path. Out: mono samples at the file's own rate, packet by packet, so an hour of audio needs
 //! no more memory than a second. A packet that does not decode is a gap of its length.
 
+use super::level::Level;
 use super::resample::Resampler;
-use super::{ABSURD, AudioError, AudioSource, Read};
+use super::{AudioError, AudioSource, Read};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -39,40 +40,14 @@ pub struct FileSource {
     expected: Option<u64>,
     /// Its end is where it ends: the header does not know.
     open_ended: bool,
-    /// Where in the track the next packet is due.
-    due: i64,
+    /// Where in the track the next packet is due, once one has come.
+    due: Option<i64>,
+    /// The decoder leaves in what surrounds the sound, of which only the beginning is cut off.
+    mpeg: bool,
     /// A packet behind a hole, which is told first.
     held: Option<Packet>,
     complaint: Option<String>,
     level: Level,
-}
-
-/// What the samples tell of the recording's quality.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Level {
-    /// Samples, over all channels.
-    pub samples: u64,
-    /// Those that are no numbers, or beyond any sound; they were taken as silence.
-    pub unusable: u64,
-    /// Those at full scale.
-    pub clipped: u64,
-    /// Those that are not zero.
-    pub sounding: u64,
-}
-
-impl Level {
-    /// Full scale; float files may go above it, and then they are not cut off there.
-    const FULL: std::ops::RangeInclusive<f32> = 0.999..=1.001;
-
-    fn look(&mut self, samples: &[f32]) {
-        self.samples += samples.len() as u64;
-        for x in samples {
-            let size = x.abs();
-            self.unusable += u64::from(size.is_nan() || size >= ABSURD);
-            self.clipped += u64::from(Self::FULL.contains(&size));
-            self.sounding += u64::from(*x != 0.0);
-        }
-    }
 }
 
 impl FileSource {
@@ -123,15 +98,16 @@ impl FileSource {
             .as_ref()
             .and_then(|p| p.audio())
             .ok_or_else(|| not_audio("no audio track".into()))?;
-        // MP3 only estimates its length.
-        let exact = !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("mp3"));
+        // Without the tag that LAME writes, symphonia guesses the length of MPEG audio, and cuts off what is beyond.
+        let mpeg = matches!(format.format_info().short_name, "mp1" | "mp2" | "mp3");
+        let exact = !mpeg || track.delay.is_some();
         let is_wave = format.format_info().short_name == "wave";
         let channels = parameters.channels.as_ref().map_or(1, |c| c.count()) as u64;
         let bytes = channels * u64::from(parameters.bits_per_sample.unwrap_or(8)) / 8;
         let known = |samples: &u64| exact && !(is_wave && samples * bytes >= UNKNOWN_LENGTH);
         let expected = track.num_frames.filter(known);
         let decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(!mpeg))
             .map_err(|e| not_audio(e.to_string()))?;
         let mut source = FileSource {
             path: path.into(),
@@ -144,7 +120,8 @@ impl FileSource {
             decoded: 0,
             expected,
             open_ended: is_wave && expected.is_none(),
-            due: 0,
+            due: None,
+            mpeg,
             held: None,
             complaint: None,
             level: Level::default(),
@@ -195,17 +172,34 @@ impl FileSource {
     /// word, and what comes after them must not be heard too early.
     fn hole(&mut self, packet: &Packet) -> Option<u64> {
         let from = packet.pts.get().saturating_add_unsigned(packet.trim_start.get());
-        let missing = u64::try_from(from.saturating_sub(self.due)).ok()?;
+        let missing = u64::try_from(from.saturating_sub(self.due?)).ok()?;
         let rate = u64::from(self.rate);
         let likely = rate / u64::from(HOLE)..rate * u64::from(LONGEST_HOLE);
-        if self.decoded == 0 || !likely.contains(&missing) {
+        if !likely.contains(&missing) {
             return None;
         }
-        let second = self.due as f64 / f64::from(self.rate);
+        let second = self.decoded as f64 / f64::from(self.rate);
         self.complaint.get_or_insert_with(|| format!("{missing} samples are missing at {second:.1} s"));
-        self.due = from;
+        self.due = Some(from);
         self.decoded += missing;
         Some(missing)
+    }
+
+    /// Goes on with the next recording of a chain, as an Ogg file of a radio station is; or why not.
+    fn follow(&mut self) -> Result<(), String> {
+        let second = self.decoded as f64 / f64::from(self.rate.max(1));
+        let unread = |what: &str| format!("{what} follows at {second:.1} s and is not read");
+        let track = self.format.default_track(TrackType::Audio);
+        let parameters = track.and_then(|track| Some((track.id, track.codec_params.as_ref()?.audio()?)));
+        let (id, parameters) = parameters.ok_or_else(|| unread("something that is no sound"))?;
+        if self.rate != 0 && parameters.sample_rate != Some(self.rate) {
+            return Err(unread("a recording at another sample rate"));
+        }
+        self.decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+            .map_err(|e| unread(&format!("a recording that cannot be decoded ({e})")))?;
+        (self.track, self.due) = (id, None);
+        Ok(())
     }
 
     fn read_packet(&mut self, out: &mut Vec<f32>) -> Result<Read, AudioError> {
@@ -227,6 +221,13 @@ impl FileSource {
                     self.complaint.get_or_insert_with(|| "the file ends early".into());
                     return Ok(Read::End);
                 }
+                Err(Error::ResetRequired) => match self.follow() {
+                    Ok(()) => continue,
+                    Err(reason) => {
+                        self.complaint.get_or_insert(reason);
+                        return Ok(Read::End);
+                    }
+                },
                 Err(e) => {
                     self.complaint.get_or_insert_with(|| e.to_string());
                     return Ok(Read::End);
@@ -242,31 +243,29 @@ impl FileSource {
             let start = packet.pts.get().saturating_add_unsigned(packet.trim_start.get());
             match self.decoder.decode(&packet) {
                 Ok(buffer) => {
-                    if buffer.frames() == 0 {
+                    let lead = if self.mpeg { packet.trim_start.get() as usize } else { 0 };
+                    let frames = buffer.frames().saturating_sub(lead);
+                    if frames == 0 {
                         continue;
                     }
                     if self.rate == 0 {
                         self.rate = buffer.spec().rate();
                     }
-                    let buffer_frames = buffer.frames() as u64;
                     let channels = buffer.num_planes().max(1);
                     self.interleaved.resize(buffer.samples_interleaved(), 0.0);
                     buffer.copy_to_slice_interleaved(&mut self.interleaved);
-                    self.level.look(&self.interleaved);
+                    let sound = &self.interleaved[lead * channels..];
+                    self.level.look(sound, channels);
                     let scale = 1.0 / channels as f32;
-                    out.extend(
-                        self.interleaved
-                            .chunks_exact(channels)
-                            .map(|frame| frame.iter().sum::<f32>() * scale),
-                    );
-                    self.decoded += buffer_frames;
-                    self.due = start.saturating_add_unsigned(buffer_frames);
+                    out.extend(sound.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * scale));
+                    self.decoded += frames as u64;
+                    self.due = Some(start.saturating_add_unsigned(frames as u64));
                     return Ok(Read::Samples);
                 }
                 Err(Error::DecodeError(reason)) => {
                     self.complaint.get_or_insert_with(|| reason.into());
                     if self.decoded > 0 && packet.dur.get() > 0 {
-                        self.due = start.saturating_add_unsigned(packet.dur.get());
+                        self.due = Some(start.saturating_add_unsigned(packet.dur.get()));
                         return Ok(Read::Gap(packet.dur.get()));
                     }
                 }

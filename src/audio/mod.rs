@@ -12,6 +12,7 @@ pub mod file;
 mod format;
 mod freed;
 mod held;
+pub mod level;
 pub mod microphone;
 pub mod resample;
 pub mod ring;

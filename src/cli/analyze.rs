@@ -3,7 +3,8 @@
 use super::plot::{self, Picture};
 use super::{Failure, progress};
 use crate::audio::AudioSource;
-use crate::audio::file::{FileSource, Level, read_16k};
+use crate::audio::file::{FileSource, read_16k};
+use crate::audio::level::Level;
 use crate::cascade::Cascade;
 use crate::config::Config;
 use crate::events::{AsrDecision, Event, Summary};
@@ -162,6 +163,11 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
 fn advise(path: &Path, level: Level) {
     if level.sounding == 0 {
         complain!("undertone: {} is digital silence; was the microphone muted?", path.display());
+    } else if level.cancelled() {
+        complain!(
+            "undertone: {}: its channels cancel each other, and what is heard is their mean; keep one of them",
+            path.display()
+        );
     } else if level.clipped * 200 > level.samples {
         let share = 100.0 * level.clipped as f64 / level.samples as f64;
         complain!(

@@ -11,6 +11,7 @@ use crate::corpus::{CorpusError, export, layout, spare};
 use crate::events::Label;
 use clap::{ArgGroup, Args, Subcommand};
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Training data from labelled audio.
@@ -257,8 +258,12 @@ fn write(samples: &[f32], path: &Path) -> Result<(), CorpusError> {
 
 /// Files under a folder, in order of their names.
 pub fn files_under(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
-    let (mut folders, mut files) = (vec![folder.to_path_buf()], Vec::new());
+    let (mut folders, mut files, mut seen) = (vec![folder.to_path_buf()], Vec::new(), HashSet::new());
     while let Some(folder) = folders.pop() {
+        // A link may lead back to where it lies.
+        if !seen.insert(folder.canonicalize().map_err(CorpusError::io("read the folder", &folder))?) {
+            continue;
+        }
         for entry in std::fs::read_dir(&folder).map_err(CorpusError::io("read the folder", &folder))? {
             let path = entry.map_err(CorpusError::io("read the folder", &folder))?.path();
             if path.is_dir() { folders.push(path) } else { files.push(path) }

@@ -248,9 +248,12 @@ fn with_broker(config: Config) -> Result<(Config, Broker), Failure> {
 
 /// What a run came to, in words.
 fn sentence(summary: &crate::events::Summary) -> String {
-    let skipped = 100.0 * (1.0 - summary.modules_run as f64 / summary.modules_total.max(1) as f64);
+    let skipped = match summary.modules_total {
+        0 => String::new(),
+        all => format!(" ({:.1} % skipped)", 100.0 * (1.0 - summary.modules_run as f64 / all as f64)),
+    };
     format!(
-        "{:.1} s of audio, {} segments of speech; {} of {} modules ran ({skipped:.1} % skipped), {:.2} of {:.2} GMACs; \
+        "{:.1} s of audio, {} segments of speech; {} of {} modules ran{skipped}, {:.2} of {:.2} GMACs; \
          {} windows judged, {} quiet ones for nothing; {:.2} s of CPU",
         summary.audio_seconds,
         summary.segments,

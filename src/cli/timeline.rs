@@ -161,6 +161,17 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         may_write(outcomes)?;
     }
     let others = args.segments.as_deref().map(listen::segments).transpose()?;
+    let name_of = |recording: &Path| recording.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if let Some(stranger) =
+        others.iter().flat_map(|o| o.keys()).find(|name| !recordings.keys().any(|r| name_of(r) == **name))
+    {
+        let reason = format!(
+            "{} names the recording `{stranger}`, of which {} knows nothing",
+            args.segments.as_deref().unwrap_or(Path::new("")).display(),
+            labels.display()
+        );
+        return Err(CorpusError::Nothing(reason).into());
+    }
     let mut source = args.segments.as_ref().map_or(String::new(), |path| path.display().to_string());
     let ends = |entries: &[Entry]| entries.iter().map(|e| e.end).fold(0.0, f64::max);
     let bar = progress(recordings.values().map(|e| ends(e) as u64).sum(), "listening");
@@ -169,8 +180,7 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     for (recording, entries) in &recordings {
         let found = match &others {
             Some(others) => {
-                let name = recording.file_name().unwrap_or_default().to_string_lossy();
-                let found = others.get(name.as_ref()).cloned().unwrap_or_default();
+                let found = others.get(&name_of(recording)).cloned().unwrap_or_default();
                 Found { audio_seconds: ends(entries), ..found }
             }
             None => {

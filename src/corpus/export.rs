@@ -11,6 +11,7 @@ use super::CorpusError;
 use super::listing::Listing;
 use super::manifest::{Kind, Row};
 use super::mix::{STREAM_WINDOW, crop};
+use super::voices::Sex;
 use crate::audio::file::read_16k;
 use crate::events::Label;
 use crate::features::stream::FrameStream;
@@ -64,7 +65,9 @@ fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
     let csv_error = |e: csv::Error| CorpusError::io("write", path)(e.into());
     let mut index = csv::Writer::from_path(path).map_err(csv_error)?;
     index
-        .write_record(["row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind"])
+        .write_record([
+            "row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind", "sex", "language",
+        ])
         .map_err(csv_error)?;
     for (i, row) in rows.iter().enumerate() {
         let name = row.path.file_name().unwrap_or_default().to_string_lossy();
@@ -72,7 +75,7 @@ fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
         let emotion = row.emotion.map_or("", Label::name);
         index
             .write_record([
-                &i.to_string(),
+                i.to_string().as_str(),
                 name.as_ref(),
                 &row.corpus,
                 &row.speaker,
@@ -80,6 +83,8 @@ fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
                 &row.split,
                 &snr_db,
                 row.kind.name(),
+                row.sex.map_or("", Sex::name),
+                row.language.as_deref().unwrap_or_default(),
             ])
             .map_err(csv_error)?;
     }
@@ -99,6 +104,9 @@ fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
             Box::new(move |j| (4.0 * j as f32 + 1.5) * hop + (FFT / 2) as f32)
         }
         Kind::Window | Kind::Background => {
+            while row.kind == Kind::Background && !samples.is_empty() && samples.len() < STREAM_WINDOW {
+                samples.extend_from_within(..); // a short loop is repeated
+            }
             samples.resize(STREAM_WINDOW, 0.0);
             let mut frames: Vec<Frame> = Vec::with_capacity(FRAMES);
             FrameStream::new().push(&samples, |frame| frames.push(*frame));

@@ -152,6 +152,7 @@ fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
         .map_err(|part| format!("speech `{part}` is not `start-end` in seconds"))?;
     let finite = |text: &str| text.parse().ok().filter(|db: &f32| db.is_finite());
     let kinds = Kind::ALL.map(Kind::name).join(", ");
+    let usual = if emotion == Some(Label::Background) { Kind::Background } else { Kind::Utterance };
     let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
     Ok(Row {
         path: folder.join(&line.path),
@@ -160,10 +161,10 @@ fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
         emotion,
         split: line.split,
         snr_db: optional("snr_db", &line.snr_db, "a number of decibels", finite)?,
-        kind: optional("kind", &line.kind, &kinds, kind)?.unwrap_or_default(),
+        kind: optional("kind", &line.kind, &kinds, kind)?.unwrap_or(usual),
         speech,
         sex: optional("sex", &line.sex, "female, male, f, m", Sex::from_name)?,
-        language: Some(line.language).filter(|language| !language.is_empty()),
+        language: Some(line.language.trim().to_owned()).filter(|language| !language.is_empty()),
         line: number,
     })
 }

@@ -2,9 +2,9 @@
 
 use super::Test;
 use super::files::{Complaint, complaint};
-use crate::audio::SAMPLE_RATE;
 use crate::audio::conditioning::Conditioner;
 use crate::audio::file::whole_16k;
+use crate::audio::{AudioError, SAMPLE_RATE};
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{in_seconds, speech_runs};
 use crate::corpus::manifest::Row;
@@ -73,13 +73,25 @@ impl<'a> Maker<'a> {
         self.complaints
     }
 
-    /// All clips of row number `index`; none if it has no label.
+    /// Gives each clip of row number `index` to `judge`, one by one; none if it has no label or no sample.
     ///
     /// # Errors
-    /// When its audio cannot be read.
-    pub fn clips<'r>(&mut self, index: usize, row: &'r Row) -> Result<Vec<Clip<'r>>, CorpusError> {
-        let Some(truth) = row.emotion else { return Ok(Vec::new()) };
-        let (mut samples, source) = whole_16k(&row.path).map_err(|e| row.failed(e))?;
+    /// When its audio cannot be read, or that of the judge.
+    pub fn clips<'r>(
+        &mut self,
+        index: usize,
+        row: &'r Row,
+        mut judge: impl FnMut(Clip<'r>) -> Result<(), CorpusError>,
+    ) -> Result<(), CorpusError> {
+        let Some(truth) = row.emotion else { return Ok(()) };
+        let (mut samples, source) = match whole_16k(&row.path) {
+            Ok(whole) => whole,
+            Err(AudioError::Empty { .. }) => {
+                self.complaints.push((index, Complaint::of(row, "no sample at 16 kHz; left out".into())));
+                return Ok(());
+            }
+            Err(e) => return Err(row.failed(e)),
+        };
         let found = complaint(row, &source, &samples, truth != Label::Background);
         self.complaints.extend(found.map(|found| (index, found)));
         let clip = |role, snr_db, inputs| Clip { row, index, role, snr_db, inputs };
@@ -88,29 +100,28 @@ impl<'a> Maker<'a> {
                 samples.extend_from_within(..); // a short loop is repeated
             }
             self.condition(&mut samples);
-            let windows = samples.chunks_exact(STREAM_WINDOW);
-            return Ok(windows
-                .map(|w| clip(Role::Background, None, vec![stream(w, &[0]).remove(0)]))
-                .collect());
+            for window in samples.chunks_exact(STREAM_WINDOW) {
+                judge(clip(Role::Background, None, stream(window, &[0])))?;
+            }
+            return Ok(());
         }
         mix::crop(row, &mut samples);
         let Some(noise) = self.noise else {
             self.condition(&mut samples);
-            return Ok(vec![clip(Role::Utterance, row.snr_db, self.whole(&samples))]);
+            return judge(clip(Role::Utterance, row.snr_db, self.whole(&samples)));
         };
-        let mut clips = Vec::new();
         let rng = &mut mix::rng(self.test.seed, OVERLAY, index);
         for &snr_db in &self.test.snr_db {
             let mut mixed = mix::surrounded(&samples, noise, SURROUND, snr_db, rng);
             self.condition(&mut mixed);
-            clips.push(clip(Role::Utterance, Some(snr_db), self.whole(&mixed)));
+            judge(clip(Role::Utterance, Some(snr_db), self.whole(&mixed)))?;
         }
         if let Some(snr_db) = self.test.missed_snr_db {
             for input in self.windows(index, &samples, noise, snr_db) {
-                clips.push(clip(Role::Window, Some(snr_db), vec![input]));
+                judge(clip(Role::Window, Some(snr_db), vec![input]))?;
             }
         }
-        Ok(clips)
+        Ok(())
     }
 
     /// What the daemon does with all it hears before anything else does.
@@ -198,7 +209,8 @@ mod tests {
             let found = maker.windows(index, &samples, &noise, 10.0).len() as f64;
             assert!((room - 1.0..=room + 1.2).contains(&found), "{found} windows, room for {room}");
         }
-        assert!(maker.windows(0, &samples[..second], &noise, 10.0).len() < 9);
+        // A quarter of a second of tone is not enough.
+        assert!(maker.windows(0, &samples[..second * 5 / 4], &noise, 10.0).is_empty());
     }
 
     /// Gain is not heard by the model, a high-pass is.
@@ -222,7 +234,13 @@ mod tests {
             let row = Row { path: path.clone(), emotion: Some(emotion), ..Row::default() };
             let input = |audio: config::Audio| {
                 let test = Test { audio, ..Test::default() };
-                Maker::new(&test, None).clips(0, &row).unwrap().remove(0).inputs.remove(0)
+                let mut inputs = Vec::new();
+                let keep = |clip: Clip| {
+                    inputs.extend(clip.inputs);
+                    Ok(())
+                };
+                Maker::new(&test, None).clips(0, &row, keep).unwrap();
+                inputs.remove(0)
             };
             let plain = input(config::Audio::default());
             let differs = |other: &Input| plain.iter().zip(other.iter()).any(|(a, b)| (a - b).abs() > 0.01);

@@ -28,6 +28,13 @@ pub struct Complaint {
     pub what: String,
 }
 
+impl Complaint {
+    /// About the file of this row.
+    pub fn of(row: &Row, what: String) -> Complaint {
+        Complaint { path: row.path.clone(), line: (row.line > 0).then_some(row.line), what }
+    }
+}
+
 /// Opens every file, so that one that is no use is told before hours of work, together with all others.
 ///
 /// # Errors
@@ -69,8 +76,9 @@ pub fn complaint(row: &Row, source: &FileSource, samples: &[f32], speech: bool) 
     let what = match source.damage() {
         Some(damage) => damage,
         None if source.level().sounding == 0 => "digital silence".into(),
+        None if source.level().cancelled() => "its channels cancel each other".into(),
         None if speech && seconds < WORD => format!("{seconds:.3} s long, too short for a word"),
         None => return None,
     };
-    Some(Complaint { path: row.path.clone(), line: (row.line > 0).then_some(row.line), what })
+    Some(Complaint::of(row, what))
 }

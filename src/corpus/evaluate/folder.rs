@@ -2,6 +2,7 @@
 
 use super::clips::{Clip, Role};
 use crate::corpus::manifest::{Kind, Row};
+use crate::corpus::voices::Sex;
 use crate::corpus::{CorpusError, lines};
 use crate::events::Label;
 use crate::features::{CHANNELS, FRAMES, FeatureConfig, INPUT};
@@ -24,6 +25,10 @@ struct Line {
     split: String,
     snr_db: Option<f32>,
     kind: Kind,
+    #[serde(default)]
+    sex: String,
+    #[serde(default)]
+    language: String,
 }
 
 /// Rows of index.csv, by their number.
@@ -60,6 +65,8 @@ pub fn rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
             split: line.split,
             snr_db: line.snr_db,
             kind: line.kind,
+            sex: Sex::from_name(&line.sex),
+            language: Some(line.language).filter(|language| !language.is_empty()),
             ..Row::default()
         };
         rows.push((line.row, row));

@@ -185,12 +185,13 @@ fn part<'r, 't>(
     };
     let mut judged = Vec::new();
     for (index, row) in rows {
-        let clips = match &mut folder {
-            None => maker.clips(index, row)?,
-            Some(folder) => vec![folder.clip(index, row)?],
-        };
-        for clip in clips {
+        let mut judge = |clip| {
             judged.push(judge.clip(clip)?);
+            Ok(())
+        };
+        match &mut folder {
+            None => maker.clips(index, row, judge)?,
+            Some(folder) => judge(folder.clip(index, row)?)?,
         }
         progress(1);
     }

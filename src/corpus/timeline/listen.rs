@@ -68,6 +68,9 @@ pub fn cascade(path: &Path, config: &Config, progress: impl Fn(f64)) -> Result<(
             Err(ListenError::Audio(e)) => return Err(e.into()),
         }
     }
+    if let Some(reason) = source.source.damage() {
+        return Err(CorpusError::Nothing(format!("{}: {reason}", path.display())));
+    }
     found.cpu_seconds = crate::service::cpu_seconds() - cpu_before;
     found.audio_seconds = seconds(cascade.clock());
     found.withdrawn = begun.into_values().map(|(start, _)| start).collect();
@@ -131,7 +134,8 @@ pub fn segments(path: &Path) -> Result<BTreeMap<String, Found>, CorpusError> {
     for (number, line) in lines {
         let bad = |reason: String| bad(number, reason);
         let line = line.map_err(|e| bad(format!("{e}; the columns are {}", COLUMNS.join(","))))?;
-        let own = found.entry(line.recording).or_default();
+        let name = Path::new(&line.recording).file_name().unwrap_or_default();
+        let own = found.entry(name.to_string_lossy().into_owned()).or_default();
         own.cpu_seconds += line.cpu_s.unwrap_or(0.0);
         match (line.start_s, line.end_s) {
             (Some(start), Some(end)) if (0.0..=end).contains(&start) && end.is_finite() => {

@@ -105,7 +105,8 @@ pub fn make(
 
 /// Steady are fans, air conditioners and appliances, by the name of their corpus.
 pub fn is_steady(row: &Row) -> bool {
-    ["fan", "air_conditioner", "appliance"].iter().any(|name| row.corpus.contains(name))
+    let corpus = row.corpus.to_lowercase();
+    ["fan", "air_conditioner", "appliance"].contains(&corpus.strip_prefix("noise_").unwrap_or(&corpus))
 }
 
 struct Maker<'a> {

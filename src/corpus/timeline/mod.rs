@@ -160,6 +160,11 @@ fn entry(line: Line, folder: &Path) -> Result<Entry, String> {
         return Err(format!("speech `{from}-{to}` is no stretch of time"));
     }
     // Who says nothing of pauses speaks all the time.
+    if line.kind == Kind::Utterance && line.voices < 2 && line.snr_db.is_none() {
+        return Err(
+            "an utterance of one voice needs snr_db, by which it is counted; a rough one will do".into()
+        );
+    }
     let speech = if speech.is_empty() && line.kind == Kind::Utterance { vec![(start, end)] } else { speech };
     let emotion = match line.emotion.as_str() {
         "" => None,

@@ -1,0 +1,53 @@
+//! What samples tell of a recording: is there sound, is it clipped, do its channels cancel each other.
+
+use super::ABSURD;
+
+/// What the samples tell of the recording's quality.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Level {
+    /// Samples, over all channels.
+    pub samples: u64,
+    /// Those that are no numbers, or beyond any sound; they were taken as silence.
+    pub unusable: u64,
+    /// Those at full scale.
+    pub clipped: u64,
+    /// Those that are not zero.
+    pub sounding: u64,
+    /// Sum of their squares over all channels, by the number of channels.
+    channels: f64,
+    /// Sum of squares of the channels' mean, which is what is heard.
+    mean: f64,
+}
+
+impl Level {
+    /// Full scale; float files may go above it, and then they are not cut off there.
+    const FULL: std::ops::RangeInclusive<f32> = 0.999..=1.001;
+
+    /// The channels cancel each other: their mean has less than this part of their power.
+    const CANCELLED: f64 = 0.01;
+
+    /// Whether there is sound in the channels, but hardly any in their mean.
+    pub fn cancelled(&self) -> bool {
+        self.mean < Self::CANCELLED * self.channels
+    }
+
+    /// Looks at frames of this many channels.
+    pub(super) fn look(&mut self, samples: &[f32], channels: usize) {
+        self.samples += samples.len() as u64;
+        for frame in samples.chunks_exact(channels) {
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for x in frame {
+                let size = x.abs();
+                let unusable = size.is_nan() || size >= ABSURD;
+                self.unusable += u64::from(unusable);
+                self.clipped += u64::from(Self::FULL.contains(&size));
+                self.sounding += u64::from(*x != 0.0);
+                let usable = if unusable { 0.0 } else { f64::from(*x) };
+                sum += usable;
+                squares += usable * usable;
+            }
+            self.channels += squares / channels as f64;
+            self.mean += (sum / channels as f64).powi(2);
+        }
+    }
+}
