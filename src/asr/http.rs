@@ -4,6 +4,7 @@
 //! the configuration says, or nowhere.
 
 use super::cut::Cut;
+use super::dial::dial;
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::config::{self, asr::HttpAddress};
 use crate::state;
@@ -15,7 +16,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_native_tls::{TlsConnector, native_tls};
 use tokio_util::task::AbortOnDropHandle;
@@ -100,7 +100,7 @@ impl Http {
     async fn connect(&self) -> Result<Line, AsrError> {
         let connecting = async {
             let address = self.address.as_ref().ok_or_else(|| self.unreachable("no address"))?;
-            let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
+            let stream = dial(&address.host, address.port).await;
             let stream = stream.map_err(|e| self.unreachable(e))?;
             stream.set_nodelay(true).map_err(|e| self.unreachable(e))?;
             let cut = Cut::of(&stream).map_err(|e| self.unreachable(e))?;

@@ -12,6 +12,7 @@ pub mod breaker;
 pub mod clip;
 pub mod command;
 mod cut;
+mod dial;
 pub mod error;
 pub mod http;
 pub mod pcm;

@@ -12,7 +12,10 @@ use super::listing::Listing;
 use super::manifest::{Kind, Row};
 use super::mix::{STREAM_WINDOW, crop};
 use super::voices::Sex;
+use crate::audio::SAMPLE_RATE;
+use crate::audio::conditioning::Conditioner;
 use crate::audio::file::read_16k;
+use crate::config;
 use crate::events::Label;
 use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, hop};
@@ -95,6 +98,7 @@ fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
 fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
     let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
     crop(row, &mut samples);
+    Conditioner::new(&config::Audio::default(), SAMPLE_RATE).apply(&mut samples);
     let mut input = [0.0; INPUT];
     // Middle of the four windows under speech frame j, in samples.
     let middle: Box<dyn Fn(usize) -> f32> = match row.kind {

@@ -6,6 +6,7 @@
 pub mod wire;
 
 use super::cut::Cut;
+use super::dial::dial;
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::audio::SAMPLE_RATE;
 use crate::config::{self, asr::WyomingAddress};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use wire::{Decoder, Event, encode};
 
@@ -66,7 +67,7 @@ impl Wyoming {
         let connecting = async {
             Ok(match &self.address {
                 Some(WyomingAddress::Tcp(host, port)) => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    let stream = dial(host, *port).await?;
                     stream.set_nodelay(true)?;
                     let cut = Cut::of(&stream)?;
                     (Box::new(stream) as Box<dyn Connection>, Some(cut))
