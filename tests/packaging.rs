@@ -83,6 +83,11 @@ fn every_command_has_a_page_and_shells_know_them() {
         page.contains(".SH [mqtt]\n") && page.contains(".B retry_seconds = 5.0\nLongest pause"),
         "{page}"
     );
+    // TOML as it is written: an argument's own quotes would be lost.
+    assert!(
+        page.contains("\n.B node = \\(dqundertone\\(dq\n") && page.contains("\n.B user = \\(dq\\(dq\n"),
+        "{page}"
+    );
     for file in ["undertone.bash", "_undertone", "undertone.fish"] {
         let text = std::fs::read_to_string(folder.path().join("completions").join(file)).unwrap();
         assert!(text.contains("log-format"), "{file}");
