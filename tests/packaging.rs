@@ -52,6 +52,27 @@ fn the_packaged_book_has_no_dead_links() {
     }
 }
 
+/// What is linked into the program is named with its licence; what tests it is not.
+#[test]
+fn the_licences_of_what_is_linked_are_gathered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("CRATES.txt");
+    assert!(finish(Command::new("scripts/licences.py").arg(&file)).status == 0);
+    let text = std::fs::read_to_string(file).unwrap();
+    for name in ["symphonia-core", "rumqttc", "cpal", "openssl", "subtle"] {
+        assert!(text.contains(&format!("\n\n{name} ")), "{name}");
+    }
+    assert!(!text.contains("\n\nassert_cmd ") && !text.contains("\n\nclap_derive "));
+    // Once, although eleven crates bring it.
+    assert_eq!(text.matches("\nMozilla Public License Version 2.0\n").count(), 1);
+    for put_together in ["scripts/package.sh", "deploy/container/Containerfile"] {
+        assert!(
+            std::fs::read_to_string(put_together).unwrap().contains("scripts/licences.py"),
+            "{put_together}"
+        );
+    }
+}
+
 #[test]
 fn every_command_has_a_page_and_shells_know_them() {
     let folder = tempfile::tempdir().unwrap();
