@@ -65,6 +65,7 @@ cp "$runtime"/libonnxruntime.so.* "$stage/lib/"
 cp "$runtime/LICENSE" "$stage/lib/ONNXRUNTIME-LICENSE.txt"
 cp "$runtime/ThirdPartyNotices.txt" "$stage/lib/ONNXRUNTIME-NOTICES.txt"
 scripts/book.sh "$stage/doc"
+scripts/licences.py "$stage/doc/CRATES.txt" "$triple"
 gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 "${run[@]}" "$release/undertone" manual "$stage"
 gzip -9n "$stage"/man/*

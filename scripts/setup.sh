@@ -23,7 +23,7 @@ absent() {
 }
 
 install() {
-    local packages
+    local packages removed
     packages=$(absent "$@")
     [ -z "$packages" ] && return
     command -v apt-get >/dev/null || fail "please install these yourself, there is no apt-get here: $packages"
@@ -32,7 +32,10 @@ install() {
     [ "$(id -u)" = 0 ] || root=(sudo)
     "${root[@]}" apt-get update -q || say "the package lists could not be refreshed; going on with the old ones"
     # shellcheck disable=SC2086  # a list of names
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
+    removed=$(LC_ALL=C apt-get install -s --no-install-recommends $packages 2>/dev/null | awk '$1 == "Remv" { printf "%s ", $2 }') || true
+    [ -z "$removed" ] || fail "nothing was installed, because this would remove ${removed% }; do it in a container or on another machine"
+    # shellcheck disable=SC2086
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --no-remove $packages
 }
 
 # runtime [MACHINE [FOLDER]]
@@ -60,7 +63,13 @@ runtime() {
 
 build() {
     install libasound2-dev libssl-dev pkg-config gcc libc6-dev
-    command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's package)"
+    local needed found
+    needed=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust $needed or newer with rustup (https://rustup.rs; a distribution's own is often older)"
+    found=$("${RUSTC:-rustc}" --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p') || true
+    # Where it does not say its version, cargo has the last word.
+    [ -z "$found" ] || printf '%s\n' "$needed" "$found" | sort -C -V ||
+        fail "rustc $found is too old, Rust $needed or newer is needed: rustup update stable (https://rustup.rs; a distribution's own is often older)"
 }
 
 # dpkg-dev finds out which libraries the package depends on (dpkg-shlibdeps).

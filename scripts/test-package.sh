@@ -31,6 +31,9 @@ for file in /usr/lib/undertone/ONNXRUNTIME-LICENSE.txt /usr/share/man/man1/under
     /usr/share/doc/undertone/README.md /usr/share/doc/undertone/docs/mqtt.md /usr/share/doc/undertone/docs/pictures/room.png; do
     [ -s "$ROOT$file" ] || fail "no $file"
 done
+for text in '^symphonia-core [0-9]' 'Mozilla Public License Version 2.0' '^rumqttc [0-9]'; do
+    grep -q "$text" "$ROOT/usr/share/doc/undertone/CRATES.txt" || fail "CRATES.txt names no $text"
+done
 pass "installed; it does not listen unasked; user and state directory are there"
 
 inside undertone --version | tee "$SCRATCH/version"

@@ -52,6 +52,27 @@ fn the_packaged_book_has_no_dead_links() {
     }
 }
 
+/// What is linked into the program is named with its licence; what tests it is not.
+#[test]
+fn the_licences_of_what_is_linked_are_gathered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("CRATES.txt");
+    assert!(finish(Command::new("scripts/licences.py").arg(&file)).status == 0);
+    let text = std::fs::read_to_string(file).unwrap();
+    for name in ["symphonia-core", "rumqttc", "cpal", "openssl", "subtle"] {
+        assert!(text.contains(&format!("\n\n{name} ")), "{name}");
+    }
+    assert!(!text.contains("\n\nassert_cmd ") && !text.contains("\n\nclap_derive "));
+    // Once, although eleven crates bring it.
+    assert_eq!(text.matches("\nMozilla Public License Version 2.0\n").count(), 1);
+    for put_together in ["scripts/package.sh", "deploy/container/Containerfile"] {
+        assert!(
+            std::fs::read_to_string(put_together).unwrap().contains("scripts/licences.py"),
+            "{put_together}"
+        );
+    }
+}
+
 #[test]
 fn every_command_has_a_page_and_shells_know_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,6 +102,11 @@ fn every_command_has_a_page_and_shells_know_them() {
     let page = std::fs::read_to_string(folder.path().join("man/undertone.toml.5")).unwrap();
     assert!(
         page.contains(".SH [mqtt]\n") && page.contains(".B retry_seconds = 5.0\nLongest pause"),
+        "{page}"
+    );
+    // TOML as it is written: an argument's own quotes would be lost.
+    assert!(
+        page.contains("\n.B node = \\(dqundertone\\(dq\n") && page.contains("\n.B user = \\(dq\\(dq\n"),
         "{page}"
     );
     for file in ["undertone.bash", "_undertone", "undertone.fish"] {

@@ -128,7 +128,9 @@ fn configuration(file: &str) -> String {
                             page += ".PP\nEach key is shown with its default.\n";
                             told_of_defaults = true;
                         }
-                        page += &format!(".TP\n.B {key} = {}\n{}", plain(value), paragraph(&mut prose));
+                        // roff takes the quotes of an argument for its own.
+                        let value = plain(value).replace('"', "\\(dq");
+                        page += &format!(".TP\n.B {key} = {value}\n{}", paragraph(&mut prose));
                     }
                     None => prose.push(text),
                 },
@@ -163,14 +165,15 @@ mod tests {
 
     #[test]
     fn comments_become_a_page() {
-        let file = "# First\n# words.\n\n# A name - of\n# .something.\n# node = \"x\"\n\n[mqtt]\n# Of all.\n\n# Where.\n# broker = \"a\\b\"\n";
+        let file = "# First\n# words.\n\n# A name - of\n# .something.\n# node = \"x\"\n\n[mqtt]\n# Of all.\n\n# Where.\n# broker = \"a\\b\"\n\n# Who.\n# user = \"\"\n";
         let page = configuration(file);
         let body = page.split(".SH DESCRIPTION\n").nth(1).unwrap();
         assert_eq!(
             body,
             ".PP\nFirst\nwords.\n.PP\nEach key is shown with its default.\n\
-             .TP\n.B node = \"x\"\nA name \\- of\n\\&.something.\n\
-             .SH [mqtt]\n.PP\nOf all.\n.TP\n.B broker = \"a\\eb\"\nWhere.\n\
+             .TP\n.B node = \\(dqx\\(dq\nA name \\- of\n\\&.something.\n\
+             .SH [mqtt]\n.PP\nOf all.\n.TP\n.B broker = \\(dqa\\eb\\(dq\nWhere.\n\
+             .TP\n.B user = \\(dq\\(dq\nWho.\n\
              .SH SEE ALSO\n.BR undertone (1),\n.BR undertone-run (1),\n.BR undertone-check (1)\n"
         );
     }

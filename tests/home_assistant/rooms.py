@@ -165,7 +165,15 @@ class Room:
         return (self.folder / "log").read_text()
 
     def settings(self):
-        return json.loads((self.folder / "state/settings.json").read_text())
+        file = self.folder / "state/settings.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def consent(self, *words):
+        """`undertone consent WORDS`, said at the machine."""
+        environment = {**os.environ}
+        environment.pop("STATE_DIRECTORY", None)
+        command = [self.program, "consent", *words, "--config", self.folder / "undertone.toml"]
+        subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
 
     def check(self):
         """What `undertone check` prints."""
