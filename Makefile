@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train same-corpora report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train gap same-corpora report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -100,6 +100,15 @@ ifdef EVERYTHING
 else
 	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt $(RUN)/undertone.onnx --release twin-$(SEED)
 endif
+
+SEEDS ?= 1 2 3
+EPOCHS ?= --shallow-epochs 12 --deep-epochs 5 --finish-epochs 2
+gap: same-corpora build $(VENV)/full ## what gates cost in accuracy: short runs with and without them, after the corpora and lessons of `make train`; SEEDS="1 2 3"
+	test -e $(DATA)/test/index.csv || $(TARGET)/release/undertone corpus features --manifest $(CORPORA)/manifest.csv --split test_seen,test_unseen --out $(DATA)/test
+	for seed in $(SEEDS); do for kind in gated ungated; do \
+	  $(VENV)/bin/python models/training/train.py $(DATA)/train --out $(DATA)/gap/$$kind-$$seed --seed $$seed $(EPOCHS) --validate 100 $$([ $$kind = gated ] || echo --ungated) || exit 1; \
+	done; done
+	$(VENV)/bin/python models/training/gap.py $(DATA)/train --test $(DATA)/test --gated $(SEEDS:%=$(DATA)/gap/gated-%) --ungated $(SEEDS:%=$(DATA)/gap/ungated-%)
 
 # What is in DATA was made from one manifest, of which it keeps the digest.
 same-corpora:

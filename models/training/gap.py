@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""What gates cost in accuracy: runs of one recipe with and without them, seed by seed.
+
+    gap.py FEATURES --test FEATURES --gated RUN... --ungated RUN...
+
+The nth run of either kind has the same seed (train.py --seed, and --ungated). Each is judged by the listeners
+to the network and to the sound (emotions.py), which learn here what they learn for a release; the picture is left out, as it
+is the same for both. RUN/gap.json keeps what was found, so that only new runs are judged. `make gap` does it all.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import checkpoint
+import emotions
+from data import VALIDATIONS, DataError, Table, load
+from functionals import SIZE
+from model import BACKGROUND, DEPTH, PICTURE_SHARE, SOUND_SHARE, Listener
+from runtime import quicken
+
+TESTS = ("test_seen", "test_unseen")
+
+
+def emotional(table: Table, split: str) -> np.ndarray:
+    """Rows of a split in which somebody has an emotion; as utterances, unless it is learnt from."""
+    rows = table.rows(split)
+    rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]
+    return rows if split == "train" else rows[table.kind[rows] == "utterance"]
+
+
+def judged(run: Path, table: Table, test: Table, seed: int) -> dict:
+    """Accuracy in percent, by split and corpus, of what the network tells alone and of it `mixed` with the sound."""
+    content = checkpoint.load(run / "last.pt")
+    model = checkpoint.network(content)
+    settings = argparse.Namespace(**{name: value for name, (value, _) in emotions.SETTINGS.items()})
+    threshold = -1.0 if content["settings"]["ungated"] else settings.threshold
+    rows = emotional(table, "train")
+    own, corpora = np.unique(table.corpus[rows], return_inverse=True)
+    weight = torch.from_numpy((np.bincount(corpora, minlength=len(own)) ** (settings.balance - 1.0))[corpora]).float()
+    labels = torch.from_numpy(table.label[rows])
+    torch.manual_seed(seed)
+    shape, log = model.shape, run / "gap.jsonl"
+    bodies = (Listener(2 * shape.width * (1 + shape.blocks // DEPTH), settings.hidden), Listener(SIZE, settings.sound))
+    clips = emotions.listen(model, table, rows, threshold, log)
+    for body, heard, course in zip(bodies, clips, emotions.courses(settings), strict=True):
+        emotions.learn(body, heard, labels, weight, course, settings, log)
+
+    def accuracy(where: Table, split: str) -> dict:
+        rows = emotional(where, split)
+        heard = emotions.listen(model, where, rows, threshold, log)
+        with torch.inference_mode():
+            network, sound = (body.eval()(clip.float()) for body, clip in zip(bodies, heard, strict=True))
+            mixed = (1.0 - SOUND_SHARE - PICTURE_SHARE) * network + SOUND_SHARE * sound
+        return {name: by_corpus(odds, where, rows) for name, odds in (("network", network), ("mixed", mixed))}
+
+    found = {split: accuracy(table, split) for split in VALIDATIONS} | {split: accuracy(test, split) for split in TESTS}
+    return {"settings": content["settings"], "step": content["step"], "accuracy": found}
+
+
+def by_corpus(odds: Tensor, table: Table, rows: np.ndarray) -> dict[str, float]:
+    right = odds.argmax(1).numpy() == table.label[rows]
+    return {str(name): 100.0 * float(right[table.corpus[rows] == name].mean()) for name in np.unique(table.corpus[rows])}
+
+
+def mean(found: dict, split: str, judge: str) -> float:
+    return float(np.mean(list(found["accuracy"][split][judge].values())))
+
+
+def table_of(gated: list[dict], ungated: list[dict]) -> list[str]:
+    """Mean over corpora, by split; of all seeds as mean and spread (standard deviation)."""
+
+    def cell(values: list[float], form: str = ".1f") -> str:
+        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        return f"{np.mean(values):{form}}{spread}"
+
+    lines = ["| | gated | ungated | difference | by seed |", "| --- | --- | --- | --- | --- |"]
+    for judge in ("network", "mixed"):
+        overall = []
+        for split in (*VALIDATIONS, *TESTS):
+            own, other = ([mean(found, split, judge) for found in runs] for runs in (gated, ungated))
+            gap = [a - b for a, b in zip(own, other, strict=True)]
+            overall.append(gap)
+            each = ", ".join(f"{value:+.1f}" for value in gap)
+            lines.append(f"| {split.replace('_', ' ')}, {judge} | {cell(own)} | {cell(other)} | {cell(gap, '+.1f')} | {each} |")
+        gap = np.mean(overall[-2:], axis=0).tolist()
+        lines.append(f"| both test splits, {judge} | | | {cell(gap, '+.1f')} | {', '.join(f'{value:+.1f}' for value in gap)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the features that the runs have learnt from")
+    parser.add_argument("--test", type=Path, required=True, help="features of the test splits")
+    parser.add_argument("--gated", nargs="+", type=Path, required=True)
+    parser.add_argument("--ungated", nargs="+", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    if len(arguments.gated) != len(arguments.ungated):
+        sys.exit("as many gated runs as ungated ones, please: they are compared seed by seed")
+    quicken(arguments.threads)
+    try:
+        table, test = load([arguments.data]), load([arguments.test])
+    except DataError as error:
+        sys.exit(str(error))
+    sides = []
+    for ungated, runs in ((False, arguments.gated), (True, arguments.ungated)):
+        side = []
+        for run in runs:
+            kept = run / "gap.json"
+            content = checkpoint.load(run / "last.pt")
+            own = content["settings"]
+            if own["ungated"] != ungated:
+                sys.exit(f"{run} was trained {'without' if own['ungated'] else 'with'} gates")
+            found = json.loads(kept.read_text()) if kept.exists() else {}
+            if found.get("step") != content["step"] or found.get("settings") != own:
+                found = judged(run, table, test, own["seed"])
+                kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            side.append(found)
+        sides.append(side)
+    for own, other in zip(*sides, strict=True):
+        unlike = [name for name, value in own["settings"].items() if name != "ungated" and other["settings"][name] != value]
+        if unlike or own["step"] != other["step"]:
+            sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
+    print("\n".join(table_of(*sides)))
+
+
+if __name__ == "__main__":
+    main()
