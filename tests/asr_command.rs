@@ -76,10 +76,10 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let pids = folder.path().join("pids");
     let began = Instant::now();
-    let error = hook(&["hang.sh", pids.to_str().unwrap()], 0.5).transcribe(&mut clip(1.0)).await.unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(matches!(error, AsrError::TimedOut { seconds: 0.5, .. }), "{error}");
-    assert!(error.to_string().contains("hang.sh` did not answer within 0.5 s and was given up"), "{error}");
+    let error = hook(&["hang.sh", pids.to_str().unwrap()], 2.0).transcribe(&mut clip(1.0)).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(matches!(error, AsrError::TimedOut { seconds: 2.0, .. }), "{error}");
+    assert!(error.to_string().contains("hang.sh` did not answer within 2 s and was given up"), "{error}");
     assert!(error.to_string().contains("asr.timeout_seconds"), "{error}");
     let pids = read_pids(&pids);
     assert_eq!(pids.len(), 2);
@@ -92,8 +92,15 @@ async fn a_hand_over_that_is_dropped_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let (hook, mut clip) = (hook(&["hang.sh", file.to_str().unwrap()], 60.0), clip(1.0));
-    let dropped = tokio::time::timeout(Duration::from_secs(1), hook.transcribe(&mut clip)).await;
-    assert!(dropped.is_err());
+    let began = async {
+        while read_pids(&file).len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = hook.transcribe(&mut clip) => panic!("it answered"),
+        () = began => {}
+    }
     for pid in read_pids(&file) {
         assert!(is_gone(pid).await, "{pid} lives");
     }
@@ -106,13 +113,12 @@ async fn what_a_program_leaves_behind_is_killed_and_its_answer_counts() {
     let began = Instant::now();
     let text = hook(&["linger.sh", pid.to_str().unwrap()], 30.0).transcribe(&mut clip(1.0)).await.unwrap();
     assert_eq!(text, "done");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(is_gone(read_pids(&pid)[0]).await);
 }
 
 #[tokio::test]
 async fn a_flood_is_stopped() {
-    let began = Instant::now();
     let error = transcribe(&["flood.sh"], 1.0).await.unwrap_err();
     assert!(matches!(error, AsrError::Flooded { limit: 65536, .. }), "{error}");
     let error = transcribe(&["sh", "-c", "exec yes complaints >&2"], 1.0).await.unwrap_err();
@@ -120,7 +126,6 @@ async fn a_flood_is_stopped() {
     // A program that returns the audio itself fills one pipe while undertone fills the other.
     let error = transcribe(&["cat"], 300.0).await.unwrap_err();
     assert!(matches!(error, AsrError::Flooded { .. }), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

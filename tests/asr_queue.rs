@@ -192,7 +192,7 @@ async fn consent_withdrawn_half_way_kills_the_program_and_drops_what_waits() {
         // What was accepted before the withdrawal stays refused.
         rig.consent.send_replace(scopes(Consent::Granted));
     }
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     for pid in pids {
         assert!(is_gone(pid).await, "{pid} lives");
     }
@@ -243,7 +243,7 @@ async fn shutting_down_kills_the_program_and_tells_what_was_dropped() {
     rig.asr.offer(clip(0.5));
     let pids = begun(&file, 1).await;
     rig.shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(2), rig.asr.ended()).await.expect("the worker ends");
+    tokio::time::timeout(Duration::from_secs(10), rig.asr.ended()).await.expect("the worker ends");
     for samples in [8_000, 0] {
         let woken = rig.woken().await;
         assert_eq!((woken.samples, woken.error.as_deref()), (samples, Some("undertone is shutting down")));

@@ -257,3 +257,35 @@ fn the_page_for_visitors_says_what_the_configuration_does() {
     let secret = page("[mqtt]\nbroker = \"mqtts://hub.lan\"\nuser = \"someone\"\n");
     assert!(secret.contains("it is encrypted") && !secret.contains("someone"), "{secret}");
 }
+
+/// Nobody is at the machine when a quiet hour begins, and none when it ends.
+#[test]
+fn quiet_hours_come_and_go_while_it_runs() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon =
+        Daemon::prepare(&broker, "[consent]\nlistening = \"granted\"\nquiet_hours = [\"22:00-07:00\"]\n");
+    let clock = daemon.folder.path().join("clock");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let noon = 43_200 - (now.as_secs() % 86_400) as i64;
+    let set = |later: i64| {
+        fs::write(clock.with_extension("new"), format!("{:+}s", noon + later)).unwrap();
+        fs::rename(clock.with_extension("new"), &clock).unwrap();
+    };
+    set(0);
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    let settings = [
+        "TZ=UTC".to_owned(),
+        format!("LD_PRELOAD={library}"),
+        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+    ];
+    let mut wrapper = vec!["env"];
+    wrapper.extend(settings.iter().map(String::as_str));
+    daemon.restart_in(&wrapper, &card);
+    daemon.until("open at noon", PATIENCE, Daemon::microphone);
+    set(10 * 3600 + 60);
+    daemon.until("closed at night", PATIENCE, |d| !d.microphone());
+    set(19 * 3600 + 60);
+    daemon.until("open in the morning", PATIENCE, Daemon::microphone);
+}

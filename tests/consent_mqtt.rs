@@ -341,6 +341,24 @@ async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
 /// sounded was heard under another consent, and is.
 #[tokio::test]
 async fn words_that_wait_for_the_broker_are_withdrawn_with_the_consent() {
+    let seen = told_after_it_hung("transcription").await;
+    assert!(!seen.iter().any(|seen| seen.payload.contains("xylophone")), "{seen:?}");
+    assert!(seen.iter().any(|s| s.payload.contains("\"type\":\"emotion\"")), "{seen:?}");
+}
+
+/// Nothing of what was heard is, once listening is withdrawn.
+#[tokio::test]
+async fn what_was_heard_and_waits_for_the_broker_is_withdrawn_with_the_consent() {
+    let seen = told_after_it_hung("listening").await;
+    for heard in
+        ["xylophone", "\"type\":\"emotion\"", "\"type\":\"speech_started\"", "\"type\":\"asr_woken\""]
+    {
+        assert!(!seen.iter().any(|seen| seen.payload.contains(heard)), "{heard}: {seen:?}");
+    }
+}
+
+/// What arrives when somebody was heard while the broker hung, and this consent was withdrawn before it went on.
+async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
     let broker = Mosquitto::start();
     let samples = room::at_rate(&room::two_voices(), 48_000);
     let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
@@ -360,14 +378,15 @@ async fn words_that_wait_for_the_broker_are_withdrawn_with_the_consent() {
     broker.freeze();
     daemon.until("recognised", PATIENCE, |d| d.log().contains("recogniser: Transcribed"));
     tokio::time::sleep(A_WHILE).await;
-    daemon.consent(&["revoke", "transcription"]);
-    daemon.until("withdrawn", PATIENCE, |d| d.log().contains("transcription is withheld: withdrawn"));
+    daemon.consent(&["revoke", scope]);
+    daemon.until("withdrawn", PATIENCE, |d| d.log().contains(&format!("{scope} is withheld: withdrawn")));
     broker.thaw();
-    let withheld = |seen: &[Seen]| says(seen, "consent/transcription", "withheld");
+    let withheld = |seen: &[Seen]| says(seen, &format!("consent/{scope}"), "withheld");
     let taken_back = |seen: &[Seen]| {
         seen.iter().any(|s| s.topic.ends_with("/transcript") && s.payload.contains("\"text\":\"\""))
     };
-    let seen = witness.until("the withdrawal", |seen| withheld(seen) && taken_back(seen)).await;
-    assert!(!seen.iter().any(|seen| seen.payload.contains("xylophone")), "{seen:?}");
-    assert!(seen.iter().any(|s| s.payload.contains("\"type\":\"emotion\"")), "{seen:?}");
+    let mut seen = witness.until("the withdrawal", |seen| withheld(seen) && taken_back(seen)).await;
+    tokio::time::sleep(A_WHILE).await;
+    seen.extend(witness.so_far());
+    seen
 }

@@ -310,11 +310,14 @@ async fn what_was_heard_while_the_broker_was_away_is_not_lost() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // A subscriber must be there before the daemon comes back, or its events go to nobody.
-    let waiting = async {
-        broker.restart();
-        subscribe(&broker.url()).await
+    let signal = |name: &str| {
+        let told = std::process::Command::new("kill").args([name, &daemon.child.id().to_string()]).status();
+        assert!(told.unwrap().success());
     };
-    let mut subscriber = waiting.await;
+    signal("-STOP");
+    broker.restart();
+    let mut subscriber = subscribe(&broker.url()).await;
+    signal("-CONT");
     let seen = until(&mut subscriber, &daemon, "the first voice", |m| event(m, "emotion").is_some()).await;
     let first = seen.iter().find_map(|m| event(m, "emotion")).unwrap();
     assert!((first["start_s"].as_f64().unwrap() - room::VOICES[0].0).abs() < 1.0, "{first}");

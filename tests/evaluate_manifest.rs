@@ -56,22 +56,23 @@ fn files_that_cannot_be_read_are_told_together_before_any_is_judged() {
 fn a_file_that_fails_in_the_middle_stops_everybody() {
     let mut corpus = Corpus::new(COLUMNS);
     let voice = room::samples()[84 * 16_000..86 * 16_000].to_vec();
-    for i in 0..80 {
+    for i in 0..200 {
         corpus.file(&format!("{i}.wav"), &voice, "mine,a,happy,");
     }
     let rows = manifest::read(corpus.manifest().as_ref()).unwrap();
     let material = Material::Audio { speech: &rows, background: &[] };
     let test = Test { min_speech_frames: 8, onset: 0.5, stride: 80, ..Test::default() };
     let done = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().unwrap().get();
     let found = judge(&material, &test, &config::Model::default(), |_| {
         if done.fetch_add(1, Ordering::SeqCst) == 0 {
-            rows.iter().for_each(|row| std::fs::remove_file(&row.path).unwrap());
+            // Those of one thread; the others would go on to their end.
+            rows.iter().step_by(threads).for_each(|row| std::fs::remove_file(&row.path).unwrap());
         }
     });
     let told = found.unwrap_err().to_string();
     assert!(told.starts_with("line ") && told.contains(" of the manifest: cannot open "), "{told}");
-    let threads = std::thread::available_parallelism().unwrap().get();
-    assert!(done.load(Ordering::SeqCst) <= 2 * threads, "{} rows were judged", done.load(Ordering::SeqCst));
+    assert!(done.load(Ordering::SeqCst) < 100, "{} rows were judged", done.load(Ordering::SeqCst));
 }
 
 #[test]
