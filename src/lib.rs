@@ -36,6 +36,7 @@ pub mod corpus;
 pub mod events;
 pub mod features;
 pub mod home;
+mod journal;
 pub mod ledger;
 pub mod listener;
 pub mod logging;

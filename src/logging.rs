@@ -8,6 +8,7 @@
 //!
 //! Whoever logs never logs audio, words or secrets. Whoever logs too often is cut short: see [`Bucket`].
 
+use crate::journal::Journal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,7 +21,6 @@ use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
@@ -53,16 +53,8 @@ pub fn start(format: Option<Format>) {
     // A second call (tests do that) changes nothing.
     let _ = match format {
         None if in_journal()
-            && let Ok(journal) = tracing_journald::layer() =>
+            && let Ok(journal) = Journal::new() =>
         {
-            let journal = journal
-                .with_field_prefix(Some("UNDERTONE".into()))
-                .with_syslog_identifier("undertone".into())
-                .with_priority_mappings(PriorityMappings {
-                    info: Priority::Informational,
-                    debug: Priority::Debug,
-                    ..PriorityMappings::new()
-                });
             base.with(journal).try_init()
         }
         Some(Format::Json) => {

@@ -6,6 +6,7 @@ mod household;
 #[path = "support/room.rs"]
 mod room;
 
+use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, speaking_card, state};
 use std::fs::{self, File};
@@ -288,4 +289,52 @@ fn quiet_hours_come_and_go_while_it_runs() {
     daemon.until("closed at night", PATIENCE, |d| !d.microphone());
     set(19 * 3600 + 60);
     daemon.until("open in the morning", PATIENCE, Daemon::microphone);
+}
+
+/// The model takes a while to be loaded. Who withdraws meanwhile, at the machine or by the signal of a command that cannot
+/// write, is heard before the microphone is opened, and the record says what held at the start.
+#[test]
+fn a_withdrawal_while_it_starts_comes_before_the_microphone() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    for by_signal in [false, true] {
+        let mut daemon = Daemon::prepare(&broker, "");
+        daemon.consent_alone(&["grant", "listening"]);
+        daemon.restart(&card);
+        daemon.until("started", PATIENCE, |d| d.log().contains(" as undertone"));
+        if by_signal {
+            daemon.signal("-USR1");
+        } else {
+            daemon.consent_alone(&["revoke", "listening"]);
+        }
+        daemon.until("recorded", PATIENCE, |d| {
+            fs::read_dir(d.state().join("ledger")).is_ok_and(|mut files| files.next().is_some())
+        });
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            assert!(!daemon.microphone(), "by signal: {by_signal}: {}", daemon.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        daemon.signal("-TERM");
+        daemon.child.wait().unwrap();
+        let shown = daemon.command().args(["ledger", "show", "--format", "json"]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let started = shown.lines().find(|line| line.contains("\"started\"")).unwrap_or(&shown);
+        assert!(started.contains("\"listening\":\"withheld\""), "by signal: {by_signal}: {shown}");
+    }
+}
+
+/// A FIFO that nobody writes blocks whoever opens it, for five seconds at most; a withdrawal does not wait for that.
+#[tokio::test]
+async fn a_withdrawal_does_not_wait_for_a_microphone_that_hangs() {
+    let (broker, card) = (Mosquitto::start(), Card::new(household::fifo::BARE));
+    let witness = Witness::watch(broker.port);
+    let mut daemon = Daemon::prepare(&broker, "");
+    daemon.consent_alone(&["grant", "listening"]);
+    daemon.restart(&card);
+    let health = |seen: &[Seen]| seen.iter().rev().find_map(state).map(|state| state["microphone"].clone());
+    witness.until("an attempt", |seen| health(seen).is_some_and(|health| health == "recovering")).await;
+    daemon.consent(&["revoke", "listening"]);
+    let begun = std::time::Instant::now();
+    witness.until("the end of it", |seen| health(seen).is_some_and(|health| health == "closed")).await;
+    assert!(begun.elapsed() < CLOSED_WITHIN, "{:?}", begun.elapsed());
 }

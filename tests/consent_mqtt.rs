@@ -357,6 +357,36 @@ async fn what_was_heard_and_waits_for_the_broker_is_withdrawn_with_the_consent()
     }
 }
 
+/// Nor when that is said while the daemon ends.
+#[tokio::test]
+async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
+    let broker = Mosquitto::start();
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
+    let daemon = Daemon::prepare(&broker, "");
+    daemon.consent_alone(&["grant", "all"]);
+    let mut daemon = daemon;
+    let witness = Witness::watch(broker.port);
+    daemon.restart(&card);
+    witness.until("the state", |seen| listens(seen) == Some(true)).await;
+    broker.freeze();
+    daemon.until("judged", PATIENCE, |d| d.log().contains("modules ran"));
+    tokio::time::sleep(A_WHILE).await;
+    // It waits up to two seconds for a broker that is there, but does not answer.
+    daemon.signal("-TERM");
+    daemon.until("ending", PATIENCE, |d| d.log().contains("stopping"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.consent_alone(&["revoke", "all"]);
+    daemon.until("withdrawn", CLOSED_WITHIN, |d| d.log().contains("listening is withheld: withdrawn"));
+    broker.thaw();
+    daemon.child.wait().unwrap();
+    tokio::time::sleep(A_WHILE).await;
+    let seen = witness.so_far();
+    for heard in ["\"type\":\"emotion\"", "\"type\":\"speech_started\""] {
+        assert!(!seen.iter().any(|seen| seen.payload.contains(heard)), "{heard}: {seen:?}");
+    }
+}
+
 /// What arrives when somebody was heard while the broker hung, and this consent was withdrawn before it went on.
 async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
     let broker = Mosquitto::start();

@@ -126,6 +126,37 @@ async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
     sensor.stop();
 }
 
+/// Each death of a sound server leaves threads behind that hang in it for ever; with too many of them nothing can be opened
+/// any more, so the process is replaced by a new one.
+#[tokio::test]
+#[ignore = "takes two minutes: make soak"]
+async fn a_sound_server_that_dies_again_and_again_is_found_again() {
+    let (broker, mut pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    let wav = voice(&folder);
+    pulse.plug("card", 48_000);
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
+    sensor.health("healthy").await;
+    for _ in 0..9 {
+        pulse.kill();
+        sensor.problem(false).await;
+        pulse.restart();
+        pulse.plug("card", 48_000);
+        let told =
+            |log: &str| log.matches("delivers sound again").count() + log.matches("itself anew").count();
+        let (before, begun) = (told(&sensor.log()), Instant::now());
+        while told(&sensor.log()) == before {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", sensor.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if sensor.log().contains("itself anew") {
+            break;
+        }
+    }
+    assert!(sensor.log().contains("itself anew"), "{}", sensor.log());
+    speak(&pulse, &mut sensor, &wav).await;
+    sensor.stop();
+}
+
 /// A server that hangs is no missing microphone.
 #[test]
 fn devices_says_that_a_sound_server_does_not_answer() {

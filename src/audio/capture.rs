@@ -149,6 +149,8 @@ pub struct Wish {
     pub exactly: Option<(u32, u16)>,
     /// Woken whenever there is something to read.
     pub reader: Thread,
+    /// Set once nobody waits for it any more: then it is not started.
+    pub given_up: Arc<AtomicBool>,
 }
 
 /// Opens a device and starts it. The stream ends when it is dropped, which may hang.
@@ -190,6 +192,9 @@ fn start(
     let data = on_data(format, producer, faults.clone(), wish);
     let stream =
         device.build_input_stream_raw(config, format.sample, data, on_error(faults.clone()), None)?;
+    if wish.given_up.load(Ordering::SeqCst) {
+        return Err(Error::with_message(ErrorKind::Other, "nobody waits for it any more"));
+    }
     stream.play()?;
     Ok((Capture { format, samples, faults }, stream))
 }

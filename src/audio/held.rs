@@ -6,10 +6,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads of this kind that may exist at once; each that hangs costs some 100 kB.
 const MOST: usize = 8;
+
+/// How often it is asked whether what is waited for is wanted.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long a drop is waited for, so that a device is free again when the next open comes.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -37,12 +40,16 @@ pub struct Held {
     done: Receiver<()>,
 }
 
-/// Runs `make` on a new thread and waits for it for `patience`. The first part of what it makes
+/// Runs `make` on a new thread and waits for it for `patience`, as long as it is `wanted`. The first part of what it makes
 /// comes back; the second stays on the thread until the [`Held`] is dropped.
 ///
 /// # Errors
 /// See [`HoldError`]. A value that comes too late is dropped on its thread.
-pub fn hold<T, K, E, F>(patience: Duration, make: F) -> Result<(T, Held), HoldError<E>>
+pub fn hold<T, K, E, F>(
+    patience: Duration,
+    wanted: impl Fn() -> bool,
+    make: F,
+) -> Result<(T, Held), HoldError<E>>
 where
     T: Send + 'static,
     E: Send + 'static,
@@ -68,7 +75,15 @@ where
     };
     // A thread that cannot be started drops `work`, and with it the channel.
     let _ = std::thread::Builder::new().name("sound-device".into()).spawn(work);
-    match made_out.recv_timeout(patience) {
+    let deadline = Instant::now() + patience;
+    let made = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match made_out.recv_timeout(left.min(LOOK)) {
+            Err(RecvTimeoutError::Timeout) if left > LOOK && wanted() => {}
+            made => break made,
+        }
+    };
+    match made {
         Ok(Ok(told)) => Ok((told, Held { release: Some(release_in), done: done_out })),
         Ok(Err(error)) => Err(HoldError::Failed(error)),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(HoldError::Late),
@@ -101,7 +116,6 @@ impl Drop for Seat {
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-    use std::time::Instant;
 
     /// The seats are shared by the whole process, so these tests take turns.
     fn alone() -> MutexGuard<'static, ()> {
@@ -123,7 +137,7 @@ mod tests {
         let _alone = alone();
         let kept = Arc::new(());
         let inside = kept.clone();
-        let (told, held) = hold(CLOSE, move || Ok::<_, ()>((7, inside))).unwrap();
+        let (told, held) = hold(CLOSE, || true, move || Ok::<_, ()>((7, inside))).unwrap();
         assert_eq!((told, Arc::strong_count(&kept)), (7, 2));
         drop(held);
         assert_eq!(Arc::strong_count(&kept), 1);
@@ -132,7 +146,7 @@ mod tests {
     #[test]
     fn a_failure_is_told() {
         let _alone = alone();
-        let made = hold(CLOSE, || Err::<((), ()), _>("no"));
+        let made = hold(CLOSE, || true, || Err::<((), ()), _>("no"));
         assert!(matches!(made, Err(HoldError::Failed("no"))));
     }
 
@@ -143,10 +157,14 @@ mod tests {
         let mut ends = Vec::new();
         loop {
             let (end, wait) = channel::<()>();
-            let late = hold(Duration::from_millis(20), move || {
-                let _ = wait.recv();
-                Ok::<_, ()>(((), ()))
-            });
+            let late = hold(
+                Duration::from_millis(20),
+                || true,
+                move || {
+                    let _ = wait.recv();
+                    Ok::<_, ()>(((), ()))
+                },
+            );
             match late {
                 Err(HoldError::Late) => ends.push(end),
                 Err(HoldError::Crowded) => break,
@@ -156,7 +174,7 @@ mod tests {
         assert_eq!(ends.len(), MOST);
         assert!(before.elapsed() < Duration::from_secs(3));
         drop(ends);
-        let free = || hold(CLOSE, || Ok::<_, ()>(((), ()))).is_ok();
+        let free = || hold(CLOSE, || true, || Ok::<_, ()>(((), ()))).is_ok();
         assert!((0..200).any(|_| free() || {
             std::thread::sleep(Duration::from_millis(10));
             false
@@ -167,10 +185,24 @@ mod tests {
     fn a_drop_that_hangs_does_not_hold_up() {
         let _alone = alone();
         let (end, wait) = channel::<()>();
-        let (_, held) = hold(CLOSE, move || Ok::<_, ()>(((), Sticky(wait)))).unwrap();
+        let (_, held) = hold(CLOSE, || true, move || Ok::<_, ()>(((), Sticky(wait)))).unwrap();
         let before = Instant::now();
         drop(held);
         assert!(before.elapsed() < CLOSE * 2);
         drop(end);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_not_waited_for() {
+        let _alone = alone();
+        let before = Instant::now();
+        let wanted = || before.elapsed() < 2 * LOOK;
+        let (late, wait) = channel::<()>();
+        let made = hold(Duration::from_secs(60), wanted, move || {
+            let _ = wait.recv();
+            Ok::<_, ()>(((), ()))
+        });
+        assert!(matches!(made, Err(HoldError::Late)) && before.elapsed() < Duration::from_secs(30));
+        drop(late);
     }
 }

@@ -12,6 +12,8 @@ use super::ring::Run;
 use super::{AudioError, AudioSource, Read};
 use crate::config;
 use crate::config::device::{DEFAULT_DEVICE, Wanted};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a device may take to open. Sound servers take a second or two to start.
@@ -46,15 +48,20 @@ impl Microphone {
     /// # Errors
     /// [`AudioError::Device`] if the device is absent, busy, not allowed, or does not answer.
     pub fn open(settings: &config::Audio) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, PROMPT, None)
+        Microphone::start(settings, PROMPT, None, || true)
     }
 
-    /// The same at another pace, where the device can.
+    /// The same at another pace, where the device can, as long as it is `wanted`: once it is not, the attempt is given up,
+    /// and the device is not started.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_at(pace: Pace, settings: &config::Audio) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, pace, None)
+    pub fn open_at(
+        pace: Pace,
+        settings: &config::Audio,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Microphone, AudioError> {
+        Microphone::start(settings, pace, None, wanted)
     }
 
     /// The same at a given rate with a given number of channels.
@@ -62,16 +69,19 @@ impl Microphone {
     /// # Errors
     /// As [`open`](Self::open), also if the device does not offer that.
     pub fn open_as(settings: &config::Audio, rate: u32, channels: u16) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, PROMPT, Some((rate, channels)))
+        Microphone::start(settings, PROMPT, Some((rate, channels)), || true)
     }
 
     fn start(
         settings: &config::Audio,
         pace: Pace,
         exactly: Option<(u32, u16)>,
+        wanted: impl Fn() -> bool,
     ) -> Result<Microphone, AudioError> {
         let (device, ring_seconds) = (settings.device.clone(), settings.ring_seconds);
-        let wish = Wish { ring_seconds, pace, exactly, reader: std::thread::current() };
+        let given_up = Arc::new(AtomicBool::new(false));
+        let reader = std::thread::current();
+        let wish = Wish { ring_seconds, pace, exactly, reader, given_up: given_up.clone() };
         let open = move || {
             quiet();
             let host = capture::host()?;
@@ -79,9 +89,13 @@ impl Microphone {
             let (capture, stream) = capture::open(&capture::find(&host, &wanted)?, &wish)?;
             Ok((capture, Overwritten::when_dropped(stream)))
         };
-        let (capture, stream) = hold(OPEN, open).map_err(|e: HoldError<String>| AudioError::Device {
-            device: settings.device.clone(),
-            reason: e.to_string(),
+        let (capture, stream) = hold(OPEN, wanted, open).map_err(|e: HoldError<String>| {
+            given_up.store(true, Ordering::SeqCst);
+            let device = settings.device.clone();
+            match e {
+                HoldError::Crowded => AudioError::Crowded { device },
+                other => AudioError::Device { device, reason: other.to_string() },
+            }
         })?;
         Ok(Microphone {
             device: settings.device.clone(),
@@ -182,11 +196,15 @@ pub struct Devices {
 /// [`AudioError::NoMicrophone`] if none of them can be opened, [`AudioError::Unanswered`] if that is not known because
 /// the sound system hangs.
 pub fn list(wanted: &str) -> Result<Devices, AudioError> {
-    let named = hold(LIST, || {
-        quiet();
-        let host = capture::host()?;
-        Ok::<_, String>((capture::names(&host), host))
-    });
+    let named = hold(
+        LIST,
+        || true,
+        || {
+            quiet();
+            let host = capture::host()?;
+            Ok::<_, String>((capture::names(&host), host))
+        },
+    );
     let mut hangs = matches!(named, Err(HoldError::Late | HoldError::Crowded));
     let (mut names, _host) = named.map(|(names, host)| (names, Some(host))).unwrap_or_default();
     let meant = Wanted::parse(wanted);
@@ -201,11 +219,15 @@ pub fn list(wanted: &str) -> Result<Devices, AudioError> {
     }
     let chosen = meant.ok().and_then(|meant| meant.pick(&names).map(str::to_owned));
     let mut offer = |name: String| {
-        let asked = hold(LIST, move || {
-            quiet();
-            let host = capture::host()?;
-            Ok((capture::offer(&capture::find(&host, &Wanted::parse(&name)?)?)?, ()))
-        });
+        let asked = hold(
+            LIST,
+            || true,
+            move || {
+                quiet();
+                let host = capture::host()?;
+                Ok((capture::offer(&capture::find(&host, &Wanted::parse(&name)?)?)?, ()))
+            },
+        );
         hangs |= matches!(asked, Err(HoldError::Late | HoldError::Crowded));
         asked.map(|(offer, _)| offer).map_err(|e: HoldError<String>| e.to_string())
     };

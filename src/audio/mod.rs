@@ -109,6 +109,15 @@ pub enum AudioError {
         /// The sound system's reason.
         reason: String,
     },
+    /// So many attempts to open or to close one hang that no other is made.
+    #[error(
+        "microphone {device}: earlier attempts still hang in the sound system, and no more are made; restart undertone if it \
+         stays so"
+    )]
+    Crowded {
+        /// The configured device.
+        device: String,
+    },
     /// No device records at all.
     #[error(
         "no microphone was found: plug one in, and see that this user may use it (group `audio`) and that its \

@@ -3,7 +3,7 @@
 use super::{Failure, runtime, with_broker};
 use crate::config::{Config, ConfigError, DEFAULT_PATH, EMBEDDED};
 use crate::logging::{self, Format};
-use crate::service::{self, Controls, Source};
+use crate::service::{self, Controls, Ended, Source};
 use crate::settings::Settings;
 use clap::Args;
 use std::os::unix::process::CommandExt;
@@ -86,7 +86,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // A name service that does not answer holds a thread for many seconds; nobody waits for it.
     runtime.shutdown_timeout(LAST_THREADS);
     let ended = ended?;
-    if ended.restart { Err(start_anew(ended.unkept)) } else { Ok(()) }
+    if ended.restart { Err(start_anew(&ended)) } else { Ok(()) }
 }
 
 /// Reads the configuration again at each SIGHUP. `embedded` is where the embedded broker listens, which
@@ -115,16 +115,19 @@ async fn hang_up(
     }
 }
 
-/// Replaces this process by a new one with the same arguments; comes back only if that is impossible. `withheld`: a withdrawal
-/// could not be written down, so the new one begins with everything withheld.
-fn start_anew(withheld: bool) -> Failure {
+/// Replaces this process by a new one with the same arguments; comes back only if that is impossible. Where a withdrawal
+/// could not be written down, the new one begins with everything withheld.
+fn start_anew(ended: &Ended) -> Failure {
     let program = std::env::current_exe().ok().filter(|path| path.exists());
     let program = program.or_else(|| std::env::args_os().next().map(PathBuf::from));
     if let Some(program) = program {
         let mut command = std::process::Command::new(program);
         command.args(std::env::args_os().skip(1)).env_remove(service::WITHHELD);
-        if withheld {
+        if ended.unkept {
             command.env(service::WITHHELD, "1");
+        }
+        if ended.exhausted {
+            command.env(service::EXHAUSTED, service::now_exhausted());
         }
         let e = command.exec();
         tracing::warn!(

@@ -174,12 +174,16 @@ impl Keeper {
 
     /// Reads the file if it is another one than before.
     fn read(&mut self) -> Option<Told> {
-        let store = self.store.as_ref().filter(|_| self.writing.is_none())?;
+        let store = self.store.as_ref()?;
         let stamp = store.stamp(); // first: what is written meanwhile is found at the next look
         if self.stamp == Some(stamp) {
             return None;
         }
         let loaded = store.load();
+        if let Some(writing) = &self.writing {
+            writing.orders.adopt_withdrawals(&loaded.record, &mut self.record);
+            return None; // the rest when it is known what became of the writing
+        }
         self.unsettled = store.is_unsettled(&loaded);
         self.learn(&loaded.record);
         (self.stamp, self.record) = (Some(stamp), loaded.record);
@@ -236,7 +240,10 @@ impl Keeper {
                         .said(scope)
                         .is_some_and(|now| (now.consent, now.by) == (said.consent, said.by))
                 }),
-                _ => false,
+                Order::GuestsCome(_) => before.guest.is_some_and(|guest| {
+                    self.record.guest.is_some_and(|now| (now.until, now.by) == (guest.until, guest.by))
+                }),
+                Order::GuestsGo => false,
             };
             told.extend((!again).then_some(Told::Said(order)));
         }
@@ -390,4 +397,52 @@ fn first_read(store: &mut Store) -> (Stamp, Loaded, Option<String>) {
     }
     store.remember();
     (stamp, loaded, failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(folder: &std::path::Path) -> Config {
+        let consent = ConsentRules { remote_grant: true, ..ConsentRules::default() };
+        Config { state_dir: folder.into(), consent, ..Config::default() }
+    }
+
+    /// What the machine says, as the command writes it.
+    fn say(store: &Store, consent: Consent) {
+        let order = Order::Say(Scope::Listening, consent);
+        store.change(|record| order.note(record, By::Command, Timestamp::now())).unwrap();
+    }
+
+    /// An order over MQTT waits for the disk, and somebody at the machine withdraws meanwhile.
+    #[test]
+    fn a_withdrawal_counts_while_something_else_is_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        say(&store, Consent::Granted);
+        let mut keeper = Keeper::open(&config(folder.path()));
+        assert_eq!(keeper.standing().listening.consent, Consent::Granted);
+        let disk_is_slow = Writing::stuck(Order::Say(Scope::Transcription, Consent::Granted));
+        keeper.writing = Some(disk_is_slow);
+        say(&store, Consent::Withheld);
+        assert!(keeper.look().iter().any(|told| matches!(told, Told::Changed { .. })));
+        assert_eq!(keeper.standing().listening.consent, Consent::Withheld);
+        // A grant waits until it is known what was written.
+        say(&store, Consent::Granted);
+        keeper.look();
+        assert_eq!(keeper.standing().listening.consent, Consent::Withheld);
+    }
+
+    #[test]
+    fn guests_who_are_there_already_are_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::open(&config(folder.path()));
+        let mut said = |order: Order| {
+            let told = keeper.obey(order, None).unwrap();
+            told.iter().filter(|told| matches!(told, Told::Said(_))).count()
+        };
+        let hours = |hours| Order::GuestsCome(Some(jiff::SignedDuration::from_hours(hours)));
+        assert_eq!([said(hours(1)), said(hours(3)), said(Order::GuestsCome(None))], [1, 1, 1]);
+        assert_eq!([said(Order::GuestsCome(None)), said(Order::GuestsCome(None))], [0, 0]);
+    }
 }

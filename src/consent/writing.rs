@@ -102,6 +102,18 @@ impl Orders {
             .for_each(|heard| heard.order.note(record, heard.by, heard.at));
     }
 
+    /// Takes over what the machine has withdrawn by this file, while these orders are on their way to it.
+    pub(super) fn adopt_withdrawals(&self, file: &Record, record: &mut Record) {
+        for scope in Scope::ALL {
+            if let Some(said) = file.said(scope).filter(|said| said.consent == Consent::Withheld) {
+                record.say(scope, said);
+            }
+        }
+        if record.guest.is_none() && !self.grants().any(|order| order == Order::GuestsGo) {
+            record.guest = file.guest;
+        }
+    }
+
     /// Takes note of all but the grants that a withdrawal at the machine has overtaken, and says which.
     fn note(&self, record: &mut Record) -> Vec<Refusal> {
         let (found, mut overtaken) = (*record, Vec::new());
@@ -137,6 +149,15 @@ pub(super) struct Writing {
 }
 
 impl Writing {
+    /// An order that a disk does not take.
+    #[cfg(test)]
+    pub(super) fn stuck(order: Order) -> Writing {
+        let (ended, mut orders) = (channel(), Orders::default());
+        orders.add(order, By::Mqtt, Timestamp::now(), &Record::default());
+        std::mem::forget(ended.0);
+        Writing { orders, ended: ended.1 }
+    }
+
     /// Begins. No orders: what was found is written anew, so that the loss of the file will be noticed.
     pub(super) fn begin(store: &Store, orders: Orders, wake: Arc<Notify>) -> Writing {
         let (done, ended) = channel();

@@ -57,6 +57,8 @@ pub enum Heard {
     Progress(Progress),
     /// A new model judges from here on.
     Model(String),
+    /// Nothing can be heard any more by this process, because too much hangs in the sound system.
+    Exhausted,
     /// Consent is withheld: the microphone is closed, and what was heard, if anything (true), is overwritten.
     Closed(bool),
     /// Something failed, or works again.

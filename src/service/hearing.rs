@@ -29,6 +29,9 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// Later events follow the card's deviation in steps of this, so that the times of one moment agree.
 const FOLLOW: Duration = Duration::from_millis(20);
 
+/// When it has been too crowded for so long, it stays so.
+const HOPELESS: Duration = Duration::from_secs(20);
+
 /// The state of the thread.
 pub struct Hearing {
     settings: config::Audio,
@@ -59,6 +62,8 @@ pub struct Hearing {
     reported: Instant,
     /// The model fails, which was told, since it had judged so many windows.
     model_problem: Option<u64>,
+    /// Since when nothing can be opened any more, because too much hangs.
+    crowded: Option<Instant>,
 }
 
 impl Hearing {
@@ -94,6 +99,7 @@ impl Hearing {
             pending: 0.0,
             reported: Instant::now(),
             model_problem: None,
+            crowded: None,
         }
     }
 
@@ -131,10 +137,13 @@ impl Hearing {
             // Who waits for words, waits for the first sound of them.
             let pace = if self.cascade.streams() { PROMPT } else { CALM };
             let pace = pace.within(Duration::from_secs_f64(self.settings.stall_seconds / 5.0));
-            let outcome = Microphone::open_at(pace, &self.settings).and_then(|mut microphone| {
+            let wanted = || self.may_listen() && !self.stop.is_cancelled();
+            let opened = Microphone::open_at(pace, &self.settings, wanted);
+            let outcome = opened.and_then(|mut microphone| {
                 self.catch_up();
                 self.listen(&mut microphone)
             });
+            self.exhausted(matches!(outcome, Err(AudioError::Crowded { .. })));
             if !self.may_listen() {
                 continue; // the microphone is closed by now, and what it last said does not matter
             }
@@ -143,6 +152,16 @@ impl Hearing {
                 let pause = self.liveness.pause();
                 self.wait(Duration::from_secs_f64(pause));
             }
+        }
+    }
+
+    /// Where dead sound servers have left too much that hangs, only a new process hears anything again.
+    fn exhausted(&mut self, crowded: bool) {
+        if !crowded {
+            self.crowded = None;
+        } else if self.crowded.get_or_insert_with(Instant::now).elapsed() >= HOPELESS {
+            self.crowded = None; // told once more after the same time
+            self.send(Heard::Exhausted);
         }
     }
 

@@ -58,6 +58,8 @@ const LAST_ATTEMPT: Duration = Duration::from_millis(500);
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// From the start, or a new model, until the code that only this needed is given back.
 const SETTLED: Duration = Duration::from_secs(5);
+/// How often consent is looked at while the daemon ends.
+const HEED: Duration = Duration::from_millis(100);
 /// How long the listener gets to stop.
 const LAST_WINDOW: Duration = Duration::from_secs(5);
 
@@ -83,7 +85,7 @@ pub enum ServiceError {
         folder: PathBuf,
     },
     /// A thread cannot be started.
-    #[error("the listener thread cannot be started: {0}")]
+    #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
     /// It ended by a panic, of which the log has told.
     #[error(
@@ -116,14 +118,24 @@ impl Controls {
 pub struct Ended {
     /// How far the stream came.
     pub progress: Progress,
-    /// Somebody asked for a new start.
+    /// A new start is wanted: somebody asked for it, or …
     pub restart: bool,
+    /// … nothing can be heard without it.
+    pub exhausted: bool,
     /// Something was withdrawn and could not be written down: whoever comes after must know.
     pub unkept: bool,
 }
 
 /// In the environment of a new start: everything was withdrawn before it, and could not be written down.
 pub const WITHHELD: &str = "UNDERTONE_WITHHELD";
+
+/// In the environment of a new start: when, in seconds since boot, the process before it could hear nothing any more.
+pub const EXHAUSTED: &str = "UNDERTONE_EXHAUSTED";
+
+/// What [`EXHAUSTED`] says if it is now.
+pub fn now_exhausted() -> String {
+    (clock::since_boot() as u64).to_string()
+}
 
 /// Runs until the source ends or `shutdown` is cancelled, or until a restart is asked for over MQTT.
 ///
@@ -140,19 +152,27 @@ pub async fn run(
 ) -> Result<Ended, ServiceError> {
     let Controls { settings, mut reloads, mut withdrawals } = controls;
     // First, so that whoever has to say something during a new start finds somebody who will hear it.
-    let mut keeper = Keeper::open(config);
-    let mut place = Place::take(config)?;
-    let cascade = Cascade::new(config, Model::load(&config.model)?);
+    let own = config.clone();
+    let (mut keeper, place) = blocking(move || (Keeper::open(&own), Place::take(&own))).await?;
+    let mut place = place?;
+    let own = config.model.clone();
+    let model = tokio::select! {
+        model = blocking(move || Model::load(&own)) => model??,
+        () = shutdown.cancelled() => {
+            return Ok(Ended { progress: Progress::default(), restart: false, exhausted: false, unkept: keeper.unkept() });
+        }
+    };
+    let cascade = Cascade::new(config, model);
     let code = memory::Code::loaded();
     let renewal = Arc::new(Renewal::default());
     renewal.uses(cascade.model());
     let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
-    if std::env::var_os(WITHHELD).is_some() {
+    // Said while the model was loaded.
+    let withdrawn = withdrawals.try_recv().is_ok();
+    if withdrawn || std::env::var_os(WITHHELD).is_some() {
         keeper.withdraw();
     }
-    if withdrawals.try_recv().is_ok() {
-        keeper.withdraw(); // said while the model was loaded
-    }
+    keeper.look();
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -169,12 +189,17 @@ pub async fn run(
     let recorder = Recorder::start(state::folder(config).as_deref(), &config.ledger, started, record_told);
     let mut service = Service::new(config, &version, keeper, client, asr, settings, recorder);
 
+    if withdrawn {
+        service.withdraw();
+    }
+
     let (told, mut heard) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
     let stop_listening = stop.clone();
     let hearing = Hearing::new(&config.audio, cascade, live, told, stop, consent, pulse);
     let hearing = hearing.renewed_by(renewal.clone());
     let thread = std::thread::Builder::new().name("listener".into());
+    service.look_at_consent(); // once more: what follows may open the microphone
     let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
     service.consent_begins();
     service.announce();
@@ -201,6 +226,9 @@ pub async fn run(
                         look_around(&mut place, &mut said, config, &mut service);
                     }
                     service.heard(what);
+                    if service.restart {
+                        break;
+                    }
                 }
                 None => break, // the source has ended
             },
@@ -269,11 +297,17 @@ pub async fn run(
     }
     stop_listening.cancel();
     // The listener ends the open segment; take what it still has to tell.
+    let mut silent = tokio::time::Instant::now();
     let ended = loop {
-        match tokio::time::timeout(LAST_WINDOW, heard.recv()).await {
-            Ok(Some(what)) => service.heard(what),
+        heed(&mut commands, &mut withdrawals, &mut service);
+        match tokio::time::timeout(HEED, heard.recv()).await {
+            Ok(Some(what)) => {
+                service.heard(what);
+                silent = tokio::time::Instant::now();
+            }
             Ok(None) => break true, // it has nothing left to do
-            Err(_) => break false,
+            Err(_) if silent.elapsed() >= LAST_WINDOW => break false,
+            Err(_) => {}
         }
     };
     let outcome = if ended { listener.join() } else { Ok(service.progress) };
@@ -286,12 +320,18 @@ pub async fn run(
         service.recogniser.patience()
     };
     let deadline = tokio::time::Instant::now() + patience;
-    while service.recogniser.recognising() > 0 {
-        let Ok(Some(what)) = tokio::time::timeout_at(deadline, asr_events.recv()).await else { break };
-        service.asr_told(what);
+    while service.recogniser.recognising() > 0 && tokio::time::Instant::now() < deadline {
+        heed(&mut commands, &mut withdrawals, &mut service);
+        match tokio::time::timeout(HEED, asr_events.recv()).await {
+            Ok(Some(what)) => service.asr_told(what),
+            Ok(None) => break,
+            Err(_) => {}
+        }
     }
     asr_stop.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(1), service.recogniser.asr().ended()).await;
+    let asr = service.recogniser.asr().clone();
+    let last = async { tokio::time::timeout(Duration::from_secs(1), asr.ended()).await };
+    let _ = heeding(last, &mut commands, &mut withdrawals, &mut service).await;
     while let Ok(what) = asr_events.try_recv() {
         service.asr_told(what);
     }
@@ -299,28 +339,25 @@ pub async fn run(
     service.publish_state();
     heed(&mut commands, &mut withdrawals, &mut service);
     write_down(&mut service).await;
-    while service.keeping.is_some()
-        && let Ok(outcome) = tokio::time::timeout(LAST_LINES, service.settings_written()).await
-    {
-        service.settings_kept(outcome);
-    }
+    keep_settings(&mut commands, &mut withdrawals, &mut service).await;
     let connected = *service.client.connection().borrow() == Connection::Connected;
-    let left = service.client.flush(if connected { GOODBYE } else { LAST_ATTEMPT }).await;
+    let client = service.client.clone();
+    let last = client.flush(if connected { GOODBYE } else { LAST_ATTEMPT });
+    let left = heeding(last, &mut commands, &mut withdrawals, &mut service).await;
     if left > 0 {
         tracing::warn!("{left} events were not taken by the broker before the end");
     }
     mqtt_stop.cancel();
     // What came until the very end of the connection belongs into the record, too.
-    if heed(&mut commands, &mut withdrawals, &mut service) {
-        write_down(&mut service).await;
-    }
+    heed(&mut commands, &mut withdrawals, &mut service);
+    write_down(&mut service).await;
+    keep_settings(&mut commands, &mut withdrawals, &mut service).await;
     if !broken {
         service.recorder.record(Entry::Stopped {});
     }
     service.recorder.end(LAST_LINES).await;
-    if heed(&mut commands, &mut withdrawals, &mut service) {
-        write_down(&mut service).await;
-    }
+    heed(&mut commands, &mut withdrawals, &mut service);
+    write_down(&mut service).await;
     let unkept = service.keeper.unkept();
     if unkept {
         tracing::warn!(
@@ -330,25 +367,56 @@ pub async fn run(
     if broken {
         Err(ServiceError::Broken)
     } else {
-        Ok(Ended { progress: service.progress, restart: service.restart, unkept })
+        let (restart, exhausted) = (service.restart, service.exhausted);
+        Ok(Ended { progress: service.progress, restart, exhausted, unkept })
     }
 }
 
-/// Obeys what is withdrawn while the daemon ends: over MQTT, where it is acknowledged to the broker, which will not say it
-/// again; by a signal, where whoever sent it waits until it holds. True: there was something.
-fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) -> bool {
-    let mut heeded = false;
+/// Obeys what is said while the daemon ends: over MQTT, where it is acknowledged to the broker, which will not say it
+/// again (but what counts only now); by a signal, where whoever sent it waits until it holds; and in the file.
+fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
     while let Some((command, said_after)) = commands.try_recv() {
-        if command.withdraws() {
+        if !command.counts_only_now() {
             service.command(command, said_after);
-            heeded = true;
         }
     }
     if withdrawals.try_recv().is_ok() {
         service.withdraw();
-        heeded = true;
     }
-    heeded
+    service.look_at_consent();
+}
+
+/// Waits for something at the end, and [`heed`]s meanwhile.
+async fn heeding<T>(
+    what: impl Future<Output = T>,
+    commands: &mut Commands,
+    withdrawals: &mut mpsc::Receiver<()>,
+    service: &mut Service,
+) -> T {
+    let mut what = std::pin::pin!(what);
+    loop {
+        match tokio::time::timeout(HEED, &mut what).await {
+            Ok(done) => return done,
+            Err(_) => heed(commands, withdrawals, service),
+        }
+    }
+}
+
+/// Waits until changed thresholds are written, for a while.
+async fn keep_settings(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
+    let deadline = tokio::time::Instant::now() + LAST_LINES;
+    while service.keeping.is_some() && tokio::time::Instant::now() < deadline {
+        match tokio::time::timeout(HEED, service.settings_written()).await {
+            Ok(outcome) => service.settings_kept(outcome),
+            Err(_) => heed(commands, withdrawals, service),
+        }
+    }
+}
+
+/// Something that may wait for a disk, while signals are obeyed.
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
+    let done = tokio::task::spawn_blocking(what).await;
+    done.map_err(|e| ServiceError::Thread(e.into()))
 }
 
 /// Looks at what was said about consent, but before that after the state folder's lock: whoever asks for a daemon whose

@@ -25,6 +25,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+/// Seconds between two new starts because nothing could be heard any more: what hangs at each opening would make it a loop.
+const AGAIN: u64 = 600;
+
 /// What the runtime knows.
 pub(super) struct Service {
     pub(super) config: Config,
@@ -40,6 +43,8 @@ pub(super) struct Service {
     pub(super) progress: Progress,
     /// When the listener told that.
     pub(super) progressed: Instant,
+    /// Only a new process can hear anything again.
+    pub(super) exhausted: bool,
     /// The newest wish to forget.
     pub(super) forget: u64,
     /// Since when nobody speaks, in samples.
@@ -88,6 +93,7 @@ impl Service {
             recorder,
             progress: Progress::default(),
             progressed: Instant::now(),
+            exhausted: false,
             forget: 0,
             background: None,
             emotion: None,
@@ -145,6 +151,7 @@ impl Service {
                 self.tell(&event);
                 self.publish_state();
             }
+            Heard::Exhausted => self.exhausted(),
             Heard::Closed(heard) => self.closed(heard),
             // It was on its way when consent was withdrawn, or when it was to be forgotten.
             Heard::Told(..) | Heard::Grown(_)
@@ -184,6 +191,17 @@ impl Service {
                 self.publish_state();
             }
         }
+    }
+
+    /// Begins anew, unless it did so for this reason a short while ago.
+    fn exhausted(&mut self) {
+        let now = super::clock::since_boot() as u64;
+        let before = std::env::var(super::EXHAUSTED).ok().and_then(|text| text.parse::<u64>().ok());
+        if before.is_some_and(|before| now.saturating_sub(before) < AGAIN) {
+            return;
+        }
+        tracing::warn!("too much hangs in the sound system, so undertone starts itself anew");
+        (self.exhausted, self.restart) = (true, true);
     }
 
     /// Every event leaves here.
