@@ -420,3 +420,26 @@ async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
     seen.extend(witness.so_far());
     seen
 }
+
+/// What the broker has acknowledged is not lost because the daemon is about to start anew: it waits a second for a recogniser.
+#[tokio::test]
+async fn a_threshold_that_comes_during_a_restart_is_kept() {
+    let broker = Mosquitto::start();
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
+    let daemon = Daemon::prepare(&broker, "[asr]\nhook = \"command\"\ncommand = [\"sleep\", \"100\"]");
+    daemon.consent_alone(&["grant", "all"]);
+    let mut daemon = daemon;
+    let witness = Witness::watch(broker.port);
+    daemon.restart(&card);
+    let woken =
+        |s: &Seen| s.payload.contains("\"type\":\"emotion\"") && s.payload.contains("\"asr\":\"woken\"");
+    witness.until("a recogniser at work", |seen| seen.iter().any(woken)).await;
+    say(&broker, "command/restart", "PRESS", false);
+    daemon.until("asked", PATIENCE, |d| d.log().contains("a restart was asked for"));
+    say(&broker, "settings/emotion_confidence/set", "0.25", false);
+    daemon.until("anew", PATIENCE, |d| d.log().matches(" as undertone").count() == 2);
+    let kept = daemon.state().join("settings.json");
+    daemon.until("kept", PATIENCE, |_| fs::read_to_string(&kept).is_ok_and(|text| text.contains("0.25")));
+    assert!(!daemon.log().contains("command was refused"), "{}", daemon.log());
+}

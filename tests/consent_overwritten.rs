@@ -16,7 +16,10 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
+use undertone::audio::SAMPLE_RATE;
+use undertone::audio::conditioning::Conditioner;
 use undertone::audio::resample::Resampler;
+use undertone::config;
 
 const RATE: usize = 48_000;
 const SECONDS: usize = 60;
@@ -86,18 +89,20 @@ fn level(sample: &i16) -> f32 {
     f32::from(*sample) / 32_768.0
 }
 
-/// What the cascade gets of a card that plays this from its first sample on.
-fn converted(samples: &[f32]) -> Traces {
+/// What becomes of a card that plays this from its first sample on: at 16 kHz, and without its offset, as the cascade gets it.
+fn converted(samples: &[f32]) -> (Traces, Traces) {
     let mut converted = Vec::new();
     Resampler::new(RATE as u32).unwrap().push(samples, &mut converted);
-    Traces::of_levels(&converted)
+    let resampled = Traces::of_levels(&converted);
+    Conditioner::new(&config::Audio::default(), SAMPLE_RATE).apply(&mut converted);
+    (resampled, Traces::of_levels(&converted))
 }
 
 /// A card of floats; nothing is converted before it comes to us.
 #[tokio::test]
 async fn of_what_was_heard_and_captured_nothing_is_left() {
     let samples: Vec<f32> = noise(7).iter().map(level).collect();
-    let (raw, heard) = (Traces::of_levels(&samples), converted(&samples));
+    let (raw, (resampled, heard)) = (Traces::of_levels(&samples), converted(&samples));
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
     card.play(RATE as u32, SECONDS as f64, move |k| samples[k as usize].to_le_bytes().to_vec());
     let daemon = Daemon::start(&card, &broker, "");
@@ -110,7 +115,8 @@ async fn of_what_was_heard_and_captured_nothing_is_left() {
     daemon.consent(&["revoke", "listening"]);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
     daemon.until("told", PATIENCE, |d| d.log().contains("overwritten"));
-    assert_eq!(remembered(pid, [&raw, &heard]), [0, 0], "samples of the card, and of 16 kHz");
+    let left = remembered(pid, [&raw, &resampled, &heard]);
+    assert_eq!(left, [0, 0, 0], "samples of the card, of 16 kHz, and those without their offset");
 }
 
 /// A card of 16 bits and two channels: the sound system converts in this process, and hands on 20 ms at a time
