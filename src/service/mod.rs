@@ -5,6 +5,7 @@
 
 mod clock;
 mod consent_file;
+mod ending;
 mod heard;
 mod hearing;
 mod household;
@@ -30,12 +31,13 @@ use crate::cascade::Cascade;
 use crate::config::{Config, ConfigError};
 use crate::consent::Keeper;
 use crate::events::{Component, Consent};
-use crate::home::{Client, Commands, Connection, HomeError};
+use crate::home::{Client, Connection, HomeError};
 use crate::ledger::{Entry, Recorder};
 use crate::model::{Model, ModelError};
 use crate::settings::Settings;
 use crate::state;
 use consent_file::ConsentFile;
+use ending::{HEED, heed, heeding, keep_settings, write_down};
 use hearing::Hearing;
 use notify::Notifier;
 use place::{Look, Place};
@@ -58,8 +60,6 @@ const LAST_ATTEMPT: Duration = Duration::from_millis(500);
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// From the start, or a new model, until the code that only this needed is given back.
 const SETTLED: Duration = Duration::from_secs(5);
-/// How often consent is looked at while the daemon ends.
-const HEED: Duration = Duration::from_millis(100);
 /// How long the listener gets to stop.
 const LAST_WINDOW: Duration = Duration::from_secs(5);
 
@@ -159,6 +159,10 @@ pub async fn run(
     let model = tokio::select! {
         model = blocking(move || Model::load(&own)) => model??,
         () = shutdown.cancelled() => {
+            if withdrawals.try_recv().is_ok() {
+                keeper.withdraw();
+                keeper.end(LAST_LINES).await;
+            }
             return Ok(Ended { progress: Progress::default(), restart: false, exhausted: false, unkept: keeper.unkept() });
         }
     };
@@ -343,21 +347,23 @@ pub async fn run(
     let connected = *service.client.connection().borrow() == Connection::Connected;
     let client = service.client.clone();
     let last = client.flush(if connected { GOODBYE } else { LAST_ATTEMPT });
-    let left = heeding(last, &mut commands, &mut withdrawals, &mut service).await;
+    let (left, heeded) = heeding(last, &mut commands, &mut withdrawals, &mut service).await;
     if left > 0 {
         tracing::warn!("{left} events were not taken by the broker before the end");
     }
     mqtt_stop.cancel();
     // What came until the very end of the connection belongs into the record, too.
-    heed(&mut commands, &mut withdrawals, &mut service);
-    write_down(&mut service).await;
+    if heed(&mut commands, &mut withdrawals, &mut service) || heeded {
+        write_down(&mut service).await;
+    }
     keep_settings(&mut commands, &mut withdrawals, &mut service).await;
     if !broken {
         service.recorder.record(Entry::Stopped {});
     }
     service.recorder.end(LAST_LINES).await;
-    heed(&mut commands, &mut withdrawals, &mut service);
-    write_down(&mut service).await;
+    if heed(&mut commands, &mut withdrawals, &mut service) {
+        write_down(&mut service).await;
+    }
     let unkept = service.keeper.unkept();
     if unkept {
         tracing::warn!(
@@ -369,47 +375,6 @@ pub async fn run(
     } else {
         let (restart, exhausted) = (service.restart, service.exhausted);
         Ok(Ended { progress: service.progress, restart, exhausted, unkept })
-    }
-}
-
-/// Obeys what is said while the daemon ends: over MQTT, where it is acknowledged to the broker, which will not say it
-/// again (but what counts only now); by a signal, where whoever sent it waits until it holds; and in the file.
-fn heed(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
-    while let Some((command, said_after)) = commands.try_recv() {
-        if !command.counts_only_now() {
-            service.command(command, said_after);
-        }
-    }
-    if withdrawals.try_recv().is_ok() {
-        service.withdraw();
-    }
-    service.look_at_consent();
-}
-
-/// Waits for something at the end, and [`heed`]s meanwhile.
-async fn heeding<T>(
-    what: impl Future<Output = T>,
-    commands: &mut Commands,
-    withdrawals: &mut mpsc::Receiver<()>,
-    service: &mut Service,
-) -> T {
-    let mut what = std::pin::pin!(what);
-    loop {
-        match tokio::time::timeout(HEED, &mut what).await {
-            Ok(done) => return done,
-            Err(_) => heed(commands, withdrawals, service),
-        }
-    }
-}
-
-/// Waits until changed thresholds are written, for a while.
-async fn keep_settings(commands: &mut Commands, withdrawals: &mut mpsc::Receiver<()>, service: &mut Service) {
-    let deadline = tokio::time::Instant::now() + LAST_LINES;
-    while service.keeping.is_some() && tokio::time::Instant::now() < deadline {
-        match tokio::time::timeout(HEED, service.settings_written()).await {
-            Ok(outcome) => service.settings_kept(outcome),
-            Err(_) => heed(commands, withdrawals, service),
-        }
     }
 }
 
@@ -434,13 +399,6 @@ fn anew(found: Look, service: &mut Service) -> bool {
         service.shares(folder);
     }
     found == Look::Anew
-}
-
-/// Brings what was said about consent onto the disk.
-async fn write_down(service: &mut Service) {
-    for told in service.keeper.end(LAST_LINES).await {
-        service.consent_told(told);
-    }
 }
 
 /// At once, and then at this pace.
