@@ -337,6 +337,12 @@ async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
     assert!(daemon.microphone());
 }
 
+/// Two voices, and then silence.
+fn two_voices() -> household::fifo::Card {
+    let samples = room::at_rate(&room::two_voices(), 48_000);
+    speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0))
+}
+
 /// Words that wait for a broker that hangs are not told once transcription is withdrawn at the machine; how somebody
 /// sounded was heard under another consent, and is.
 #[tokio::test]
@@ -361,8 +367,7 @@ async fn what_was_heard_and_waits_for_the_broker_is_withdrawn_with_the_consent()
 #[tokio::test]
 async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
     let broker = Mosquitto::start();
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
+    let card = two_voices();
     let daemon = Daemon::prepare(&broker, "");
     daemon.consent_alone(&["grant", "all"]);
     let mut daemon = daemon;
@@ -390,8 +395,7 @@ async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
 /// What arrives when somebody was heard while the broker hung, and this consent was withdrawn before it went on.
 async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
     let broker = Mosquitto::start();
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
+    let card = two_voices();
     let daemon = Daemon::prepare(&broker, "");
     let script = daemon.folder.path().join("recognise.sh");
     fs::write(&script, "#!/bin/sh\ncat > /dev/null\necho xylophone quarantine\n").unwrap();
@@ -425,8 +429,7 @@ async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
 #[tokio::test]
 async fn a_threshold_that_comes_during_a_restart_is_kept() {
     let broker = Mosquitto::start();
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    let card = speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0));
+    let card = two_voices();
     let daemon = Daemon::prepare(&broker, "[asr]\nhook = \"command\"\ncommand = [\"sleep\", \"100\"]");
     daemon.consent_alone(&["grant", "all"]);
     let mut daemon = daemon;
