@@ -301,11 +301,14 @@ fn a_withdrawal_while_it_starts_comes_before_the_microphone() {
         daemon.consent_alone(&["grant", "listening"]);
         daemon.restart(&card);
         daemon.until("started", PATIENCE, |d| d.log().contains(" as undertone"));
+        // However long it takes to say so, it is said while the model is being loaded.
+        daemon.signal("-STOP");
         if by_signal {
             daemon.signal("-USR1");
         } else {
             daemon.consent_alone(&["revoke", "listening"]);
         }
+        daemon.signal("-CONT");
         daemon.until("recorded", PATIENCE, |d| {
             fs::read_dir(d.state().join("ledger")).is_ok_and(|mut files| files.next().is_some())
         });

@@ -1,0 +1,46 @@
+//! What the keeper holds while the disk is slow, and what it tells once.
+
+use super::*;
+
+fn config(folder: &std::path::Path) -> Config {
+    let consent = ConsentRules { remote_grant: true, ..ConsentRules::default() };
+    Config { state_dir: folder.into(), consent, ..Config::default() }
+}
+
+/// What the machine says, as the command writes it.
+fn say(store: &Store, consent: Consent) {
+    let order = Order::Say(Scope::Listening, consent);
+    store.change(|record| order.note(record, By::Command, Timestamp::now())).unwrap();
+}
+
+/// An order over MQTT waits for the disk, and somebody at the machine withdraws meanwhile.
+#[test]
+fn a_withdrawal_counts_while_something_else_is_being_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(folder.path());
+    say(&store, Consent::Granted);
+    let mut keeper = Keeper::open(&config(folder.path()));
+    assert_eq!(keeper.standing().listening.consent, Consent::Granted);
+    let disk_is_slow = Writing::stuck(Order::Say(Scope::Transcription, Consent::Granted));
+    keeper.writing = Some(disk_is_slow);
+    say(&store, Consent::Withheld);
+    assert!(keeper.look().iter().any(|told| matches!(told, Told::Changed { .. })));
+    assert_eq!(keeper.standing().listening.consent, Consent::Withheld);
+    // A grant waits until it is known what was written.
+    say(&store, Consent::Granted);
+    keeper.look();
+    assert_eq!(keeper.standing().listening.consent, Consent::Withheld);
+}
+
+#[test]
+fn guests_who_are_there_already_are_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::open(&config(folder.path()));
+    let mut said = |order: Order| {
+        let told = keeper.obey(order, None).unwrap();
+        told.iter().filter(|told| matches!(told, Told::Said(_))).count()
+    };
+    let hours = |hours| Order::GuestsCome(Some(jiff::SignedDuration::from_hours(hours)));
+    assert_eq!([said(hours(1)), said(hours(3)), said(Order::GuestsCome(None))], [1, 1, 1]);
+    assert_eq!([said(Order::GuestsCome(None)), said(Order::GuestsCome(None))], [0, 0]);
+}
