@@ -59,7 +59,7 @@ fn judged(frames: &[Frame], stride: usize, config: &Config, model: &mut Model) -
         let end = i + 1;
         if end < FRAMES
             || !(end - FRAMES).is_multiple_of(stride)
-            || (config.cascade.energy_gate && floor.quiet(stride))
+            || (config.cascade.energy_gate && floor.quiet())
         {
             continue;
         }
@@ -92,7 +92,7 @@ fn room(c: &mut Criterion, name: &str, samples: &[f32], config: &Config) {
         for (i, frame) in frames.iter().enumerate() {
             floor.look(black_box(frame));
             if (i + 1).is_multiple_of(stride) {
-                black_box(floor.quiet(stride));
+                black_box(floor.quiet());
             }
         }
     });

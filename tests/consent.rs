@@ -427,3 +427,75 @@ fn the_folder_of_systemd_wins() {
     assert!(other.join("consent.json").exists() && !home.state().exists());
     assert!(Path::new(&other).join("consent.kept").exists());
 }
+
+/// The daemon's user owns the state folder, and may put a link there before root changes something in it.
+#[test]
+fn root_follows_no_link_that_the_owner_of_the_folder_has_put_there() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+    const OWNER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return; // nobody else can be tricked like that
+    }
+    let readable = fs::Permissions::from_mode(0o755);
+    let words =
+        ["grant listening", "guest on", "guest off", "revoke all", "ledger erase --from 2000-01-01 --to now"];
+    for plant in [
+        None,
+        Some("consent.json"),
+        Some("consent.kept"),
+        Some("ledger-begun"),
+        Some("ledger"),
+        Some("ledger/head"),
+        Some("ledger/000000000009.jsonl"),
+    ] {
+        let home = Home::new("");
+        fs::set_permissions(home.folder.path(), readable.clone()).unwrap();
+        let roots = home.folder.path().join("etc");
+        fs::create_dir(&roots).unwrap();
+        fs::set_permissions(&roots, fs::Permissions::from_mode(0o700)).unwrap();
+        let (file, new) = (roots.join("shadow"), roots.join("new"));
+        fs::write(&file, "secret\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::create_dir_all(home.state().join("ledger")).unwrap();
+        let targets: &[&Path] = match plant {
+            Some("ledger") => {
+                fs::remove_dir(home.state().join("ledger")).unwrap();
+                fs::write(roots.join("a.jsonl.new-1"), "").unwrap();
+                &[&roots]
+            }
+            Some(_) => &[&file, &new],
+            None => &[Path::new("")],
+        };
+        for path in [home.state(), home.state().join("ledger")] {
+            let _ = chown(path, Some(OWNER), Some(OWNER));
+        }
+        let before = fs::read_dir(&roots).unwrap().count();
+        for target in targets {
+            let link = plant.map(|name| home.state().join(name));
+            for words in words {
+                if let Some(link) = &link {
+                    let _ = fs::remove_file(link);
+                    symlink(target, link).unwrap();
+                }
+                let (first, rest) = words.split_once(' ').unwrap();
+                let run = match first {
+                    "ledger" => {
+                        let mut command = undertone();
+                        command.env_remove("STATE_DIRECTORY").arg("ledger").args(rest.split_whitespace());
+                        finish(command.arg("--config").arg(home.folder.path().join("undertone.toml")))
+                    }
+                    _ => home.run(words),
+                };
+                assert!(plant.is_some() || run.status == 0, "{words}: {}", run.err);
+                assert_eq!(fs::read(&file).unwrap(), b"secret\n", "{plant:?} {words}");
+                let data = fs::metadata(&file).unwrap();
+                assert_eq!((data.uid(), data.mode() & 0o777), (0, 0o600), "{plant:?} {words}");
+                assert_eq!(fs::read_dir(&roots).unwrap().count(), before, "{plant:?} {words}");
+            }
+        }
+        for entry in fs::read_dir(home.state()).unwrap().map(Result::unwrap) {
+            let data = fs::symlink_metadata(entry.path()).unwrap();
+            assert!(data.is_symlink() || data.uid() == OWNER, "{:?} is root's", entry.path());
+        }
+    }
+}

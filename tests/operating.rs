@@ -366,6 +366,8 @@ async fn what_was_heard_is_not_swapped_out() {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    let filter = std::fs::read_to_string(format!("/proc/{pid}/coredump_filter")).unwrap();
+    assert_eq!(filter.trim(), "00000000", "what is handed to a program that takes core dumps");
     sensor.stop();
 }
 

@@ -15,6 +15,8 @@ const SILENCE_DB: f32 = -99.9;
 const ASK_AGAIN: u32 = 30;
 /// Weight of a judged window in the floor.
 const LEARN: f32 = 0.3;
+/// The floor falls by the margin at least, but a wide margin does not keep it up: by so many dB in any case.
+const FALL_DB: f32 = 3.0;
 
 /// Tracks the room's noise floor and which of the last 360 frames rise above it.
 pub struct NoiseFloor {
@@ -71,8 +73,8 @@ impl NoiseFloor {
         run == SOUND
     }
 
-    /// Whether the window holds no sound above the floor; its last `fresh` frames are new.
-    pub fn quiet(&mut self, fresh: usize) -> bool {
+    /// Whether the window holds no sound above the floor.
+    pub fn quiet(&mut self) -> bool {
         let digital_silence = self.silent_frames >= self.above.len();
         let sound = self.above.iter().any(|run| *run >= SOUND);
         let quiet = digital_silence || (self.floor.is_some() && !sound && self.quiet_windows < ASK_AGAIN);
@@ -84,17 +86,17 @@ impl NoiseFloor {
             self.fresh = [0.0; MELS];
             self.fresh_count = 0;
         }
-        debug_assert!(fresh <= FRAMES);
         quiet
     }
 
-    /// The newest frames are quieter than the floor by more than the margin: it goes down to them by and by.
+    /// The newest frames are quieter than the floor: it goes down to them at once, or the first words after a noise, softer
+    /// than that was, would be settled as background before it has.
     fn fall(&mut self) {
         let (Some(floor), count) = (&mut self.floor, self.fresh_count.max(1) as f32) else { return };
         let away = self.fresh.map(|sum| sum / count);
         let mean = away.iter().zip(floor.iter()).map(|(db, f)| db - f).sum::<f32>() / MELS as f32;
-        if self.fresh_count > 0 && mean < -self.margin_db {
-            floor.iter_mut().zip(away).for_each(|(f, db)| *f += LEARN * (db - *f).min(0.0));
+        if self.fresh_count > 0 && mean < -self.margin_db.min(FALL_DB) {
+            floor.iter_mut().zip(away).for_each(|(f, db)| *f = f.min(db));
         }
     }
 
@@ -134,7 +136,7 @@ mod tests {
         for _ in 0..FRAMES {
             floor.look(&[db; MELS]);
         }
-        floor.quiet(FRAMES)
+        floor.quiet()
     }
 
     #[test]
@@ -142,9 +144,17 @@ mod tests {
         let mut floor = NoiseFloor::new(3.0);
         assert!(!quiet(&mut floor, -30.0), "nothing is known yet");
         floor.judged(true);
-        assert!(quiet(&mut floor, -45.0) && quiet(&mut floor, -60.0), "far below the noise");
-        assert!((0..8).all(|_| quiet(&mut floor, -60.0)), "the noise is over");
+        assert!(quiet(&mut floor, -60.0), "the noise is over");
         assert!(!quiet(&mut floor, -45.0), "a voice 15 dB above the room, 15 below the noise");
+    }
+
+    #[test]
+    fn a_wide_margin_does_not_keep_the_floor_up() {
+        let mut floor = NoiseFloor::new(20.0);
+        quiet(&mut floor, -50.0);
+        floor.judged(true);
+        assert!(quiet(&mut floor, -65.0), "the noise is over");
+        assert!(!quiet(&mut floor, -44.0), "a voice 21 dB above the room, 6 above the noise");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Cascade {
     gate_threshold: f32,
     energy_gate: bool,
     energy_margin_db: f32,
-    /// Streaming frames from one window to the next; multiples of [`GROUP`].
+    /// When the next window is due; its strides are multiples of [`GROUP`].
     suspicion: Suspicion,
     streams: bool,
     offset_logit: f32,
@@ -74,8 +74,8 @@ pub struct Cascade {
     utterance: Utterance,
     input: Box<[f32; INPUT]>,
     current: Option<Open>,
-    /// The last segment that came to nothing.
-    dropped: Option<Uuid>,
+    /// Segments that came to nothing, of which whoever streams them has not heard yet.
+    dropped: VecDeque<Uuid>,
     /// End of the last segment: from there on nobody speaks.
     told_until: u64,
     /// End of its clip: a pre-roll does not reach behind it.
@@ -109,7 +109,8 @@ impl Cascade {
             streams: config.asr.streams(),
             offset_logit: (settings.offset / (1.0 - settings.offset)).ln() as f32,
             pre_roll: samples(settings.pre_roll_seconds),
-            post_roll: samples(settings.post_roll_seconds),
+            // What follows may be speech again as soon as it was silent for so long, and is the next segment's.
+            post_roll: samples(settings.post_roll_seconds.min(settings.min_silence_seconds)),
             min_silence: samples(settings.min_silence_seconds),
             background_veto: settings.background_veto,
             stream: FrameStream::new(),
@@ -128,7 +129,7 @@ impl Cascade {
             utterance: Utterance::new(),
             input: Box::new([0.0; INPUT]),
             current: None,
-            dropped: None,
+            dropped: VecDeque::new(),
             told_until: 0,
             clip_until: 0,
             background: false,
@@ -190,7 +191,7 @@ impl Cascade {
         if !self.streams {
             return None;
         }
-        if let Some(id) = self.dropped.take() {
+        if let Some(id) = self.dropped.pop_front() {
             return Some(Grown::Dropped { id });
         }
         let so_far = self.segmenter.so_far()?;
@@ -271,7 +272,7 @@ impl Cascade {
     /// When the model fails on silence; all the rest is overwritten all the same.
     pub fn forget(&mut self) -> Result<(), ModelError> {
         self.current = None;
-        self.dropped = None;
+        self.dropped.clear();
         self.suspicion.restart();
         self.segmenter.finish();
         self.history.clear(self.clock);

@@ -5,11 +5,15 @@ use super::segment::{Judged, Open, Told};
 use super::segmenter::Change;
 use super::suspicion::Brought;
 use super::{Cascade, GROUP, SPEECH_HOP, nanoseconds};
+use crate::audio::SAMPLE_RATE;
 use crate::events::Label;
 use crate::features::{FRAMES, INPUT, normalise};
 use crate::model::{MODULES, Model, ModelError, Verdict};
 use std::time::Instant;
 use uuid::Uuid;
+
+/// Shorter speech behind a cut is not withdrawn (samples: 2 s).
+const REST: u64 = 2 * SAMPLE_RATE as u64;
 
 /// [`Model::infer`] or [`Model::infer_speech`].
 type Ask = fn(&mut Model, &[f32; INPUT], f32) -> Result<Verdict, ModelError>;
@@ -17,12 +21,11 @@ type Ask = fn(&mut Model, &[f32; INPUT], f32) -> Result<Verdict, ModelError>;
 impl Cascade {
     /// Judges the window that ends with the newest frame, and commits what it settles.
     pub(super) fn window(&mut self, tell: &mut impl FnMut(Told)) -> Result<(), ModelError> {
-        let fresh = (self.epoch_frames - self.judged).min(self.frames.len());
         let before = std::mem::replace(&mut self.judged, self.epoch_frames) / GROUP;
         let newest = self.epoch_frames / GROUP;
         let covered = self.frames.len() / GROUP;
         let mut doubt = false;
-        if self.energy_gate && self.current.is_none() && self.floor.quiet(fresh) {
+        if self.energy_gate && self.current.is_none() && self.floor.quiet() {
             self.effort.windows_quiet += 1;
             self.votes.add_background(newest - covered, newest);
         } else {
@@ -115,16 +118,20 @@ impl Cascade {
             }
             Some(Change::Ended(span)) => {
                 let Some(open) = self.current.take() else { return Ok(()) };
-                self.dropped = Some(open.id);
+                if self.streams {
+                    self.dropped.push_back(open.id);
+                }
                 self.segmenter.believe(false); // not yet
                 if !self.segmenter.confirms(&span, self.votes.hindsight(span.start..span.end)) {
                     return Ok(()); // the windows that came later saw no speech in it
                 }
                 let segment = self.judge(&open, &span)?;
-                if segment.posterior[Label::Background as usize] > self.background_veto {
+                // What goes on behind a cut has been believed; of a few words the class head knows too little.
+                let rest = span.continues && segment.end - segment.start < REST;
+                if !rest && segment.posterior[Label::Background as usize] > self.background_veto {
                     return Ok(()); // a noise that resembled speech; `background` will be told
                 }
-                self.dropped = None;
+                self.dropped.retain(|id| *id != segment.id);
                 self.segmenter.believe(span.cut);
                 self.told_until = segment.end;
                 self.clip_until = segment.clip_start + segment.clip.len() as u64;

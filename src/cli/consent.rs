@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store, Why};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
-use crate::state;
+use crate::state::{self, AsOwner};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -158,6 +158,7 @@ impl Where {
                 .allowed(&config.consent, By::Command)
                 .map_err(|refusal| Failure::Usage(refusal.to_string()))?;
         }
+        let owner = AsOwner::of(store.folder());
         let mut held = store.held();
         if !withdraws {
             held.clear();
@@ -202,6 +203,7 @@ impl Where {
         if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
             complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
+        drop(owner);
         let reached = !withdraws || self.reached(&config, &store, unread);
         // What was written, not what somebody else has said since.
         let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);

@@ -230,6 +230,9 @@ impl Keeper {
         if order.shortens(self.record.guest, now) {
             return Err(Refusal::ShorterGuest);
         }
+        if order.guests_stay(self.record.guest, now) {
+            return Ok(told);
+        }
         if !order.gives() || self.store.is_none() {
             let before = self.record;
             order.note(&mut self.record, By::Mqtt, now);
@@ -240,10 +243,7 @@ impl Keeper {
                         .said(scope)
                         .is_some_and(|now| (now.consent, now.by) == (said.consent, said.by))
                 }),
-                Order::GuestsCome(_) => before.guest.is_some_and(|guest| {
-                    self.record.guest.is_some_and(|now| (now.until, now.by) == (guest.until, guest.by))
-                }),
-                Order::GuestsGo => false,
+                Order::GuestsCome(_) | Order::GuestsGo => false,
             };
             told.extend((!again).then_some(Told::Said(order)));
         }

@@ -12,7 +12,7 @@
 use super::{By, Guest, Record, Said, Scope};
 use crate::config::{ConsentRules, Written};
 use crate::events::Consent;
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{RoundMode, SignedDuration, Span, SpanRelativeTo, Timestamp, TimestampRound, Unit};
 
 /// What the topics of the commands begin and end with.
 const TOPIC: (&str, &str) = ("consent/", "/set");
@@ -165,8 +165,14 @@ impl Order {
     /// Whether a guest mode that holds would end sooner by this.
     pub(super) fn shortens(self, guest: Option<Guest>, now: Timestamp) -> bool {
         let Order::GuestsCome(Some(time)) = self else { return false };
-        let wanted = now.checked_add(time).unwrap_or(Timestamp::MAX);
+        let wanted = end_by_mqtt(time, now);
         guest.is_some_and(|guest| guest.until.is_none_or(|until| until > wanted))
+    }
+
+    /// Whether this is a guest mode that ends when the one that holds does: said again within a minute, and not worth a write.
+    pub(super) fn guests_stay(self, guest: Option<Guest>, now: Timestamp) -> bool {
+        let Order::GuestsCome(time) = self else { return false };
+        guest.is_some_and(|guest| guest.until == time.map(|time| end_by_mqtt(time, now)))
     }
 
     /// Whether what a grant asks for is what the record says.
@@ -185,16 +191,25 @@ impl Order {
             Order::Say(scope, consent) => record.say(scope, Said { consent, at, by }),
             Order::GuestsGo => record.guest = None,
             Order::GuestsCome(time) => {
-                let until = time.and_then(|time| at.checked_add(time).ok());
-                let until = match record.guest {
-                    Some(before) if by == By::Mqtt => before.until.zip(until).map(|(a, b)| a.max(b)),
-                    _ => until,
+                let until = match (by, record.guest) {
+                    (By::Mqtt, Some(before)) => {
+                        before.until.zip(time).map(|(until, time)| until.max(end_by_mqtt(time, at)))
+                    }
+                    (By::Mqtt, None) => time.map(|time| end_by_mqtt(time, at)),
+                    _ => time.and_then(|time| at.checked_add(time).ok()),
                 };
                 let since = record.guest.map_or(at, |before| before.since);
                 record.guest = Some(Guest { since, until, by });
             }
         }
     }
+}
+
+/// When guests go of whom the broker says that they stay for so long: at a full minute, not before that time is over. So it
+/// is written once a minute at most, however often it is said.
+fn end_by_mqtt(time: SignedDuration, now: Timestamp) -> Timestamp {
+    let minute = TimestampRound::new().smallest(Unit::Minute).mode(RoundMode::Ceil);
+    now.checked_add(time).and_then(|end| end.round(minute)).unwrap_or(Timestamp::MAX)
 }
 
 /// A time such as `3h`, `90m` or `2d`; a day has 24 hours.
@@ -274,6 +289,16 @@ mod tests {
         Order::GuestsCome(None).note(&mut record, By::Mqtt, now);
         come(1).note(&mut record, By::Mqtt, now);
         assert_eq!(record.guest.unwrap().until, None);
+        let mut record = Record::default();
+        come(1).note(&mut record, By::Mqtt, now);
+        let (guest, hour) = (record.guest, now.checked_add(SignedDuration::from_hours(1)).unwrap());
+        let until = guest.unwrap().until.unwrap();
+        assert_eq!(until.as_second() % 60, 0, "a full minute");
+        assert!(until >= hour && until.duration_since(hour) < SignedDuration::from_mins(1));
+        let later = now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        assert!(come(1).guests_stay(guest, later) && !come(1).shortens(guest, later));
+        assert!(!come(2).guests_stay(guest, later) && !Order::GuestsCome(None).guests_stay(guest, later));
+        assert!(!come(1).guests_stay(guest, until) && !come(1).guests_stay(None, now));
         come(1).note(&mut record, By::Command, now);
         assert_eq!(record.guest.unwrap().until, now.checked_add(SignedDuration::from_hours(1)).ok());
     }

@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Once, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,10 +27,12 @@ use tokio_util::sync::CancellationToken;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Another program may take a free port between its choice and its use.
 const ATTEMPTS: usize = 5;
-/// How often it is started anew; each time leaves a thread behind.
-const RESTARTS: usize = 8;
-/// Before it is.
+/// Before it is started anew. Each time leaves a thread behind, so somebody who provokes it again and again is answered by ever
+/// longer pauses, in which those who are connected stay so.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After so long without a failure the next pause is a short one again.
+const QUIET: Duration = Duration::from_secs(600);
 const MAX_CONNECTIONS: usize = 64;
 const SEGMENT_BYTES: usize = 256 * 1024;
 const SEGMENTS: usize = 2;
@@ -126,9 +128,17 @@ fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> 
     let token = stop.clone();
     std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(move || {
         notice_panics();
-        for left in (0..=RESTARTS).rev() {
-            match run(&settings, &tell_ready, &token, left > 0) {
-                Ok(End::Panic) => tracing::warn!("the embedded broker has failed and is started anew"),
+        let mut pause = PAUSE;
+        loop {
+            let begun = Instant::now();
+            match run(&settings, &tell_ready, &token, pause) {
+                Ok(End::Panic) => {
+                    tracing::warn!(
+                        "the embedded broker has failed and is started anew; a client whose name has one of / + $ # makes it \
+                         fail"
+                    );
+                    pause = if begun.elapsed() > QUIET { PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
+                }
                 Ok(End::Stopped) => break,
                 // Nobody may be waiting for it any more, where it was started anew.
                 Err(e) => {
@@ -172,12 +182,12 @@ fn notice_panics() {
     });
 }
 
-/// One broker, until it is told to stop, or `mends` and one of its connections has panicked.
+/// One broker, until it is told to stop, or one of its connections has panicked and the pause after that is over.
 fn run(
     settings: &ServerSettings,
     ready: &mpsc::SyncSender<io::Result<()>>,
     stop: &CancellationToken,
-    mends: bool,
+    pause: Duration,
 ) -> io::Result<End> {
     let router = Router::new(
         0,
@@ -203,13 +213,7 @@ fn run(
         let panic = PANIC.with(Rc::clone);
         let panicked = async {
             panic.notified().await;
-            if !mends {
-                tracing::error!(
-                    "the embedded broker has failed too often and lets nobody in; restart undertone"
-                );
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         };
         tokio::select! {
             () = stop.cancelled() => Ok(End::Stopped),
@@ -302,9 +306,9 @@ mod tests {
         for _ in 0..2 {
             assert!(!joins(broker.addr(), "kitchen/1"), "such a name is refused");
         }
-        let later = std::time::Instant::now() + Duration::from_secs(20);
+        let later = Instant::now() + Duration::from_secs(20);
         while !joins(broker.addr(), "kitchen") {
-            assert!(std::time::Instant::now() < later, "nobody is let in");
+            assert!(Instant::now() < later, "nobody is let in");
         }
     }
 }

@@ -28,6 +28,9 @@ const CHANNEL: usize = 40;
 /// A broker that owes an answer and has said nothing for so long gets nothing more that was heard: what waits here
 /// can still be forgotten, what lies in its socket cannot.
 const SILENT: Duration = Duration::from_secs(1);
+/// A broker that owes an answer for so long has lost a message, though it may answer to pings: what was not taken is sent
+/// anew on another connection.
+const UNANSWERED: Duration = Duration::from_secs(30);
 /// At most one notice of lost messages in this time on one connection.
 const NOTICE_EVERY: Duration = Duration::from_secs(10);
 
@@ -108,6 +111,7 @@ impl<'a> Link<'a> {
                 loop {
                     let limit = self.goodbye.or(self.shared.lock().closing);
                     let due = self.incoming.due();
+                    let unanswered = self.owed().map(|since| since + UNANSWERED);
                     let timer = async {
                         match due {
                             Some(due) => sleep_until(due).await,
@@ -120,8 +124,15 @@ impl<'a> Link<'a> {
                             None => std::future::pending().await,
                         }
                     };
+                    let lost = async {
+                        match unanswered {
+                            Some(at) => sleep_until(at).await,
+                            None => std::future::pending().await,
+                        }
+                    };
                     tokio::select! {
                         polled = &mut poll => break Some(polled),
+                        () = lost, if self.goodbye.is_none() => break Some(Err(ConnectionError::FlushTimeout)),
                         () = self.shared.wake.notified() => {}
                         () = timer => {}
                         () = time_is_up => {
@@ -282,8 +293,12 @@ impl<'a> Link<'a> {
 
     /// Whether the broker owes an answer and says nothing; what may leave is looked at again when it does.
     fn silent(&self) -> bool {
-        let owed = self.handed.iter().chain(self.in_flight.values()).map(|(_, at)| *at).min();
-        owed.is_some_and(|at| at.max(self.heard).elapsed() >= SILENT)
+        self.owed().is_some_and(|at| at.max(self.heard).elapsed() >= SILENT)
+    }
+
+    /// Since when the broker owes an answer.
+    fn owed(&self) -> Option<Instant> {
+        self.handed.iter().chain(self.in_flight.values()).map(|(_, at)| *at).min()
     }
 
     fn pump_outbox(&mut self) {

@@ -107,6 +107,11 @@ pub fn tls(text: &str, access: &Access) -> String {
     }
     if text.contains("certificate verify failed") {
         let detail = text.rsplit_once(" (").map_or("", |(_, tail)| tail.trim_end_matches(')'));
+        if detail.contains("not yet valid") || detail.contains("has expired") {
+            return format!(
+                "the certificate of {endpoint} is not trusted ({detail}); set this machine's clock, or renew the certificate"
+            );
+        }
         return format!(
             "the certificate of {endpoint} is not trusted ({detail}); set mqtt.ca_file to the PEM file of the \
              CA that signed it"

@@ -187,13 +187,14 @@ fn word(key: &str, value: &Value) -> String {
     match (key, value) {
         ("bodies", Value::Array(list)) => format!("lines={}", list.len()),
         ("gaps", Value::Array(list)) => format!("gaps={}", list.len()),
-        _ => format!("{key}={}", plain(value)),
+        _ => format!("{}={}", key.replace(char::is_control, "\u{fffd}"), plain(value)),
     }
 }
 
+/// Without control characters: whoever may write the record shall not write to the terminal of who reads it.
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.replace(char::is_control, "\u{fffd}"),
         other => other.to_string(),
     }
 }

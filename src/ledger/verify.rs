@@ -184,7 +184,7 @@ impl Walk {
         if let Some(link) = links.iter().find(|link| self.head.is_some_and(|head| head.n == link.n)) {
             self.at_head = Some((link.hash, matches!(read.entry, Some(Entry::Stopped {}))));
         }
-        if self.known == Some(read.prev) || links.iter().any(|link| self.known == Some(link.hash)) {
+        if links.iter().any(|link| self.known == Some(link.hash)) {
             self.report.holds = Some(true);
         }
         if !matches!(read.entry, Some(Entry::Gap { .. })) {

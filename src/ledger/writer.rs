@@ -3,6 +3,8 @@
 //! Several programs may write (the daemon, `undertone consent`, `undertone ledger erase`): each takes the
 //! folder's lock for a batch, and looks first whether the head is still its own.
 
+mod retire;
+
 use super::LedgerError;
 use super::entry::{Damage, Entry};
 use super::files::{Folder, Head};
@@ -10,11 +12,12 @@ use super::line::{self, Digest, HIGHEST, Line};
 use crate::config;
 use crate::state::{belong_to_folder, open_as};
 use jiff::{SignedDuration, Timestamp};
+use retire::Clock;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where the chain goes on.
 struct End {
@@ -26,9 +29,6 @@ struct End {
     /// The last line.
     last: Head,
 }
-
-/// How often it is looked for files that are too old.
-const LOOK: Duration = Duration::from_secs(3600);
 
 /// The head of a record without a line.
 const NOTHING: Head = Head { n: 0, hash: Digest::ZERO };
@@ -44,8 +44,11 @@ pub struct Writer {
     newest: u64,
     /// The last line was a stop.
     clean: bool,
-    /// When it was last looked for files that are too old.
-    retired_at: Option<Instant>,
+    /// When it was last looked for files that are too old, in time since boot.
+    retired_at: Option<Duration>,
+    clock: Clock,
+    /// When the last line was recorded that this writer has found.
+    before: Option<Timestamp>,
     /// Number of the last line that is said to be retired.
     retired: u64,
 }
@@ -61,6 +64,8 @@ impl Writer {
             newest: 0,
             clean: true,
             retired_at: None,
+            clock: Clock::default(),
+            before: None,
             retired: 0,
         }
     }
@@ -167,6 +172,7 @@ impl Writer {
             cut_bytes += cut;
             if let Some((end, line)) = end {
                 self.clean = self.stopped_before(path, &line)?;
+                self.before.get_or_insert(line.t);
                 self.end = Some(end);
                 break;
             }
@@ -319,40 +325,6 @@ impl Writer {
         self.newest = last.n;
         for (_, entry) in entries.iter().filter(|(_, entry)| !entry.needs_no_daemon()) {
             self.clean = matches!(entry, Entry::Stopped {});
-        }
-        Ok(())
-    }
-
-    /// Removes files whose last line is too old; looks once an hour.
-    fn retire(&mut self) -> Result<(), LedgerError> {
-        if self.retired_at.is_some_and(|at| at.elapsed() < LOOK) {
-            return Ok(());
-        }
-        self.retired_at = Some(Instant::now());
-        let now = Timestamp::now();
-        let keep = SignedDuration::from_hours(24 * i64::from(self.rules.keep_days));
-        let mut files = self.folder.list()?;
-        files.pop(); // lines are appended to it
-        for (_, path) in files {
-            let bytes = self.folder.read(&path)?;
-            let mut lines =
-                bytes.strip_suffix(b"\n").unwrap_or_default().rsplit(|b| *b == b'\n').map(line::read);
-            let Some(Some(line)) = lines.next() else {
-                break; // damaged: `verify` tells, and it stays as evidence
-            };
-            let last = line.last();
-            // A gap is as young as the erasure, and nobody's to keep.
-            let gap = |line: &Line| matches!(line.entry, Some(Entry::Gap { .. }));
-            let newest = std::iter::once(line).chain(lines.flatten()).find(|line| !gap(line));
-            if newest.is_some_and(|line| now.duration_since(line.t) < keep) {
-                break;
-            }
-            if self.retired < last.n {
-                self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
-                self.confirm(true)?;
-                self.retired = last.n;
-            }
-            fs::remove_file(&path).map_err(|e| self.folder.failed(&path, e))?;
         }
         Ok(())
     }

@@ -18,6 +18,10 @@ pub fn keep_private() {
     if let Err(e) = setrlimit(Resource::Core, none) {
         tracing::warn!("core dumps cannot be switched off: {e}");
     }
+    // A program that takes core dumps in (Ubuntu's apport, systemd-coredump) is asked whatever the limit: then nothing is in them.
+    if let Err(e) = std::fs::write("/proc/self/coredump_filter", "0") {
+        tracing::warn!("what a core dump would hold cannot be chosen: {e}");
+    }
     if getrlimit(Resource::Memlock).current.is_some() && !is_beyond_limits() {
         tracing::debug!("memory is not locked: `ulimit -l` sets a limit");
         return;

@@ -9,6 +9,10 @@
 use crate::events::Health;
 use crate::home::Connection;
 use sd_notify::NotifyState;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -60,6 +64,9 @@ pub struct Notifier {
     connection_ended: bool,
     looks: Interval,
     watched: bool,
+    /// The broker is known to be there, or to be away.
+    known: bool,
+    /// The service manager has taken that.
     ready: bool,
     /// The listener's hang was told.
     hangs: bool,
@@ -82,6 +89,7 @@ impl Notifier {
             connection_ended: false,
             looks,
             watched: watchdog.is_some(),
+            known: false,
             ready: false,
             hangs: false,
             status: String::new(),
@@ -106,6 +114,9 @@ impl Notifier {
 
     /// Feeds the watchdog if the listener is alive, and tells what the daemon does.
     pub fn look(&mut self, listening: bool, microphone: Health, withheld: bool) {
+        if self.known {
+            self.set_ready(); // it may not have been taken the first time
+        }
         let hangs = self.pulse.age() > self.patience;
         if hangs && !self.hangs {
             let seconds = self.pulse.age().as_secs();
@@ -133,8 +144,7 @@ impl Notifier {
             Connection::Away { reason, .. } => format!("broker away: {reason}"),
         };
         let status = format!("{ears}; {broker}");
-        if status != self.status {
-            tell(&[NotifyState::Status(&status)]);
+        if status != self.status && tell(&[NotifyState::Status(&status)]) {
             self.status = status;
         }
     }
@@ -145,18 +155,34 @@ impl Notifier {
     }
 
     fn set_ready(&mut self) {
+        self.known = true;
         if !self.ready {
-            self.ready = true;
-            tell(&[NotifyState::Ready]);
+            self.ready = tell(&[NotifyState::Ready]);
         }
     }
 }
 
-/// A service manager that does not take a message is no reason to stop listening.
-fn tell(states: &[NotifyState]) {
-    if let Err(e) = sd_notify::notify(states) {
+/// A service manager that does not take a message is no reason to stop listening, nor to wait: false then.
+fn tell(states: &[NotifyState]) -> bool {
+    let Some(to) = std::env::var_os("NOTIFY_SOCKET") else { return true };
+    let told = send(states, &to);
+    if let Err(e) = &told {
         tracing::debug!("the service manager did not take {states:?}: {e}");
     }
+    told.is_ok()
+}
+
+/// sd-notify's own would wait for a service manager that does not read.
+fn send(states: &[NotifyState], to: &OsStr) -> io::Result<()> {
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    let address = match to.as_bytes() {
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(to)?,
+    };
+    socket.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
 #[cfg(test)]
@@ -170,5 +196,30 @@ mod tests {
         assert!(pulse.age() >= Duration::from_millis(29));
         pulse.beat();
         assert!(pulse.last.load(Ordering::Relaxed) >= 29);
+    }
+
+    #[test]
+    fn a_service_manager_that_does_not_read_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let sent = || send(&[NotifyState::Watchdog], path.as_os_str());
+        let taken = (0..100_000).take_while(|_| sent().is_ok()).count();
+        assert!((1..100_000).contains(&taken), "{taken}");
+        assert_eq!(sent().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], b"WATCHDOG=1\n");
+        assert!(sent().is_ok());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_address_may_have_no_file() {
+        use std::os::linux::net::SocketAddrExt as _;
+        let name = format!("undertone-test-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        send(&[NotifyState::Ready], OsStr::new(&format!("@{name}"))).unwrap();
+        assert_eq!(manager.recv(&mut [0; 64]).unwrap(), "READY=1\n".len());
     }
 }

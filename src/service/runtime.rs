@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::consent::Keeper;
 use crate::events::{AsrDecision, AsrWoken, BackgroundCause, Circuit, Component, Consent, Event, Label};
 use crate::home::refusals::Refusals;
-use crate::home::{Client, Slot};
+use crate::home::{Client, Connection, Slot};
 use crate::ledger::{Entry, Recorder};
 use crate::metrics::{Metrics, Queues, Work, endpoint};
 use crate::settings::{Setting, Settings, SettingsError};
@@ -321,8 +321,11 @@ impl Service {
     pub(super) fn heartbeat(&mut self) {
         if let Some(since) = self.background.filter(|_| self.quiet()) {
             let now = self.progress.clock;
-            let event = self.teller.background(since, now, BackgroundCause::Heartbeat);
-            self.tell(&event);
+            // Signs of life are of no use later, and would take the place of what is: none waits for a broker.
+            if *self.client.connection().borrow() == Connection::Connected {
+                let event = self.teller.background(since, now, BackgroundCause::Heartbeat);
+                self.tell(&event);
+            }
         }
         self.publish_state();
     }

@@ -2,10 +2,13 @@
 //! the old one or the new one, never half of it; what is no file there (a FIFO, a device) is waited for by
 //! nobody.
 
+mod owner;
+
 use crate::config::Config;
+pub use owner::AsOwner;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The state folder: systemd's `STATE_DIRECTORY`, else `state_dir`. None: nothing is to be kept.
@@ -213,7 +216,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
             fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|data| data.permissions());
         let mut file = File::options().write(true).create_new(true).mode(0o644).open(&new)?;
         if let Some(permissions) = before {
-            file.set_permissions(permissions)?;
+            // Never more than these: what lies there may be anybody's.
+            file.set_permissions(fs::Permissions::from_mode(permissions.mode() & 0o666))?;
         }
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -243,7 +247,6 @@ pub fn belong_to_folder(file: &File, folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_file_is_replaced_whole() {
