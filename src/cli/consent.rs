@@ -83,8 +83,8 @@ enum Which {
 /// How long guests stay.
 #[derive(Debug, Args)]
 pub struct GuestMode {
-    /// A time such as 3h or 90m, or `on`, or `off`. When the time is over it ends by itself only if
-    /// `consent.guest_ends_by_itself` is set; else, as `on`, with `off`
+    /// A time from 1m to 744h, such as 3h or 90m, or `on`, or `off`. When the time is over it ends by itself
+    /// only if `consent.guest_ends_by_itself` is set; else, as `on`, with `off`
     #[arg(allow_hyphen_values = true)]
     time: String,
     #[command(flatten)]

@@ -41,10 +41,10 @@ struct Where {
 /// Which lines.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
+    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, how long ago (3h, 7d), or `now`
     #[arg(long, alias = "from", value_parser = first_moment)]
     since: Option<Timestamp>,
-    /// Before this moment; a day alone is the end of it
+    /// Before this moment, said as for --since; a day alone is the end of it
     #[arg(long, alias = "to", value_parser = last_moment)]
     until: Option<Timestamp>,
     /// Only this kind; may be repeated
@@ -83,10 +83,10 @@ pub struct Verify {
 /// Which span.
 #[derive(Debug, Args)]
 pub struct Erase {
-    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, or how long ago, such as 3h or 7d
+    /// From this moment on: 2026-11-25, 2026-11-25T18:30, an RFC 3339 time, how long ago (3h, 7d), or `now`
     #[arg(long, alias = "since", value_parser = first_moment)]
     from: Timestamp,
-    /// Until this moment; a day alone is the end of it
+    /// Until this moment, said as for --from; a day alone is the end of it
     #[arg(long, alias = "until", value_parser = last_moment)]
     to: Timestamp,
     #[command(flatten)]
