@@ -14,12 +14,18 @@ mod freed;
 mod held;
 pub mod level;
 pub mod microphone;
+pub mod pcm;
 pub mod resample;
 pub mod ring;
 pub mod sound;
 
 /// Samples per second of everything behind the sources.
 pub const SAMPLE_RATE: u32 = 16_000;
+
+/// How long so many samples at 16 kHz last; as a place in the stream, how long after its beginning it lies.
+pub fn seconds(samples: u64) -> f64 {
+    samples as f64 / f64::from(SAMPLE_RATE)
+}
 
 /// What one read of a source gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +64,13 @@ pub trait AudioSource {
 
 /// What is as large, or no number, is not sound but broken, and would stay in filters and features for good (2³²). Sound
 /// that is only scaled wrongly is heard: nothing here depends on its level.
-pub(crate) const ABSURD: f32 = 4_294_967_296.0;
+const ABSURD: f32 = 4_294_967_296.0;
+
+/// A sample of a device or a file, and silence in place of what is no sound: a broken driver's or writer's numbers would
+/// spoil whole blocks inside an FFT. That it is silent is noticed after a while.
+fn usable(sample: f32) -> f32 {
+    if sample.abs() < ABSURD { sample } else { 0.0 } // not if it is no number either
+}
 
 /// Ends the sentence of a device that is open elsewhere.
 const BUSY: &str = "another program uses it";

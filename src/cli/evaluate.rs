@@ -2,6 +2,7 @@
 
 use super::corpus::noise_folder;
 use super::{Failure, progress};
+use crate::audio::seconds;
 use crate::cascade::{GROUP, SPEECH_HOP};
 use crate::config::Config;
 use crate::corpus::evaluate::choice::{LeftOut, is_background, judged, none};
@@ -80,8 +81,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     if let Some(path) = &args.timeline.timeline {
         return super::timeline::evaluate(path, &args.timeline, &config, args.json);
     }
-    let seconds = |samples: usize| samples as f64 / f64::from(crate::audio::SAMPLE_RATE);
-    let frames = |of: f64| (of / seconds(SPEECH_HOP)).round() as usize;
+    let frames = |of: f64| (of / seconds(SPEECH_HOP as u64)).round() as usize;
     let test = Test {
         snr_db: if args.clean { Vec::new() } else { args.snr.clone() },
         missed_snr_db: args.missed_snr.map_or(Some(MISSED_SNR_DB), |MissedSnr(db)| db),

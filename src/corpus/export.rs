@@ -10,16 +10,16 @@
 use super::CorpusError;
 use super::listing::Listing;
 use super::manifest::{Kind, Row};
-use super::mix::{STREAM_WINDOW, crop};
+use super::mix::crop;
 use super::voices::Sex;
+use super::window::{self, STREAM_WINDOW};
 use crate::audio::SAMPLE_RATE;
 use crate::audio::conditioning::Conditioner;
 use crate::audio::file::read_16k;
 use crate::config;
 use crate::events::Label;
-use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, hop};
-use crate::features::{CHANNELS, FFT, FRAMES, FeatureConfig, Frame, HOP, INPUT, WINDOW, normalise};
+use crate::features::{CHANNELS, FFT, FRAMES, FeatureConfig, HOP, INPUT, WINDOW};
 use crate::model::SPEECH_FRAMES;
 use half::f16;
 use rayon::prelude::*;
@@ -99,7 +99,7 @@ fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
     let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
     crop(row, &mut samples);
     Conditioner::new(&config::Audio::default(), SAMPLE_RATE).apply(&mut samples);
-    let mut input = [0.0; INPUT];
+    let mut input = Box::new([0.0; INPUT]);
     // Middle of the four windows under speech frame j, in samples.
     let middle: Box<dyn Fn(usize) -> f32> = match row.kind {
         Kind::Utterance => {
@@ -108,20 +108,18 @@ fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
             Box::new(move |j| (4.0 * j as f32 + 1.5) * hop + (FFT / 2) as f32)
         }
         Kind::Window | Kind::Background => {
-            while row.kind == Kind::Background && !samples.is_empty() && samples.len() < STREAM_WINDOW {
-                samples.extend_from_within(..); // a short loop is repeated
+            if row.kind == Kind::Background {
+                window::repeat(&mut samples);
             }
             samples.resize(STREAM_WINDOW, 0.0);
-            let mut frames: Vec<Frame> = Vec::with_capacity(FRAMES);
-            FrameStream::new().push(&samples, |frame| frames.push(*frame));
-            normalise(frames.iter(), &mut input);
+            window::inputs(&samples, &[0]).into_iter().for_each(|window| input = window);
             Box::new(|j| (4.0 * j as f32 + 1.5) * HOP as f32 + (WINDOW / 2) as f32)
         }
     };
     let frames = (0..SPEECH_FRAMES).map(|j| match &row.speech {
         None => -1i8 as u8,
         Some(runs) => {
-            let t = middle(j) / crate::audio::SAMPLE_RATE as f32;
+            let t = middle(j) / SAMPLE_RATE as f32;
             u8::from(runs.iter().any(|(a, b)| (*a..*b).contains(&t)))
         }
     });

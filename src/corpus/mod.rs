@@ -18,6 +18,7 @@ pub mod recording;
 pub mod room;
 pub mod timeline;
 pub mod voices;
+mod window;
 
 use std::path::{Path, PathBuf};
 
