@@ -4,6 +4,8 @@
 //! `20 log10(rms(utterance) / rms(noise))`. (The mixer published with the paper takes a further square
 //! root, which halves the dB.)
 
+pub mod folder;
+
 use super::CorpusError;
 use super::activity::{Runs, in_seconds, speech_runs};
 use super::manifest::{Kind, Row};
