@@ -3,6 +3,7 @@
 //! In: finished segments and what became of them. Out: JSON objects whose field names are stable,
 //! because Home Assistant automations depend on them.
 
+mod names;
 mod summary;
 
 pub use summary::Summary;
