@@ -348,7 +348,7 @@ pub struct State {
     /// How the microphone is.
     pub microphone: Health,
     /// How much faster than it should the sound card delivers, in parts per million; null until it is
-    /// known. Times of events are corrected for it, up to 1000.
+    /// known. Times of events follow it, up to 20 % (200 000).
     pub clock_ppm: Option<f64>,
     /// Emotion of the last finished segment.
     pub emotion: Option<Label>,

@@ -271,7 +271,7 @@ fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) {
         SampleFormat::U64 => mix(data.as_slice::<u64>(), channels, |s| s.to_sample(), sink),
         SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, usable, sink),
         SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| usable(s as f32), sink),
-        // `choose` takes nothing else.
+        // `ranked` offers nothing else.
         _ => {}
     }
 }

@@ -1,4 +1,7 @@
-//! Sound comes in here. Out: mono f32 samples in [-1, 1] at 16 kHz, and gaps where samples were lost.
+//! Sound comes in here. Out: mono f32 samples, and gaps where samples were lost.
+//!
+//! A source delivers at a rate of its own, which [`resample`] makes 16 kHz; [`conditioning`] comes behind that. Full
+//! scale is -1 to 1, but nothing is cut off there: a float file, a resampler's overshoot or a gain may go beyond.
 //!
 //! A source is read by one thread, the listener. Time is counted in samples, so a gap is told with
 //! its length: what was lost still moves the clock.
