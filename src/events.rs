@@ -3,6 +3,11 @@
 //! In: finished segments and what became of them. Out: JSON objects whose field names are stable,
 //! because Home Assistant automations depend on them.
 
+mod names;
+mod summary;
+
+pub use summary::Summary;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -343,7 +348,7 @@ pub struct State {
     /// How the microphone is.
     pub microphone: Health,
     /// How much faster than it should the sound card delivers, in parts per million; null until it is
-    /// known. Times of events are corrected for it, up to 1000.
+    /// known. Times of events follow it, up to 20 % (200 000).
     pub clock_ppm: Option<f64>,
     /// Emotion of the last finished segment.
     pub emotion: Option<Label>,
@@ -363,30 +368,4 @@ pub struct State {
     pub consent: Scopes,
     /// Version of the model.
     pub model: String,
-}
-
-/// The last line of `analyze --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename = "summary")]
-pub struct Summary {
-    /// Seconds of audio looked at.
-    pub audio_seconds: f64,
-    /// CPU seconds this took, decoding included.
-    pub cpu_seconds: f64,
-    /// Windows that the model judged.
-    pub windows: u64,
-    /// Windows that were background by their energy alone, and cost no inference.
-    pub windows_quiet: u64,
-    /// Gated modules that ran.
-    pub modules_run: u64,
-    /// Gated modules there were.
-    pub modules_total: u64,
-    /// Billions of multiply-accumulates, stem included.
-    pub gmacs: f64,
-    /// The same for a network without gates.
-    pub gmacs_ungated: f64,
-    /// Segments of speech found.
-    pub segments: u64,
-    /// The file.
-    pub file: String,
 }

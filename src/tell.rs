@@ -133,13 +133,7 @@ impl Teller {
 
     /// A `problem` event, at the wall clock.
     pub fn problem(&self, component: Component, message: String, recovered: bool) -> Event {
-        Event::Problem(Problem {
-            node: self.node.clone(),
-            time: Timestamp::now(),
-            component,
-            message,
-            recovered,
-        })
+        Event::Problem(Problem::now(self.node.as_str(), component, message, recovered))
     }
 
     fn emotion(&self, segment: &Segment, asr: AsrDecision) -> Emotion {

@@ -5,6 +5,7 @@
 
 use super::format::{Format, PROMPT, Pace, choose, ranked};
 use super::ring::{Consumer, Producer, ring};
+use super::usable;
 use crate::config::device::Wanted;
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
 use cpal::{
@@ -268,9 +269,9 @@ fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) {
         }
         SampleFormat::U32 => mix(data.as_slice::<u32>(), channels, |s| s.to_sample(), sink),
         SampleFormat::U64 => mix(data.as_slice::<u64>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, sound, sink),
-        SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| sound(s as f32), sink),
-        // `choose` takes nothing else.
+        SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, usable, sink),
+        SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| usable(s as f32), sink),
+        // `ranked` offers nothing else.
         _ => {}
     }
 }
@@ -297,12 +298,6 @@ fn mix<T: Copy>(
         sink(&mono[..count]);
     }
     mono.zeroize();
-}
-
-/// What a broken driver hands over in place of sound is silence, which is noticed after a while; else it would stay in
-/// filters and features for good.
-fn sound(sample: f32) -> f32 {
-    if sample.abs() < super::ABSURD { sample } else { 0.0 } // not if it is no number either
 }
 
 /// 24 bits in four bytes, of which the highest may hold anything.
@@ -344,9 +339,11 @@ mod tests {
 
     #[test]
     fn what_is_no_sound_is_silence() {
-        let samples = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, f32::MIN_POSITIVE, -0.5, 32_768.0];
-        assert_eq!(mono(&samples, 1, sound), [0.0, 0.0, 0.0, 0.0, f32::MIN_POSITIVE, -0.5, 32_768.0]);
-        assert_eq!(mono(&[f32::NAN, 0.5], 2, sound), [0.25], "one dead channel does not silence the other");
+        let [least, loudest] = [f32::MIN_POSITIVE, 4_294_967_040.0];
+        let samples =
+            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, 4_294_967_296.0, least, -0.5, loudest];
+        assert_eq!(mono(&samples, 1, usable), [0.0, 0.0, 0.0, 0.0, 0.0, least, -0.5, loudest]);
+        assert_eq!(mono(&[f32::NAN, 0.5], 2, usable), [0.25], "one dead channel does not silence the other");
     }
 
     #[test]

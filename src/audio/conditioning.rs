@@ -7,6 +7,7 @@
 //! The high-pass is a Butterworth filter of second order (12 dB an octave), as a biquad after R.
 //! Bristow-Johnson's Audio EQ Cookbook, in f64 because its poles lie close to 1.
 
+use super::usable;
 use crate::config;
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
@@ -38,9 +39,8 @@ impl Conditioner {
 
     /// Conditions the next samples of the stream.
     pub fn apply(&mut self, samples: &mut [f32]) {
-        let sound = |sample: f32| if sample.is_finite() { f64::from(sample) } else { 0.0 };
         for sample in &mut *samples {
-            let sound = sound(*sample);
+            let sound = f64::from(usable(*sample));
             if self.run == 0.0 {
                 self.offset = sound;
             }

@@ -1,6 +1,6 @@
 //! What samples tell of a recording: is there sound, is it clipped, do its channels cancel each other.
 
-use super::ABSURD;
+use super::usable;
 
 /// What the samples tell of the recording's quality.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -37,14 +37,13 @@ impl Level {
         for frame in samples.chunks_exact(channels) {
             let (mut sum, mut squares) = (0.0, 0.0);
             for x in frame {
-                let size = x.abs();
-                let unusable = size.is_nan() || size >= ABSURD;
-                self.unusable += u64::from(unusable);
-                self.clipped += u64::from(Self::FULL.contains(&size));
+                let heard = usable(*x);
+                self.unusable += u64::from(heard != *x);
+                self.clipped += u64::from(Self::FULL.contains(&x.abs()));
                 self.sounding += u64::from(*x != 0.0);
-                let usable = if unusable { 0.0 } else { f64::from(*x) };
-                sum += usable;
-                squares += usable * usable;
+                let heard = f64::from(heard);
+                sum += heard;
+                squares += heard * heard;
             }
             self.channels += squares / channels as f64;
             self.mean += (sum / channels as f64).powi(2);

@@ -1,4 +1,7 @@
-//! Sound comes in here. Out: mono f32 samples in [-1, 1] at 16 kHz, and gaps where samples were lost.
+//! Sound comes in here. Out: mono f32 samples, and gaps where samples were lost.
+//!
+//! A source delivers at a rate of its own, which [`resample`] makes 16 kHz; [`conditioning`] comes behind that. Full
+//! scale is -1 to 1, but nothing is cut off there: a float file, a resampler's overshoot or a gain may go beyond.
 //!
 //! A source is read by one thread, the listener. Time is counted in samples, so a gap is told with
 //! its length: what was lost still moves the clock.
@@ -14,12 +17,18 @@ mod freed;
 mod held;
 pub mod level;
 pub mod microphone;
+pub mod pcm;
 pub mod resample;
 pub mod ring;
 pub mod sound;
 
 /// Samples per second of everything behind the sources.
 pub const SAMPLE_RATE: u32 = 16_000;
+
+/// How long so many samples at 16 kHz last; as a place in the stream, how long after its beginning it lies.
+pub fn seconds(samples: u64) -> f64 {
+    samples as f64 / f64::from(SAMPLE_RATE)
+}
 
 /// What one read of a source gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +67,13 @@ pub trait AudioSource {
 
 /// What is as large, or no number, is not sound but broken, and would stay in filters and features for good (2³²). Sound
 /// that is only scaled wrongly is heard: nothing here depends on its level.
-pub(crate) const ABSURD: f32 = 4_294_967_296.0;
+const ABSURD: f32 = 4_294_967_296.0;
+
+/// A sample of a device or a file, and silence in place of what is no sound: a broken driver's or writer's numbers would
+/// spoil whole blocks inside an FFT. That it is silent is noticed after a while.
+fn usable(sample: f32) -> f32 {
+    if sample.abs() < ABSURD { sample } else { 0.0 } // not if it is no number either
+}
 
 /// Ends the sentence of a device that is open elsewhere.
 const BUSY: &str = "another program uses it";

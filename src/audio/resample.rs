@@ -4,7 +4,7 @@
 //! output sample k is the sound at k / 16000 s, and lengths follow from whole numbers, so hours of
 //! audio do not drift by a sample.
 
-use super::{ABSURD, AudioError, SAMPLE_RATE};
+use super::{AudioError, SAMPLE_RATE, usable};
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
@@ -59,7 +59,7 @@ impl Resampler {
         self.heard += input.len() as u64;
         let before = out.len();
         match &mut self.filter {
-            None => out.extend(input.iter().copied().map(sound)),
+            None => out.extend(input.iter().copied().map(usable)),
             Some(filter) => filter.push(input, out),
         }
         self.told += (out.len() - before) as u64;
@@ -149,7 +149,7 @@ impl Filter {
             let count = samples.len().min(self.input.len() - self.filled);
             let (now, later) = samples.split_at(count);
             let room = &mut self.input[self.filled..self.filled + count];
-            room.iter_mut().zip(now).for_each(|(to, &from)| *to = sound(from));
+            room.iter_mut().zip(now).for_each(|(to, &from)| *to = usable(from));
             self.filled += count;
             samples = later;
             if self.filled == self.input.len() {
@@ -194,12 +194,6 @@ impl Filter {
         self.filled = 0;
         self.skip = self.delay;
     }
-}
-
-/// NaN, infinities and absurd values in a device's or a file's samples become silence: one of them
-/// inside the FFT would spoil a whole block.
-fn sound(sample: f32) -> f32 {
-    if sample.abs() <= ABSURD { sample } else { 0.0 }
 }
 
 fn gcd(a: usize, b: usize) -> usize {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::events::{AsrDecision, Event, Summary};
 use crate::listener::{ListenError, Listener, Step};
 use crate::model::Model;
-use crate::tell::{Teller, round, seconds};
+use crate::tell::{Teller, seconds};
 use clap::Args;
 use jiff::Timestamp;
 use std::io::{IsTerminal, Write};
@@ -125,18 +125,10 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
     }
     bar.finish_and_clear();
 
-    let effort = cascade.effort();
+    let cpu_seconds = crate::service::cpu_seconds() - cpu_before;
     let summary = Summary {
-        audio_seconds: seconds(cascade.clock()),
-        cpu_seconds: round(crate::service::cpu_seconds() - cpu_before, 3),
-        windows: effort.windows,
-        windows_quiet: effort.windows_quiet,
-        modules_run: effort.modules_run,
-        modules_total: effort.modules_total,
-        gmacs: round(effort.macs as f64 / 1e9, 3),
-        gmacs_ungated: round(effort.macs_ungated as f64 / 1e9, 3),
-        segments: effort.segments,
         file: path.display().to_string(),
+        ..Summary::of(&cascade.effort(), cascade.clock(), cpu_seconds).rounded()
     };
     if args.json {
         json_line(&mut out, &summary)?;

@@ -9,7 +9,6 @@ use crate::features::INPUT;
 use crate::home::{Message, Subscriber};
 use crate::model::Model;
 use crate::service::{self, Controls, Progress, Source};
-use crate::tell::{round, seconds};
 use clap::Args;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -100,18 +99,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
 
 fn summary(progress: &Progress, cpu: f64, wall: Duration) -> Result<(), Failure> {
     let effort = progress.effort;
-    let summary = Summary {
-        audio_seconds: seconds(progress.clock),
-        cpu_seconds: round(cpu, 2),
-        windows: effort.windows,
-        windows_quiet: effort.windows_quiet,
-        modules_run: effort.modules_run,
-        modules_total: effort.modules_total,
-        gmacs: effort.macs as f64 / 1e9,
-        gmacs_ungated: effort.macs_ungated as f64 / 1e9,
-        segments: effort.segments,
-        file: String::new(),
-    };
+    let summary = Summary::of(&effort, progress.clock, cpu);
     let judged = effort.modules_total / crate::model::MODULES as u64;
     let all = judged + effort.windows_quiet;
     let each = ungated_seconds()?;

@@ -1,13 +1,13 @@
 //! `undertone evaluate`: accuracy and skip tables on labelled audio.
 
-use super::corpus::noise_folder;
 use super::{Failure, progress};
+use crate::audio::seconds;
 use crate::cascade::{GROUP, SPEECH_HOP};
 use crate::config::Config;
 use crate::corpus::evaluate::choice::{LeftOut, is_background, judged, none};
 use crate::corpus::evaluate::{Material, Outcome, Report, Test, evaluate, feature_rows, table};
 use crate::corpus::manifest::{self, Row};
-use crate::corpus::{CorpusError, spare};
+use crate::corpus::{CorpusError, folder, lines, may_write, spare};
 use crate::features::FRAMES;
 use clap::{ArgGroup, Args};
 use std::io::Write;
@@ -80,8 +80,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     if let Some(path) = &args.timeline.timeline {
         return super::timeline::evaluate(path, &args.timeline, &config, args.json);
     }
-    let seconds = |samples: usize| samples as f64 / f64::from(crate::audio::SAMPLE_RATE);
-    let frames = |of: f64| (of / seconds(SPEECH_HOP)).round() as usize;
+    let frames = |of: f64| (of / seconds(SPEECH_HOP as u64)).round() as usize;
     let test = Test {
         snr_db: if args.clean { Vec::new() } else { args.snr.clone() },
         missed_snr_db: args.missed_snr.map_or(Some(MISSED_SNR_DB), |MissedSnr(db)| db),
@@ -127,7 +126,7 @@ fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> R
     let background = match &args.noise {
         Some(folder) => {
             left_out.replaced = own;
-            noise_folder(folder)?
+            folder::noise(folder)?
         }
         None => judged(background, &mut left_out, |row| row),
     };
@@ -141,12 +140,12 @@ fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> R
     }
     if let Some(outcomes) = outcomes {
         background.iter().try_for_each(|row| spare(&row.path, outcomes))?;
-        super::timeline::may_write(outcomes)?;
+        may_write(outcomes)?;
     }
     tell(&left_out);
     let (report, found) = judge(&Material::Audio { speech: &speech, background: &background }, test, config)?;
     if let Some(outcomes) = outcomes {
-        super::timeline::write_outcomes(outcomes, &found)?;
+        lines::write(outcomes, &found)?;
     }
     Ok(report)
 }

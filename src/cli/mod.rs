@@ -1,7 +1,8 @@
 //! The command line: flags in, exit status out. One file a subcommand.
 //!
-//! Errors become one sentence on standard error here, and nowhere else. Exit status: 0 done, 1 the
-//! work failed, 2 the command line or the configuration is wrong.
+//! The error that ends a command becomes one sentence on standard error here; what a command has to say besides, or of
+//! each of several files, it says itself. Exit status: 0 done, 1 the work failed, 2 the command line or the
+//! configuration is wrong, 75 `run` was asked for a restart and cannot start itself anew: whoever started it shall.
 
 /// A line on standard output. An error, not a panic, if whoever reads has gone (`undertone … | head`).
 macro_rules! say {

@@ -8,7 +8,7 @@ use crate::corpus::timeline::listen::{self, Found};
 use crate::corpus::timeline::make::{self, Recipe};
 use crate::corpus::timeline::score::{Group, Quiet, Spread, Tally};
 use crate::corpus::timeline::{self, Entry, Kind};
-use crate::corpus::{CorpusError, spare};
+use crate::corpus::{CorpusError, lines, listing, may_write, spare};
 use crate::events::Label;
 use clap::Args;
 use serde::Serialize;
@@ -102,7 +102,7 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
     let entries = make::make(&speech, &noise, &recipe, &args.out, |seconds| bar.inc(seconds as u64))?;
     bar.finish_and_clear();
     let written: BTreeSet<&Path> = entries.iter().map(|entry| entry.recording.as_path()).collect();
-    super::corpus::tell_others(&args.out, written, timeline::LABELS);
+    super::corpus::tell(listing::others(&args.out, written, timeline::LABELS));
     let utterances = entries.iter().filter(|e| e.kind == Kind::Utterance).count();
     let _ = say!(
         "{} h with {utterances} utterances in {}",
@@ -197,7 +197,7 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     }
     bar.finish_and_clear();
     if let Some(path) = &args.outcomes {
-        write_outcomes(path, tally.outcomes())?;
+        lines::write(path, tally.outcomes())?;
     }
     let (steady, household) = tally.quiet();
     let report = Report {
@@ -215,22 +215,6 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         table(&mut out, &report)?;
     }
     Ok(())
-}
-
-/// Fails if a file cannot be written, before hours of work are done for it.
-pub fn may_write(path: &Path) -> Result<(), CorpusError> {
-    let file = std::fs::File::options().create(true).append(true).open(path);
-    file.map(|_| ()).map_err(CorpusError::io("write", path))
-}
-
-/// A line for each outcome.
-pub fn write_outcomes(path: &Path, outcomes: &[impl Serialize]) -> Result<(), CorpusError> {
-    let io = |e: csv::Error| CorpusError::io("write", path)(e.into());
-    let mut writer = csv::Writer::from_path(path).map_err(io)?;
-    for outcome in outcomes {
-        writer.serialize(outcome).map_err(io)?;
-    }
-    writer.flush().map_err(CorpusError::io("write", path))
 }
 
 fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {

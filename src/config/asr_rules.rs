@@ -1,7 +1,7 @@
 //! What `[asr]` may hold.
 
 use super::asr::{Asr, Kind, Mode, When};
-use super::validation::within;
+use super::ranges::{SECONDS, SHARE, outside};
 use super::{ConfigError, address};
 use crate::events::Label;
 
@@ -9,64 +9,32 @@ use crate::events::Label;
 const MOST_WORDS: usize = 200;
 const LONGEST_WORD: usize = 100;
 
-/// Checks every value of `[asr]` against what is allowed; `see` gets how each check went.
-pub(super) fn validate(asr: &Asr, see: &mut impl FnMut(Result<(), ConfigError>)) {
-    let seconds = "allowed are seconds from 0.1 to 3600";
-    let share = "allowed are 0 to 1";
-    see(within(
-        "asr.connect_timeout_seconds",
-        asr.connect_timeout_seconds,
-        0.1,
-        60.0,
-        "allowed are 0.1 to 60 seconds",
-    ));
-    see(within("asr.timeout_seconds", asr.timeout_seconds, 0.1, 3600.0, seconds));
-    see(within("asr.queue", asr.queue as f64, 1.0, 64.0, "allowed are 1 to 64 segments"));
-    see(within("asr.min_seconds", asr.min_seconds, 0.0, 60.0, "allowed are 0 to 60 seconds"));
-    see(within(
-        "asr.max_seconds",
-        asr.max_seconds,
-        asr.min_seconds,
-        300.0,
-        "allowed are asr.min_seconds to 300 seconds",
-    ));
-    see(within("asr.min_speech", asr.min_speech, 0.0, 1.0, share));
-    see(within("asr.wake.min_confidence", asr.wake.min_confidence, 0.0, 1.0, share));
-    see(within(
-        "asr.retry.attempts",
-        f64::from(asr.retry.attempts),
-        1.0,
-        10.0,
-        "allowed are 1 to 10 attempts",
-    ));
-    see(within(
-        "asr.retry.pause_seconds",
-        asr.retry.pause_seconds,
-        0.01,
-        60.0,
-        "allowed are 0.01 to 60 seconds",
-    ));
-    see(within(
-        "asr.breaker.failures",
-        f64::from(asr.breaker.failures),
-        1.0,
-        100.0,
-        "allowed are 1 to 100 failures",
-    ));
-    see(within(
-        "asr.breaker.pause_seconds",
-        asr.breaker.pause_seconds,
-        0.1,
-        86400.0,
-        "allowed are 0.1 to 86400 seconds",
-    ));
-    see(words(asr));
-    see(addresses(asr));
-    see(fit_together(asr));
+/// What of `[asr]` is not allowed.
+pub(super) fn validate(asr: &Asr) -> Vec<ConfigError> {
+    let Asr { wake, retry, breaker, min_seconds: shortest, .. } = asr;
+    let (attempts, failures) = (f64::from(retry.attempts), f64::from(breaker.failures));
+    let connect = "allowed are 0.1 to 60 seconds";
+    let longest = "allowed are asr.min_seconds to 300 seconds";
+    let (retry_pause, pause) = ("allowed are 0.01 to 60 seconds", "allowed are 0.1 to 86400 seconds");
+    let mut wrong = outside(&[
+        ("asr.connect_timeout_seconds", asr.connect_timeout_seconds, 0.1..=60.0, connect),
+        ("asr.timeout_seconds", asr.timeout_seconds, 0.1..=3600.0, SECONDS),
+        ("asr.queue", asr.queue as f64, 1.0..=64.0, "allowed are 1 to 64 segments"),
+        ("asr.min_seconds", asr.min_seconds, 0.0..=60.0, "allowed are 0 to 60 seconds"),
+        ("asr.max_seconds", asr.max_seconds, *shortest..=300.0, longest),
+        ("asr.min_speech", asr.min_speech, 0.0..=1.0, SHARE),
+        ("asr.wake.min_confidence", wake.min_confidence, 0.0..=1.0, SHARE),
+        ("asr.retry.attempts", attempts, 1.0..=10.0, "allowed are 1 to 10 attempts"),
+        ("asr.retry.pause_seconds", retry.pause_seconds, 0.01..=60.0, retry_pause),
+        ("asr.breaker.failures", failures, 1.0..=100.0, "allowed are 1 to 100 failures"),
+        ("asr.breaker.pause_seconds", breaker.pause_seconds, 0.1..=86_400.0, pause),
+    ]);
+    wrong.extend([words(asr), addresses(asr), fit_together(asr)].into_iter().filter_map(Result::err));
+    wrong
 }
 
-fn refuse<T: std::fmt::Debug>(key: &'static str, value: T, allowed: &'static str) -> Result<(), ConfigError> {
-    Err(ConfigError::Value { key, value: format!("{value:?}"), allowed })
+fn refuse<T: std::fmt::Debug>(key: &'static str, value: T, allowed: &str) -> Result<(), ConfigError> {
+    Err(ConfigError::Value { key, value: format!("{value:?}"), allowed: allowed.into() })
 }
 
 fn words(asr: &Asr) -> Result<(), ConfigError> {

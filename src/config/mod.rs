@@ -15,6 +15,7 @@ mod consent;
 pub mod device;
 pub mod endpoint;
 mod ledger;
+mod ranges;
 mod validation;
 
 pub use asr::Asr;

@@ -2,7 +2,8 @@
 
 use super::device::Wanted;
 use super::endpoint::{Endpoint, EndpointError};
-use super::{Config, EMBEDDED, address};
+use super::{Config, EMBEDDED, Mqtt, address, asr_rules, ranges};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Why a configuration is refused.
@@ -42,7 +43,7 @@ pub enum ConfigError {
         /// What it holds.
         value: String,
         /// What it may hold.
-        allowed: &'static str,
+        allowed: String,
     },
     /// More than one of these.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
@@ -69,141 +70,107 @@ impl ConfigError {
 
 /// Checks every value against what is allowed.
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
-    let mut wrong = Vec::new();
-    let mut see = |checked: Result<(), ConfigError>| wrong.extend(checked.err());
-    see(name("node", &config.node));
-    see(name("mqtt.prefix", &config.mqtt.prefix));
-    see(name("mqtt.discovery_prefix", &config.mqtt.discovery_prefix));
-    if config.state_dir.as_os_str().is_empty() {
-        see(Err(ConfigError::Value {
-            key: "state_dir",
-            value: "\"\"".into(),
-            allowed: "it must name a folder that the daemon may write",
-        }));
+    let mqtt = &config.mqtt;
+    let words = [
+        name("node", &config.node),
+        name("mqtt.prefix", &mqtt.prefix),
+        name("mqtt.discovery_prefix", &mqtt.discovery_prefix),
+        state_dir(&config.state_dir),
+        device(&config.audio.device),
+    ];
+    let addresses = [
+        broker(&mqtt.broker),
+        certificate_and_key(mqtt),
+        certificate_over_tls(mqtt),
+        embedded_listen(&mqtt.embedded_listen),
+        metrics(&config.metrics.listen),
+    ];
+    let wrong = words
+        .into_iter()
+        .filter_map(Result::err)
+        .chain(ranges::audio(&config.audio))
+        .chain(ranges::model(&config.model))
+        .chain(ranges::cascade(&config.cascade))
+        .chain(ranges::mqtt(mqtt))
+        .chain(asr_rules::validate(&config.asr))
+        .chain(ranges::ledger(&config.ledger))
+        .chain(addresses.into_iter().filter_map(Result::err));
+    ConfigError::of(wrong.collect())
+}
+
+fn refuse(key: &'static str, value: String, allowed: &str) -> Result<(), ConfigError> {
+    Err(ConfigError::Value { key, value, allowed: allowed.into() })
+}
+
+/// Names become parts of MQTT topics, so they must not hold separators, wildcards or spaces.
+fn name(key: &'static str, value: &str) -> Result<(), ConfigError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !value.is_empty() && value.len() <= 64 && value.chars().all(fits) {
+        return Ok(());
     }
-    let seconds = "allowed are seconds from 0.1 to 3600";
-    if let Err(allowed) = Wanted::parse(&config.audio.device) {
-        see(Err(ConfigError::Value {
-            key: "audio.device",
-            value: format!("{:?}", config.audio.device),
-            allowed,
-        }));
+    refuse(key, format!("{value:?}"), "allowed are 1 to 64 letters, digits, `_` and `-`")
+}
+
+fn state_dir(folder: &Path) -> Result<(), ConfigError> {
+    if folder.as_os_str().is_empty() {
+        return refuse("state_dir", "\"\"".into(), "it must name a folder that the daemon may write");
     }
-    see(within("audio.gain_db", config.audio.gain_db, -40.0, 40.0, "allowed are -40 to 40 dB"));
-    let high_pass = config.audio.high_pass_hz;
-    if high_pass != 0.0 {
-        see(within("audio.high_pass_hz", high_pass, 20.0, 400.0, "allowed are 0 (off) and 20 to 400 Hz"));
+    Ok(())
+}
+
+fn device(device: &str) -> Result<(), ConfigError> {
+    match Wanted::parse(device) {
+        Err(allowed) => refuse("audio.device", format!("{device:?}"), allowed),
+        Ok(_) => Ok(()),
     }
-    see(within("audio.ring_seconds", config.audio.ring_seconds, 0.5, 60.0, "allowed are 0.5 to 60 seconds"));
-    see(within("audio.stall_seconds", config.audio.stall_seconds, 0.1, 3600.0, seconds));
-    see(within(
-        "audio.silence_seconds",
-        config.audio.silence_seconds,
-        0.0,
-        86_400.0,
-        "allowed are 0 (never) to 86400 seconds",
-    ));
-    see(within("audio.retry_seconds", config.audio.retry_seconds, 0.1, 3600.0, seconds));
-    let share = "allowed are 0 to 1";
-    see(within("model.gate_threshold", config.model.gate_threshold, 0.0, 1.0, share));
-    let c = &config.cascade;
-    see(within("cascade.energy_margin_db", c.energy_margin_db, 0.0, 40.0, "allowed are 0 to 40 dB"));
-    see(within(
-        "cascade.stride_seconds",
-        c.stride_seconds,
-        0.04,
-        3.6,
-        "allowed are 0.04 to 3.6 seconds (one window)",
-    ));
-    see(within(
-        "cascade.suspect_stride_seconds",
-        c.suspect_stride_seconds,
-        0.04,
-        3.6,
-        "allowed are 0.04 to 3.6 seconds (one window)",
-    ));
-    see(within("cascade.onset", c.onset, 0.0, 1.0, share));
-    see(within("cascade.offset", c.offset, 0.0, c.onset, "allowed are 0 to cascade.onset"));
-    see(within("cascade.min_speech_seconds", c.min_speech_seconds, 0.0, 3.0, "allowed are 0 to 3 seconds"));
-    see(within(
-        "cascade.min_silence_seconds",
-        c.min_silence_seconds,
-        0.04,
-        3.0,
-        "allowed are 0.04 to 3 seconds",
-    ));
-    see(within("cascade.background_veto", c.background_veto, 0.0, 1.0, share));
-    see(within("cascade.emotion_confidence", c.emotion_confidence, 0.0, 1.0, share));
-    see(within("cascade.pre_roll_seconds", c.pre_roll_seconds, 0.0, 2.0, "allowed are 0 to 2 seconds"));
-    see(within(
-        "cascade.post_roll_seconds",
-        c.post_roll_seconds,
-        0.0,
-        c.min_silence_seconds + c.stride_seconds,
-        "allowed are 0 to cascade.min_silence_seconds + cascade.stride_seconds (no segment waits longer for its end)",
-    ));
-    see(within(
-        "cascade.max_segment_seconds",
-        c.max_segment_seconds,
-        1.0,
-        120.0,
-        "allowed are 1 to 120 seconds",
-    ));
-    see(within(
-        "mqtt.heartbeat_seconds",
-        config.mqtt.heartbeat_seconds,
-        1.0,
-        86400.0,
-        "allowed are 1 to 86400 seconds",
-    ));
-    see(within("mqtt.outbox", config.mqtt.outbox as f64, 1.0, 100_000.0, "allowed are 1 to 100000 events"));
-    super::asr_rules::validate(&config.asr, &mut see);
-    let l = &config.ledger;
-    see(within("ledger.fsync_seconds", l.fsync_seconds, 0.1, 3600.0, seconds));
-    let (kb, days) = (f64::from(l.max_file_kb), f64::from(l.max_file_days));
-    see(within("ledger.max_file_kb", kb, 16.0, 1_048_576.0, "allowed are 16 to 1048576 kB"));
-    see(within("ledger.max_file_days", days, 1.0, 3660.0, "allowed are 1 to 3660 days"));
-    see(within("ledger.keep_days", f64::from(l.keep_days), 1.0, 36600.0, "allowed are 1 to 36600 days"));
-    let broker = &config.mqtt.broker;
-    if broker != EMBEDDED
-        && let Err(EndpointError { value, reason }) = Endpoint::parse(broker)
-    {
-        see(Err(ConfigError::Value { key: "mqtt.broker", value: format!("{value:?}"), allowed: reason }));
+}
+
+fn broker(broker: &str) -> Result<(), ConfigError> {
+    match Endpoint::parse(broker) {
+        Err(EndpointError { value, reason }) if broker != EMBEDDED => {
+            refuse("mqtt.broker", format!("{value:?}"), reason)
+        }
+        _ => Ok(()),
     }
-    let (cert, key) = (&config.mqtt.client_cert_file, &config.mqtt.client_key_file);
-    if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
-        let (missing, allowed) = match key.as_os_str().is_empty() {
-            true => ("mqtt.client_key_file", "mqtt.client_cert_file needs the key that belongs to it"),
-            false => {
-                ("mqtt.client_cert_file", "mqtt.client_key_file needs the certificate that belongs to it")
-            }
-        };
-        see(Err(ConfigError::Value { key: missing, value: "\"\"".into(), allowed }));
+}
+
+fn certificate_and_key(mqtt: &Mqtt) -> Result<(), ConfigError> {
+    let there = |file: &Path| !file.as_os_str().is_empty();
+    let (key, allowed) = match (there(&mqtt.client_cert_file), there(&mqtt.client_key_file)) {
+        (true, false) => ("mqtt.client_key_file", "mqtt.client_cert_file needs the key that belongs to it"),
+        (false, true) => {
+            ("mqtt.client_cert_file", "mqtt.client_key_file needs the certificate that belongs to it")
+        }
+        _ => return Ok(()),
+    };
+    refuse(key, "\"\"".into(), allowed)
+}
+
+fn certificate_over_tls(mqtt: &Mqtt) -> Result<(), ConfigError> {
+    let cert = &mqtt.client_cert_file;
+    if cert.as_os_str().is_empty() || mqtt.broker.starts_with("mqtts://") {
+        return Ok(());
     }
-    if !cert.as_os_str().is_empty() && !broker.starts_with("mqtts://") {
-        see(Err(ConfigError::Value {
-            key: "mqtt.client_cert_file",
-            value: address::file(cert),
-            allowed: "a certificate is shown over TLS only; mqtt.broker must begin with mqtts://",
-        }));
+    let allowed = "a certificate is shown over TLS only; mqtt.broker must begin with mqtts://";
+    refuse("mqtt.client_cert_file", address::file(cert), allowed)
+}
+
+fn embedded_listen(listen: &str) -> Result<(), ConfigError> {
+    if listen.parse::<SocketAddr>().is_ok() {
+        return Ok(());
     }
-    if config.mqtt.embedded_listen.parse::<std::net::SocketAddr>().is_err() {
-        see(Err(ConfigError::Value {
-            key: "mqtt.embedded_listen",
-            value: format!("{:?}", address::shown(&config.mqtt.embedded_listen)),
-            allowed: "allowed is an address with a port, such as \"127.0.0.1:1883\"",
-        }));
+    let allowed = "allowed is an address with a port, such as \"127.0.0.1:1883\"";
+    refuse("mqtt.embedded_listen", format!("{:?}", address::shown(listen)), allowed)
+}
+
+fn metrics(listen: &str) -> Result<(), ConfigError> {
+    let loopback = |address: SocketAddr| address.ip().is_loopback();
+    if listen.is_empty() || listen.parse().is_ok_and(loopback) {
+        return Ok(());
     }
-    let listen = &config.metrics.listen;
-    let loopback = |address: std::net::SocketAddr| address.ip().is_loopback();
-    if !listen.is_empty() && !listen.parse().is_ok_and(loopback) {
-        see(Err(ConfigError::Value {
-            key: "metrics.listen",
-            value: format!("{:?}", address::shown(listen)),
-            allowed: "allowed is an address of this machine itself with a port, such as \"127.0.0.1:9469\", or \"\"",
-        }));
-    }
-    ConfigError::of(wrong)
+    let allowed =
+        "allowed is an address of this machine itself with a port, such as \"127.0.0.1:9469\", or \"\"";
+    refuse("metrics.listen", format!("{:?}", address::shown(listen)), allowed)
 }
 
 /// A TOML error in one line: the place, the key, what is wrong. What stands there is not repeated: it may be
@@ -301,27 +268,4 @@ fn collect(table: &toml::Table, prefix: &str, names: &mut Vec<String>) {
             collect(inner, &format!("{prefix}{key}."), names);
         }
     }
-}
-
-/// Names become parts of MQTT topics, so they must not hold separators, wildcards or spaces.
-fn name(key: &'static str, value: &str) -> Result<(), ConfigError> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !value.is_empty() && value.len() <= 64 && value.chars().all(fits) {
-        return Ok(());
-    }
-    let allowed = "allowed are 1 to 64 letters, digits, `_` and `-`";
-    Err(ConfigError::Value { key, value: format!("{value:?}"), allowed })
-}
-
-pub(super) fn within(
-    key: &'static str,
-    value: f64,
-    low: f64,
-    high: f64,
-    allowed: &'static str,
-) -> Result<(), ConfigError> {
-    if value.is_finite() && value >= low && value <= high {
-        return Ok(());
-    }
-    Err(ConfigError::Value { key, value: value.to_string(), allowed })
 }

@@ -7,22 +7,24 @@
 //! | `index.csv` | N rows | where each came from; written last |
 //! | `features.json` | | [`FeatureConfig`] |
 
-use super::CorpusError;
 use super::listing::Listing;
 use super::manifest::{Kind, Row};
-use super::mix::{STREAM_WINDOW, crop};
+use super::mix::crop;
 use super::voices::Sex;
+use super::window::{self, STREAM_WINDOW};
+use super::{CorpusError, lines};
 use crate::audio::SAMPLE_RATE;
 use crate::audio::conditioning::Conditioner;
 use crate::audio::file::read_16k;
 use crate::config;
 use crate::events::Label;
-use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, hop};
-use crate::features::{CHANNELS, FFT, FRAMES, FeatureConfig, Frame, HOP, INPUT, WINDOW, normalise};
+use crate::features::{CHANNELS, FFT, FRAMES, FeatureConfig, HOP, INPUT, WINDOW};
 use crate::model::SPEECH_FRAMES;
 use half::f16;
 use rayon::prelude::*;
+use serde::Serialize;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -60,38 +62,39 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
     let path = folder.join("features.json");
     let json = serde_json::to_string_pretty(&FeatureConfig::default()).unwrap_or_default();
     std::fs::write(&path, json + "\n").map_err(CorpusError::io("write", &path))?;
-    listing.finish(|path| index(path, rows))
+    listing.finish(|path| lines::write(path, rows.iter().enumerate().map(Line::of)))
 }
 
-/// Writes where each row came from.
-fn index(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
-    let csv_error = |e: csv::Error| CorpusError::io("write", path)(e.into());
-    let mut index = csv::Writer::from_path(path).map_err(csv_error)?;
-    index
-        .write_record([
-            "row", "path", "corpus", "speaker", "emotion", "split", "snr_db", "kind", "sex", "language",
-        ])
-        .map_err(csv_error)?;
-    for (i, row) in rows.iter().enumerate() {
-        let name = row.path.file_name().unwrap_or_default().to_string_lossy();
-        let snr_db = row.snr_db.map_or(String::new(), |db| format!("{db:.1}"));
-        let emotion = row.emotion.map_or("", Label::name);
-        index
-            .write_record([
-                i.to_string().as_str(),
-                name.as_ref(),
-                &row.corpus,
-                &row.speaker,
-                emotion,
-                &row.split,
-                &snr_db,
-                row.kind.name(),
-                row.sex.map_or("", Sex::name),
-                row.language.as_deref().unwrap_or_default(),
-            ])
-            .map_err(csv_error)?;
+/// A line of index.csv: where a row came from.
+#[derive(Serialize)]
+struct Line<'a> {
+    row: usize,
+    path: Cow<'a, str>,
+    corpus: &'a str,
+    speaker: &'a str,
+    emotion: &'a str,
+    split: &'a str,
+    snr_db: String,
+    kind: Kind,
+    sex: &'a str,
+    language: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn of((row, from): (usize, &'a Row)) -> Line<'a> {
+        Line {
+            row,
+            path: from.path.file_name().unwrap_or_default().to_string_lossy(),
+            corpus: &from.corpus,
+            speaker: &from.speaker,
+            emotion: from.emotion.map_or("", Label::name),
+            split: &from.split,
+            snr_db: from.snr_db.map_or(String::new(), |db| format!("{db:.1}")),
+            kind: from.kind,
+            sex: from.sex.map_or("", Sex::name),
+            language: from.language.as_deref().unwrap_or_default(),
+        }
     }
-    index.flush().map_err(CorpusError::io("write", path))
 }
 
 /// Features (f16, little-endian) and frame labels of one clip.
@@ -99,7 +102,7 @@ fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
     let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
     crop(row, &mut samples);
     Conditioner::new(&config::Audio::default(), SAMPLE_RATE).apply(&mut samples);
-    let mut input = [0.0; INPUT];
+    let mut input = Box::new([0.0; INPUT]);
     // Middle of the four windows under speech frame j, in samples.
     let middle: Box<dyn Fn(usize) -> f32> = match row.kind {
         Kind::Utterance => {
@@ -108,20 +111,18 @@ fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
             Box::new(move |j| (4.0 * j as f32 + 1.5) * hop + (FFT / 2) as f32)
         }
         Kind::Window | Kind::Background => {
-            while row.kind == Kind::Background && !samples.is_empty() && samples.len() < STREAM_WINDOW {
-                samples.extend_from_within(..); // a short loop is repeated
+            if row.kind == Kind::Background {
+                window::repeat(&mut samples);
             }
             samples.resize(STREAM_WINDOW, 0.0);
-            let mut frames: Vec<Frame> = Vec::with_capacity(FRAMES);
-            FrameStream::new().push(&samples, |frame| frames.push(*frame));
-            normalise(frames.iter(), &mut input);
+            window::inputs(&samples, &[0]).into_iter().for_each(|window| input = window);
             Box::new(|j| (4.0 * j as f32 + 1.5) * HOP as f32 + (WINDOW / 2) as f32)
         }
     };
     let frames = (0..SPEECH_FRAMES).map(|j| match &row.speech {
         None => -1i8 as u8,
         Some(runs) => {
-            let t = middle(j) / crate::audio::SAMPLE_RATE as f32;
+            let t = middle(j) / SAMPLE_RATE as f32;
             u8::from(runs.iter().any(|(a, b)| (*a..*b).contains(&t)))
         }
     });

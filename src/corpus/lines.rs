@@ -1,10 +1,11 @@
 //! Lines of a CSV file, each with its number in the file.
 //!
 //! In: a path. Out: what each line holds, or why it holds nothing that makes sense. Blank lines are passed over, and
-//! counted.
+//! counted. The other way round: what can be serialized in, a file with a header out.
 
 use super::CorpusError;
 use csv::{ErrorKind, StringRecord};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -35,6 +36,19 @@ pub fn read<T: DeserializeOwned>(path: &Path, doing: &'static str) -> Result<Vec
             }
         }
     }
+}
+
+/// Writes a CSV file with a header; it stays empty if there are no lines.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write<T: Serialize>(path: &Path, lines: impl IntoIterator<Item = T>) -> Result<(), CorpusError> {
+    let failed = CorpusError::csv(path);
+    let mut writer = csv::Writer::from_path(path).map_err(failed)?;
+    for line in lines {
+        writer.serialize(line).map_err(failed)?;
+    }
+    writer.flush().map_err(CorpusError::io("write", path))
 }
 
 /// How far lines were counted.

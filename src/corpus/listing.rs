@@ -37,12 +37,22 @@ impl Listing {
     }
 }
 
-/// Recordings in a folder that are none of `written`: of an earlier run, or somebody's own.
-pub fn others(folder: &Path, written: &[&Path]) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+/// A sentence on recordings in a folder that are none of `written`, which its `list` names, if there are any: of an
+/// earlier run, or somebody's own; whose they are, nobody knows here.
+pub fn others<'a>(folder: &Path, written: impl IntoIterator<Item = &'a Path>, list: &str) -> Option<String> {
+    let mut written: Vec<&Path> = written.into_iter().collect();
+    written.sort_unstable();
+    let entries = std::fs::read_dir(folder).ok()?;
     let recording = |path: &PathBuf| {
         let extension = path.extension().unwrap_or_default();
         (extension == "wav" || extension == "flac") && written.binary_search(&path.as_path()).is_err()
     };
-    entries.flatten().map(|entry| entry.path()).filter(recording).count()
+    let others = entries.flatten().map(|entry| entry.path()).filter(recording).count();
+    (others > 0).then(|| {
+        format!(
+            "{} holds {others} recordings that {list} does not name, of an earlier run perhaps; remove them if nobody \
+             needs them",
+            folder.display()
+        )
+    })
 }

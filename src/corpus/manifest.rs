@@ -174,28 +174,20 @@ fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, rows: &[Row]) -> Result<(), CorpusError> {
-    let io = |e: csv::Error| CorpusError::io("write", path)(e.into());
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut writer = csv::Writer::from_path(path).map_err(io)?;
-    for row in rows {
-        let relative = row.path.strip_prefix(folder).unwrap_or(&row.path);
-        let speech = row.speech.as_ref().map_or(String::new(), |runs| speech_text(runs));
-        writer
-            .serialize(Line {
-                path: relative.to_string_lossy().into_owned(),
-                corpus: row.corpus.clone(),
-                speaker: row.speaker.clone(),
-                emotion: row.emotion.map_or("", Label::name).into(),
-                split: row.split.clone(),
-                snr_db: row.snr_db.map_or(String::new(), |db| format!("{db:?}")),
-                kind: row.kind.name().into(),
-                speech,
-                sex: row.sex.map_or("", Sex::name).into(),
-                language: row.language.clone().unwrap_or_default(),
-            })
-            .map_err(io)?;
-    }
-    writer.flush().map_err(CorpusError::io("write", path))
+    let line = |row: &Row| Line {
+        path: row.path.strip_prefix(folder).unwrap_or(&row.path).to_string_lossy().into_owned(),
+        corpus: row.corpus.clone(),
+        speaker: row.speaker.clone(),
+        emotion: row.emotion.map_or("", Label::name).into(),
+        split: row.split.clone(),
+        snr_db: row.snr_db.map_or(String::new(), |db| format!("{db:?}")),
+        kind: row.kind.name().into(),
+        speech: row.speech.as_ref().map_or(String::new(), |runs| speech_text(runs)),
+        sex: row.sex.map_or("", Sex::name).into(),
+        language: row.language.clone().unwrap_or_default(),
+    };
+    lines::write(path, rows.iter().map(line))
 }
 
 /// Runs of speech as they stand in a CSV file: `start-end` in seconds, `;` between them, or `none`.

@@ -4,19 +4,18 @@
 //! `20 log10(rms(utterance) / rms(noise))`. (The mixer published with the paper takes a further square
 //! root, which halves the dB.)
 
+pub mod folder;
+
 use super::CorpusError;
 use super::activity::{Runs, in_seconds, speech_runs};
 use super::manifest::{Kind, Row};
 use super::noise::{Noise, db_to_gain, rms};
+use super::window::STREAM_WINDOW;
 use super::{room, voices};
 use crate::audio::SAMPLE_RATE;
 use crate::events::Label;
-use crate::features::{FRAMES, HOP, WINDOW};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// Samples of one model window at the streaming hop (3.6 s and the last window's end).
-pub const STREAM_WINDOW: usize = (FRAMES - 1) * HOP + WINDOW;
 
 /// Below this ratio an emotion is guesswork.
 const SEGMENT_SNR_DB: f32 = 5.0;

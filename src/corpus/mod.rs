@@ -1,15 +1,16 @@
 //! Labelled audio: reading corpora, mixing them with background, writing training features, and
 //! measuring the model. Nothing here runs in the daemon.
 //!
-//! In: manifests and audio. Out: mixed clips ([`mix`], [`recording`]), feature folders for PyTorch ([`export`]), the
-//! tables of `undertone evaluate` ([`evaluate`]), and long recordings of a made home with what a
+//! In: manifests, folders ([`folder`]) and audio. Out: mixed clips ([`mix`], [`recording`]), feature folders for PyTorch
+//! ([`export`]), the tables of `undertone evaluate` ([`evaluate`]), and long recordings of a made home with what a
 //! detector found in them ([`timeline`]).
 
 pub mod activity;
 pub mod evaluate;
 pub mod export;
+pub mod folder;
 pub mod layout;
-mod lines;
+pub mod lines;
 pub mod listing;
 pub mod manifest;
 pub mod mix;
@@ -18,6 +19,7 @@ pub mod recording;
 pub mod room;
 pub mod timeline;
 pub mod voices;
+mod window;
 
 use std::path::{Path, PathBuf};
 
@@ -96,10 +98,24 @@ pub fn spare(read: &Path, written: &Path) -> Result<(), CorpusError> {
     Ok(())
 }
 
+/// Fails if a file cannot be written, before hours of work are done for it.
+///
+/// # Errors
+/// [`CorpusError::Io`].
+pub fn may_write(path: &Path) -> Result<(), CorpusError> {
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    file.map(|_| ()).map_err(CorpusError::io("write", path))
+}
+
 impl CorpusError {
     /// Wraps an I/O error with what was tried on which file.
     pub fn io(doing: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> CorpusError {
         let path = path.to_path_buf();
         move |source| CorpusError::Io { doing, path, source }
+    }
+
+    /// Wraps what a CSV writer complains about.
+    pub fn csv(path: &Path) -> impl Fn(csv::Error) -> CorpusError + Copy {
+        move |error| CorpusError::io("write", path)(error.into())
     }
 }

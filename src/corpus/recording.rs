@@ -2,6 +2,7 @@
 
 use super::CorpusError;
 use crate::audio::SAMPLE_RATE;
+use crate::audio::pcm::{self, sample};
 use flac_codec::encode::{FlacSampleWriter, Options};
 use std::fs::File;
 use std::io::BufWriter;
@@ -31,13 +32,7 @@ impl Recording {
                 FlacSampleWriter::new(BufWriter::new(file), Options::default(), SAMPLE_RATE, 16, 1, None);
             Format::Flac(Box::new(writer.map_err(failed(path))?))
         } else {
-            let spec = hound::WavSpec {
-                channels: 1,
-                sample_rate: SAMPLE_RATE,
-                bits_per_sample: 16,
-                sample_format: hound::SampleFormat::Int,
-            };
-            Format::Wav(hound::WavWriter::create(path, spec).map_err(failed(path))?)
+            Format::Wav(hound::WavWriter::create(path, pcm::WAV).map_err(failed(path))?)
         };
         Ok(Recording { path: path.into(), format })
     }
@@ -47,13 +42,12 @@ impl Recording {
     /// # Errors
     /// When they cannot be written.
     pub fn write(&mut self, samples: &[f32]) -> Result<(), CorpusError> {
-        let whole = |x: &f32| (x.clamp(-1.0, 1.0) * 32767.0).round() as i16;
         match &mut self.format {
             Format::Wav(writer) => {
-                samples.iter().try_for_each(|x| writer.write_sample(whole(x))).map_err(failed(&self.path))
+                samples.iter().try_for_each(|x| writer.write_sample(sample(*x))).map_err(failed(&self.path))
             }
             Format::Flac(writer) => {
-                let samples: Vec<i32> = samples.iter().map(|x| whole(x).into()).collect();
+                let samples: Vec<i32> = samples.iter().map(|x| sample(*x).into()).collect();
                 writer.write(&samples).map_err(failed(&self.path))
             }
         }

@@ -76,18 +76,6 @@ pub struct Metrics {
 
 /// Nothing that is heard is told later than so many seconds after it: no ring holds as much.
 const LATEST: f64 = 120.0;
-const OUTCOMES: [AsrOutcome; 4] =
-    [AsrOutcome::Transcribed, AsrOutcome::TimedOut, AsrOutcome::Failed, AsrOutcome::Stopped];
-const EVENTS: [&str; 5] = ["speech_started", "emotion", "background", "asr_woken", "problem"];
-
-fn outcome(outcome: AsrOutcome) -> &'static str {
-    match outcome {
-        AsrOutcome::Transcribed => "transcribed",
-        AsrOutcome::TimedOut => "timed_out",
-        AsrOutcome::Failed => "failed",
-        AsrOutcome::Stopped => "stopped",
-    }
-}
 
 /// Doubling from `first`, 12 times.
 fn doubling(first: f64) -> Histogram {
@@ -164,11 +152,11 @@ impl Metrics {
         r.register("connections", "Times that the broker accepted the login", self.connections.clone());
         self.process.register(r);
         // What is not there before its first time has not grown by it, for whoever asks how much something grew.
-        for name in OUTCOMES.map(outcome) {
-            drop(self.wakes.get_or_create(&[("outcome", name)]));
+        for outcome in AsrOutcome::ALL {
+            drop(self.wakes.get_or_create(&[("outcome", outcome.name())]));
         }
-        for name in EVENTS {
-            drop(self.events.get_or_create(&[("type", name)]));
+        for kind in Event::KINDS {
+            drop(self.events.get_or_create(&[("type", kind)]));
         }
         self.work(Work::default());
         self
@@ -202,14 +190,9 @@ impl Metrics {
         self.heard.inc_by((work.heard_s - self.before.heard_s).max(0.0));
         self.lost.inc_by((work.lost_s - self.before.lost_s).max(0.0));
         self.pending.set(work.pending_s);
-        for (name, health) in [
-            ("healthy", Health::Healthy),
-            ("suspect", Health::Suspect),
-            ("recovering", Health::Recovering),
-            ("failed", Health::Failed),
-            ("closed", Health::Closed),
-        ] {
-            self.microphone.get_or_create(&[("state", name)]).set(i64::from(work.microphone == health));
+        for health in Health::ALL {
+            let is = i64::from(work.microphone == health);
+            self.microphone.get_or_create(&[("state", health.name())]).set(is);
         }
         self.clock.set(work.clock_ppm.unwrap_or(f64::NAN));
         self.before = work;
@@ -217,27 +200,21 @@ impl Metrics {
 
     /// An event is told.
     pub fn event(&mut self, event: &Event) {
-        let kind = match event {
-            Event::SpeechStarted(_) => "speech_started",
+        match event {
             Event::Emotion(emotion) => {
                 let late = jiff::Timestamp::now().duration_since(emotion.end).as_secs_f64();
                 // Else the wall clock was set while somebody spoke.
                 if (-1.0..LATEST).contains(&late) {
                     self.lateness.observe(late.max(0.0));
                 }
-                "emotion"
             }
-            Event::Background(_) => "background",
             Event::AsrWoken(woken) => {
                 self.recogniser.observe(woken.took_s);
-                self.wakes.get_or_create(&[("outcome", outcome(woken.outcome))]).inc();
-                "asr_woken"
+                self.wakes.get_or_create(&[("outcome", woken.outcome.name())]).inc();
             }
-            Event::Problem(_) => "problem",
-            #[allow(unreachable_patterns)] // kinds that are added later
-            _ => "other",
-        };
-        self.events.get_or_create(&[("type", kind)]).inc();
+            Event::SpeechStarted(_) | Event::Background(_) | Event::Problem(_) => {}
+        }
+        self.events.get_or_create(&[("type", event.kind())]).inc();
     }
 
     /// The broker has accepted the login (again).

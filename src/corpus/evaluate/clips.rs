@@ -8,12 +8,12 @@ use crate::audio::{AudioError, SAMPLE_RATE};
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{in_seconds, speech_runs};
 use crate::corpus::manifest::Row;
-use crate::corpus::mix::{self, STREAM_WINDOW};
+use crate::corpus::mix;
 use crate::corpus::noise::Noise;
+use crate::corpus::window::{self, Input, STREAM_WINDOW};
 use crate::events::Label;
-use crate::features::stream::FrameStream;
 use crate::features::utterance::{Utterance, pieces};
-use crate::features::{FRAMES, Frame, HOP, INPUT, normalise};
+use crate::features::{HOP, INPUT};
 use rand::RngExt;
 use serde::Serialize;
 
@@ -24,9 +24,6 @@ const SURROUND: f32 = 0.5;
 /// Purposes of the random numbers, each with a stream of its own.
 const OVERLAY: u64 = 3;
 const WINDOWS: u64 = 4;
-
-/// One model input.
-pub type Input = Box<[f32; INPUT]>;
 
 /// What a clip is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,12 +93,10 @@ impl<'a> Maker<'a> {
         self.complaints.extend(found.map(|found| (index, found)));
         let clip = |role, snr_db, inputs| Clip { row, index, role, snr_db, inputs };
         if truth == Label::Background {
-            while !samples.is_empty() && samples.len() < STREAM_WINDOW {
-                samples.extend_from_within(..); // a short loop is repeated
-            }
+            window::repeat(&mut samples);
             self.condition(&mut samples);
-            for window in samples.chunks_exact(STREAM_WINDOW) {
-                judge(clip(Role::Background, None, stream(window, &[0])))?;
+            for piece in samples.chunks_exact(STREAM_WINDOW) {
+                judge(clip(Role::Background, None, window::inputs(piece, &[0])))?;
             }
             return Ok(());
         }
@@ -158,22 +153,8 @@ impl<'a> Maker<'a> {
         };
         let last = (mixed.len() - STREAM_WINDOW) / HOP;
         let starts: Vec<usize> = (first..=last).step_by(self.test.stride.max(1)).filter(enough).collect();
-        stream(&mixed, &starts)
+        window::inputs(&mixed, &starts)
     }
-}
-
-/// Windows at the streaming hop, as the daemon judges them, from these frames on.
-fn stream(samples: &[f32], starts: &[usize]) -> Vec<Input> {
-    let mut frames: Vec<Frame> = Vec::with_capacity(samples.len() / HOP);
-    FrameStream::new().push(samples, |frame| frames.push(*frame));
-    let windows = starts.iter().filter_map(|&start| frames.get(start..start + FRAMES));
-    windows
-        .map(|window| {
-            let mut input = Box::new([0.0; INPUT]);
-            normalise(window.iter(), &mut input);
-            input
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -192,13 +173,7 @@ mod tests {
         let test = Test { snr_db: vec![20.0], missed_snr_db: Some(10.0), stride: 80, ..Test::default() };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("noise.wav");
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: SAMPLE_RATE,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        let mut writer = hound::WavWriter::create(&path, crate::audio::pcm::WAV).unwrap();
         (0..second).for_each(|i| writer.write_sample((i * 7919 % 2001) as i16 - 1000).unwrap());
         writer.finalize().unwrap();
         let noise = Noise::read(&[Row { path, ..Row::default() }]).unwrap();

@@ -5,7 +5,7 @@
 
 use crate::audio::file::FileSource;
 use crate::audio::resample::Resampler;
-use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
+use crate::audio::{AudioError, AudioSource, seconds};
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
 use rayon::prelude::*;
@@ -72,7 +72,7 @@ fn opens(path: &Path) -> Result<(), AudioError> {
 
 /// What is wrong with a file that was read to its end as `samples` at 16 kHz.
 pub fn complaint(row: &Row, source: &FileSource, samples: &[f32], speech: bool) -> Option<Complaint> {
-    let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
+    let seconds = seconds(samples.len() as u64);
     let what = match source.damage() {
         Some(damage) => damage,
         None if source.level().sounding == 0 => "digital silence".into(),

@@ -1,10 +1,11 @@
 //! One clip through the model, and the facts that are counted.
 
 use super::Test;
-use super::clips::{Clip, Input, Role};
+use super::clips::{Clip, Role};
 use crate::cascade::evidence::Evidence;
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
+use crate::corpus::window::Input;
 use crate::events::Label;
 use crate::model::{MODULES, Model};
 

@@ -2,7 +2,7 @@
 
 use super::score::Heard;
 use crate::audio::file::FileSource;
-use crate::audio::{AudioError, AudioSource, Read, SAMPLE_RATE};
+use crate::audio::{AudioError, AudioSource, Read, seconds};
 use crate::cascade::{Cascade, Told};
 use crate::config::Config;
 use crate::corpus::{CorpusError, lines};
@@ -41,7 +41,6 @@ pub fn cascade(path: &Path, config: &Config, progress: impl Fn(f64)) -> Result<(
     let mut found = Found::default();
     let mut begun: HashMap<_, (f64, f64)> = HashMap::new();
     let mut told = Vec::new();
-    let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
     let cpu_before = crate::service::cpu_seconds();
     loop {
         let step = listener.step(&mut source, &mut cascade, &mut |what| told.push(what));

@@ -7,8 +7,8 @@
 
 use super::background::{Deck, FADE, RATE, chain, fade};
 use super::{Background, Entry, Kind, LABELS};
-use crate::audio::SAMPLE_RATE;
 use crate::audio::file::read_16k;
+use crate::audio::{SAMPLE_RATE, seconds};
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{Runs, speech_runs, without_breaths};
 use crate::corpus::listing::Listing;
@@ -189,7 +189,7 @@ impl<'a> Maker<'a> {
             tail.iter_mut().enumerate().for_each(|(i, x)| *x *= fade(FADE - i));
             file.write(&samples)?;
             written += length;
-            progress(length as f64 / RATE);
+            progress(seconds(length as u64));
         }
         file.finish()
     }
@@ -207,8 +207,8 @@ impl<'a> Maker<'a> {
             let entry = Entry {
                 recording: path.into(),
                 kind: Kind::Background,
-                start: at as f64 / RATE,
-                end: (at + length) as f64 / RATE,
+                start: seconds(at as u64),
+                end: seconds((at + length) as u64),
                 speech: Vec::new(),
                 snr_db: None,
                 voices: 0,
@@ -271,7 +271,7 @@ impl<'a> Maker<'a> {
                     *x += gain * s;
                 }
             }
-            let second = |sample: usize| (at + from + sample - first.0) as f64 / RATE;
+            let second = |sample: usize| seconds((at + from + sample - first.0) as u64);
             self.entries.push(Entry {
                 recording: path.into(),
                 kind: Kind::Utterance,

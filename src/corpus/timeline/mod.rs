@@ -98,29 +98,28 @@ pub fn labels_path(path: &Path) -> PathBuf {
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, entries: &[Entry]) -> Result<(), CorpusError> {
-    let io = |e: csv::Error| CorpusError::io("write", path)(e.into());
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut writer = csv::Writer::from_path(path).map_err(io)?;
-    for entry in entries {
-        let relative = entry.recording.strip_prefix(folder).unwrap_or(&entry.recording);
-        let line = Line {
-            recording: relative.to_string_lossy().into_owned(),
-            kind: entry.kind,
-            start: format!("{:.3}", entry.start),
-            end: format!("{:.3}", entry.end),
-            speech: speech_text(&entry.speech),
-            snr_db: entry.snr_db,
-            voices: entry.voices,
-            corpus: entry.corpus.clone(),
-            speaker: entry.speaker.clone(),
-            emotion: entry.emotion.map_or("", Label::name).into(),
-            noise: entry.noise,
-            level_db: format!("{:.1}", entry.level_db),
-            rt60_s: format!("{:.2}", entry.rt60_s),
-        };
-        writer.serialize(line).map_err(io)?;
-    }
-    writer.flush().map_err(CorpusError::io("write", path))
+    let line = |entry: &Entry| Line {
+        recording: entry
+            .recording
+            .strip_prefix(folder)
+            .unwrap_or(&entry.recording)
+            .to_string_lossy()
+            .into_owned(),
+        kind: entry.kind,
+        start: format!("{:.3}", entry.start),
+        end: format!("{:.3}", entry.end),
+        speech: speech_text(&entry.speech),
+        snr_db: entry.snr_db,
+        voices: entry.voices,
+        corpus: entry.corpus.clone(),
+        speaker: entry.speaker.clone(),
+        emotion: entry.emotion.map_or("", Label::name).into(),
+        noise: entry.noise,
+        level_db: format!("{:.1}", entry.level_db),
+        rt60_s: format!("{:.2}", entry.rt60_s),
+    };
+    lines::write(path, entries.iter().map(line))
 }
 
 /// Reads entries; recordings are joined with the file's folder.

@@ -1,0 +1,61 @@
+//! Folders of recordings that come without a manifest: a folder in, rows out.
+
+use super::manifest::Row;
+use super::{CorpusError, layout};
+use crate::events::Label;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Files under a folder, in order of their names.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
+    let (mut folders, mut files, mut seen) = (vec![folder.to_path_buf()], Vec::new(), HashSet::new());
+    while let Some(folder) = folders.pop() {
+        // A link may lead back to where it lies.
+        if !seen.insert(folder.canonicalize().map_err(CorpusError::io("read the folder", &folder))?) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).map_err(CorpusError::io("read the folder", &folder))? {
+            let path = entry.map_err(CorpusError::io("read the folder", &folder))?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files whose names tell which corpus they are of, all in this split.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn speech(folder: &Path, split: &str) -> Result<Vec<Row>, CorpusError> {
+    let files = files(folder)?;
+    let known = files.iter().filter_map(|file| layout::by_name(file));
+    Ok(known.map(|row| Row { split: split.into(), ..row }).collect())
+}
+
+/// Every audio file, as background.
+///
+/// # Errors
+/// When the folder cannot be read, or holds none.
+pub fn noise(folder: &Path) -> Result<Vec<Row>, CorpusError> {
+    let audio = |path: &PathBuf| {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["wav", "flac", "ogg", "oga", "mp3"].contains(&extension.as_str())
+    };
+    let rows: Vec<Row> = files(folder)?
+        .into_iter()
+        .filter(audio)
+        .map(|path| Row {
+            corpus: "noise".into(),
+            speaker: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            path,
+            emotion: Some(Label::Background),
+            ..Row::default()
+        })
+        .collect();
+    if rows.is_empty() {
+        let reason = format!("{} holds no WAV, FLAC, Ogg or MP3 file", folder.display());
+        return Err(CorpusError::Nothing(reason));
+    }
+    Ok(rows)
+}
