@@ -13,6 +13,7 @@ mod sensor;
 
 use mosquitto::Mosquitto;
 use pulse::Pulse;
+use rustix::process::Signal;
 use sensor::{PATIENCE, Sensor};
 use std::time::{Duration, Instant};
 
@@ -45,16 +46,16 @@ async fn withdrawn_means_closed_within_a_second() {
     for stood_still in [false, true] {
         let mut took = Vec::new();
         while took.len() < TRIES && took.last().is_none_or(|took| *took >= CLOSED_WITHIN) {
-            sensor.consent(&["grant", "listening"]);
+            sensor.daemon.consent(&["grant", "listening"]);
             until_recorded(&pulse, true, PATIENCE, || sensor.log());
             if stood_still {
                 sensor.event("speech_started").await;
-                sensor.signal("-STOP");
+                sensor.signal(Signal::STOP);
                 std::thread::sleep(Duration::from_secs(4));
             }
-            sensor.consent(&["revoke", "listening"]);
+            sensor.daemon.consent(&["revoke", "listening"]);
             if stood_still {
-                sensor.signal("-CONT");
+                sensor.signal(Signal::CONT);
             }
             let begun = Instant::now();
             until_recorded(&pulse, false, 3 * CLOSED_WITHIN, || sensor.log());

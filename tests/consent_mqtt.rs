@@ -9,6 +9,7 @@ mod room;
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Speaker, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card, speaking_card};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -201,10 +202,10 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
             && says(seen, "consent/listening", "withheld")
     };
 
-    daemon.signal("-STOP");
+    daemon.signal(Signal::STOP);
     grant();
     daemon.consent(&["revoke", "listening"]);
-    daemon.signal("-CONT");
+    daemon.signal(Signal::CONT);
     witness.until("a refusal", refused).await;
     tokio::time::sleep(A_WHILE).await;
     assert!(!daemon.microphone(), "{}", daemon.log());
@@ -234,9 +235,7 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     assert_eq!(said["listening"]["consent"], "withheld", "{said}");
     // The record has the two that counted, and not those that were refused.
     let counted = || {
-        let shown =
-            daemon.command().args(["ledger", "show", "--kind", "consent", "--format", "json"]).output();
-        let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+        let shown = daemon.ask(&["ledger", "show", "--kind", "consent", "--format", "json"]);
         shown.matches(r#""scope":"listening","consent":"granted","by":"mqtt""#).count()
     };
     daemon.until("recorded", PATIENCE, |_| counted() >= 2);
@@ -378,13 +377,13 @@ async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
     daemon.until("judged", PATIENCE, |d| d.log().contains("modules ran"));
     tokio::time::sleep(A_WHILE).await;
     // It waits up to two seconds for a broker that is there, but does not answer.
-    daemon.signal("-TERM");
+    daemon.signal(Signal::TERM);
     daemon.until("ending", PATIENCE, |d| d.log().contains("stopping"));
     tokio::time::sleep(Duration::from_millis(200)).await;
     daemon.consent_alone(&["revoke", "all"]);
     daemon.until("withdrawn", CLOSED_WITHIN, |d| d.log().contains("listening is withheld: withdrawn"));
     broker.thaw();
-    daemon.child.wait().unwrap();
+    daemon.wait(PATIENCE);
     tokio::time::sleep(A_WHILE).await;
     let seen = witness.so_far();
     for heard in ["\"type\":\"emotion\"", "\"type\":\"speech_started\""] {

@@ -39,7 +39,7 @@ fn what_the_record_costs() {
     daemon.consent(&["grant", "all"]);
     daemon.until("open", PATIENCE, Daemon::microphone);
     daemon.until("recorded", PATIENCE, |d| d.state().join("ledger/head").exists());
-    let threads = || fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let threads = || fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
     let named = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).unwrap().trim() == "record";
     let record = &threads().map(|entry| entry.unwrap().path()).find(named).unwrap();
     let spent = || {
@@ -53,8 +53,7 @@ fn what_the_record_costs() {
     let (all, own) = (after.0 - before.0, after.1 - before.1);
     let (handed, dirtied) =
         (number(&record.join("io"), "wchar:"), number(&record.join("io"), "write_bytes:"));
-    let shown = daemon.command().args(["ledger", "show", "--format", "json"]).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
+    let shown = daemon.ask(&["ledger", "show", "--format", "json"]);
     let sentences = shown.matches("\"kind\":\"emotion\"").count() as f64;
     let lines: usize = fs::read_dir(daemon.state().join("ledger"))
         .unwrap()

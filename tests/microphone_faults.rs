@@ -18,6 +18,7 @@ use fifo::{BARE, Card};
 use jiff::Timestamp;
 use mosquitto::Mosquitto;
 use pulse::Pulse;
+use rustix::process::Signal;
 use sensor::Sensor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -184,9 +185,9 @@ async fn a_suspension_moves_the_clock() {
     let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
     sensor.health("healthy").await;
     let first = speak(&pulse, &mut sensor, &wav).await;
-    sensor.signal("-STOP");
+    sensor.signal(Signal::STOP);
     tokio::time::sleep(Duration::from_secs(8)).await;
-    sensor.signal("-CONT");
+    sensor.signal(Signal::CONT);
     // What it finds missing, it finds within seconds.
     tokio::time::sleep(Duration::from_secs(6)).await;
     let second = speak(&pulse, &mut sensor, &wav).await;

@@ -13,11 +13,11 @@ mod sensor;
 
 use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, free_port};
-use sensor::Sensor;
+use rustix::process::Signal;
+use sensor::{Daemon, PATIENCE, Sensor};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -57,11 +57,7 @@ async fn figures_follow_what_the_daemon_does() {
         "[asr]\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; echo heard\"]\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n"
     );
     let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
-    let granted = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["consent", "grant", "transcription"])
-        .env("STATE_DIRECTORY", sensor.folder())
-        .output();
-    assert!(granted.unwrap().status.success());
+    sensor.daemon.consent(&["grant", "transcription"]);
     sensor.event("emotion").await;
     sensor.event("asr_woken").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // figures are brought up to date each second
@@ -88,7 +84,7 @@ async fn figures_follow_what_the_daemon_does() {
     broker.restart();
     let begun = Instant::now();
     while figure(&figures(port), "undertone_connections_total") < 2.0 {
-        assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
+        assert!(begun.elapsed() < PATIENCE, "{}", sensor.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     sensor.stop();
@@ -143,7 +139,7 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let kept = folder.path().join("kept.onnx");
     std::fs::rename(&model, &kept).unwrap();
     std::fs::write(&model, "this is no model").unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let refused = |message: &undertone::home::Message| {
         sensor::event(message, "problem").filter(|problem| problem["component"] == "model")
     };
@@ -152,7 +148,7 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     assert!(sentence.starts_with(&format!("the new model is not used, {before} goes on: ")), "{sentence}");
     assert!(sentence.contains("is not a model"), "{sentence}");
     std::fs::rename(&kept, &model).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let problem = sensor.until("the end of it", refused).await;
     assert!(problem["recovered"] == true, "{problem}");
     assert!(problem["message"].as_str().unwrap().contains("is the one in use again"), "{problem}");
@@ -161,12 +157,12 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let mut bytes = std::fs::read(project("models/undertone.onnx")).unwrap();
     bytes[900_000..900_064].fill(0xff);
     std::fs::write(&model, bytes).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let problem = sensor.until("another refusal", refused).await;
     assert!(problem["message"].as_str().unwrap().contains("is damaged"), "{problem}");
 
     std::fs::copy(project("tests/golden/contract/fits.onnx"), &model).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let fresh = |message: &undertone::home::Message| {
         sensor::state(message).filter(|state| state["model"] != before.as_str())
     };
@@ -176,12 +172,10 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
 
     // The same file again is not loaded again.
     let told = sensor.problems().len();
-    sensor.signal("-HUP");
-    let begun = Instant::now();
-    while !sensor.log().contains("the model is the one in use") {
-        assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    sensor.signal(Signal::HUP);
+    sensor
+        .daemon
+        .until("found to be the same", PATIENCE, |d| d.log().contains("the model is the one in use"));
     assert_eq!(sensor.log().matches("judges from here on").count(), 1);
     assert_eq!(sensor.problems().len(), told);
     sensor.stop();
@@ -194,15 +188,11 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
     let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let model = folder.path().join("model.onnx");
     let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
-    let revoked = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["consent", "revoke", "listening"])
-        .env("STATE_DIRECTORY", sensor.folder())
-        .output();
-    assert!(revoked.unwrap().status.success());
+    sensor.daemon.consent(&["revoke", "listening"]);
     sensor.health("closed").await;
 
     std::fs::write(&model, "this is no model").unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let problem = |recovered: bool| {
         move |message: &undertone::home::Message| {
             sensor::event(message, "problem")
@@ -211,7 +201,7 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
     };
     sensor.until("a refusal", problem(false)).await;
     std::fs::copy(project("tests/golden/contract/fits.onnx"), &model).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let fresh = |message: &undertone::home::Message| {
         sensor::state(message).filter(|state| state["model"] != before.as_str())
     };
@@ -236,7 +226,7 @@ async fn a_new_model_is_taken_while_the_microphone_is_away() {
     let (folder, mut sensor) = with_own_model(&broker, &no_card).await;
     let before = sensor.health("recovering").await["model"].as_str().unwrap().to_owned();
     std::fs::copy(project("tests/golden/contract/fits.onnx"), folder.path().join("model.onnx")).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let fresh = |message: &undertone::home::Message| {
         sensor::state(message).filter(|state| state["model"] != before.as_str())
     };
@@ -253,23 +243,21 @@ async fn models_that_were_replaced_leave_no_memory_behind() {
     let (model, next) = (folder.path().join("model.onnx"), folder.path().join("next.onnx"));
     let shipped = project("models/undertone.onnx");
     sensor.event("emotion").await;
-    let (before, taken) = (memory(sensor.child.id(), "RssAnon:"), "judges from here on");
+    let memory = |daemon: &Daemon| daemon.figure("RssAnon:");
+    let (before, taken) = (memory(&sensor.daemon), "judges from here on");
     for update in 1..=4 {
         std::fs::copy(&shipped, &next).unwrap();
         std::fs::rename(&next, &model).unwrap();
-        sensor.signal("-HUP");
-        let begun = Instant::now();
-        while sensor.log().matches(taken).count() < update {
-            assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        sensor.signal(Signal::HUP);
+        sensor.daemon.until("replaced", PATIENCE, |d| d.log().matches(taken).count() >= update);
     }
     let begun = Instant::now();
-    while memory(sensor.child.id(), "RssAnon:") > before * 8 / 5 {
+    while memory(&sensor.daemon) > before * 8 / 5 {
         assert!(
-            begun.elapsed() < sensor::PATIENCE,
-            "{before} kB, now {} kB",
-            memory(sensor.child.id(), "RssAnon:")
+            begun.elapsed() < PATIENCE,
+            "{before} kB, now {} kB: {}",
+            memory(&sensor.daemon),
+            sensor.log()
         );
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -278,14 +266,10 @@ async fn models_that_were_replaced_leave_no_memory_behind() {
 
 /// `undertone check --json` with a sensor's configuration: the exit status, and (outcome, text) of a stage.
 fn checked(sensor: &Sensor, card: &Card, stage: &str) -> (Option<i32>, String, String) {
-    let run = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["check", "--json", "--config"])
-        .arg(sensor.folder().join("undertone.toml"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("ALSA_CONFIG_PATH", card.configuration())
-        .env("STATE_DIRECTORY", sensor.folder())
-        .output()
-        .unwrap();
+    let mut command = sensor.daemon.command();
+    command.args(["check", "--json", "--config"]).arg(sensor.daemon.config());
+    command.env("ALSA_CONFIG_PATH", card.configuration());
+    let run = sensor.daemon.finish(command);
     let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     let stages = report["stages"].as_array().unwrap();
     let found = stages.iter().find(|found| found["stage"] == stage).unwrap_or_else(|| panic!("{report}"));
@@ -340,14 +324,6 @@ fn resident_code(pid: u32) -> u64 {
     resident
 }
 
-/// Most of ONNX Runtime's code only reads models. It is given back, and what is needed comes again.
-/// Of this process or another, in kB.
-fn memory(pid: u32, figure: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
-}
-
 /// Where the system allows it; where it does not, nothing is locked, since an allocation would fail by and by.
 #[tokio::test]
 async fn what_was_heard_is_not_swapped_out() {
@@ -359,8 +335,8 @@ async fn what_was_heard_is_not_swapped_out() {
     let unlimited = getrlimit(Resource::Memlock).current.is_none();
     let root = capabilities(None).unwrap().effective.contains(CapabilitySet::IPC_LOCK)
         && std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
-    let pid = sensor.child.id();
-    let (locked, resident) = (memory(pid, "VmLck:"), memory(pid, "VmRSS:"));
+    let pid = sensor.daemon.pid();
+    let (locked, resident) = (sensor.daemon.figure("VmLck:"), sensor.daemon.figure("VmRSS:"));
     println!("{locked} kB locked, {resident} kB resident");
     assert_eq!(locked > 30_000, unlimited || root, "{locked} kB");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
@@ -369,6 +345,7 @@ async fn what_was_heard_is_not_swapped_out() {
     sensor.stop();
 }
 
+/// Most of ONNX Runtime's code only reads models. It is given back, and what is needed comes again.
 #[tokio::test]
 async fn code_that_only_the_start_needed_is_given_back() {
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
@@ -383,12 +360,12 @@ async fn code_that_only_the_start_needed_is_given_back() {
     let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
     sensor.health("healthy").await;
     let begun = Instant::now();
-    while resident_code(sensor.child.id()) > 1_000 {
-        assert!(begun.elapsed() < sensor::PATIENCE, "{} kB", resident_code(sensor.child.id()));
+    while resident_code(sensor.daemon.pid()) > 1_000 {
+        assert!(begun.elapsed() < PATIENCE, "{} kB", resident_code(sensor.daemon.pid()));
         std::thread::sleep(Duration::from_millis(100));
     }
     speak.store(true, Ordering::Relaxed);
     sensor.event("emotion").await;
-    assert!(resident_code(sensor.child.id()) > 1_000);
+    assert!(resident_code(sensor.daemon.pid()) > 1_000);
     sensor.stop();
 }
