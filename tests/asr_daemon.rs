@@ -2,10 +2,8 @@
 //! Words must not be found in anything that it wrote, and a hostile server must not keep it from listening.
 
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/room.rs"]
 mod room;

@@ -2,7 +2,6 @@
 //! only test of its file, so that no other one keeps the machine busy meanwhile.
 
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/pulse.rs"]
 mod pulse;

@@ -8,7 +8,7 @@ mod room;
 
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Witness};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, speaking_card, state};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, state};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::path::Path;
@@ -130,9 +130,7 @@ async fn a_withdrawal_is_not_undone_by_somebody_who_was_writing_before_it() {
 
 #[tokio::test]
 async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    let sample = move |k| samples.get(k).copied().unwrap_or(0.0);
-    let (broker, card) = (Mosquitto::start(), speaking_card(200, 21.0, sample));
+    let (broker, card) = (Mosquitto::start(), Card::speaking(200, 21.0, room::spoken()));
     let witness = Witness::watch(broker.port);
     let scratch = tempfile::tempdir().unwrap();
     let pid_file = scratch.path().join("pid");

@@ -2,7 +2,6 @@
 //! PulseAudio, a real mosquitto.
 
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/pulse.rs"]
 mod pulse;

@@ -1,10 +1,8 @@
 //! `undertone run`: the real binary, a card made of a FIFO, a real mosquitto, a real recogniser program.
 
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/room.rs"]
 mod room;

@@ -8,8 +8,9 @@ mod household;
 #[path = "support/room.rs"]
 mod room;
 
+use household::fifo::Card;
 use household::mosquitto::Mosquitto;
-use household::{Daemon, PATIENCE, speaking_card};
+use household::{Daemon, PATIENCE};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,7 +34,7 @@ fn what_the_record_costs() {
     let minutes: f64 = std::env::var("UNDERTONE_MINUTES").map_or(10.0, |m| m.parse().unwrap());
     let samples = room::at_rate(&room::samples(), 48_000);
     let sample = move |k| samples[k % samples.len()];
-    let (broker, card) = (Mosquitto::start(), speaking_card(200, minutes * 60.0 + 60.0, sample));
+    let (broker, card) = (Mosquitto::start(), Card::speaking(200, minutes * 60.0 + 60.0, sample));
     let rest = "[asr]\ncommand = [\"sh\", \"-c\", \"cat > /dev/null\"]";
     let daemon = Daemon::start(&card, &broker, rest);
     daemon.consent(&["grant", "all"]);

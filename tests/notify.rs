@@ -1,10 +1,8 @@
 //! systemd's side of the daemon: the real binary, and a socket that takes what systemd would.
 
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 
 use fifo::{BARE, Card};

@@ -1,10 +1,8 @@
 //! What an operator has: figures for Prometheus, a new model without a restart, memory for other things.
 
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/room.rs"]
 mod room;
@@ -30,8 +28,8 @@ use undertone::service::{self, Source};
 /// A card that plays the first two voices of the room, then silence.
 fn card() -> Card {
     let card = Card::new(BARE);
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    card.play(48_000, 60.0, move |k| samples.get(k as usize).copied().unwrap_or(0.0).to_le_bytes().to_vec());
+    let spoken = room::spoken();
+    card.play(48_000, 60.0, move |k| spoken(k as usize).to_le_bytes().to_vec());
     card
 }
 
@@ -220,10 +218,8 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
 /// So is one that comes while there is no microphone.
 #[tokio::test]
 async fn a_new_model_is_taken_while_the_microphone_is_away() {
-    let (broker, scratch) = (Mosquitto::start(), tempfile::tempdir().unwrap());
-    let no_card = scratch.path().join("asound.conf");
-    std::fs::write(&no_card, "").unwrap();
-    let (folder, mut sensor) = with_own_model(&broker, &no_card).await;
+    let (broker, card) = (Mosquitto::start(), Card::none());
+    let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let before = sensor.health("recovering").await["model"].as_str().unwrap().to_owned();
     std::fs::copy(project("tests/golden/contract/fits.onnx"), folder.path().join("model.onnx")).unwrap();
     sensor.signal(Signal::HUP);
@@ -349,13 +345,13 @@ async fn what_was_heard_is_not_swapped_out() {
 #[tokio::test]
 async fn code_that_only_the_start_needed_is_given_back() {
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
-    let voices = room::at_rate(&room::two_voices(), 48_000);
+    let voices = room::spoken();
     let speak = Arc::new(AtomicBool::new(false));
     let (speaks, spoken) = (speak.clone(), AtomicUsize::new(0));
     // Digital silence, which nothing is asked about, until somebody speaks.
     card.play(48_000, 120.0, move |_| {
         let said = speaks.load(Ordering::Relaxed).then(|| spoken.fetch_add(1, Ordering::Relaxed));
-        said.and_then(|k| voices.get(k)).copied().unwrap_or(0.0).to_le_bytes().to_vec()
+        said.map_or(0.0, &voices).to_le_bytes().to_vec()
     });
     let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
     sensor.health("healthy").await;

@@ -10,7 +10,7 @@ pub mod mosquitto;
 
 pub use daemon::{Daemon, PATIENCE};
 
-use fifo::{BARE, CONVERTED, Card};
+use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, Seen};
 use serde_json::Value;
 use std::fs;
@@ -95,20 +95,5 @@ pub fn problems(seen: &[Seen], component: &str, recovered: bool) -> Vec<String> 
 pub fn silent_card() -> Card {
     let card = Card::new(BARE);
     card.play(48_000, 600.0, |_| vec![0; 4]);
-    card
-}
-
-/// A card that plays these samples, at 48 kHz, to whoever reads so many milliseconds at a time (the daemon: 200,
-/// or 20 where it streams).
-pub fn speaking_card(
-    milliseconds: u32,
-    seconds: f64,
-    sample: impl Fn(usize) -> f32 + Send + 'static,
-) -> Card {
-    let card = Card::new(CONVERTED);
-    card.play_every(milliseconds, 48_000, seconds, move |k| {
-        let value = (sample(k as usize).clamp(-1.0, 1.0) * 32767.0) as i16;
-        [value.to_le_bytes(), value.to_le_bytes()].concat()
-    });
     card
 }

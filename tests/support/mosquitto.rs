@@ -1,5 +1,6 @@
 //! A real mosquitto on a loopback port, which can be killed, restarted and frozen, and mosquitto_sub
 //! as a witness that shares no code with undertone.
+#![allow(dead_code)] // each test uses a part of it
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpStream;
@@ -167,10 +168,8 @@ impl Mosquitto {
 }
 
 /// Somebody who is connected already, as Home Assistant is: what it says goes out even while the broker stands still.
-#[allow(dead_code)] // for some tests
 pub struct Speaker(Child);
 
-#[allow(dead_code)]
 impl Speaker {
     /// On one topic, with QoS 1.
     pub fn connect(broker: &Mosquitto, topic: &str) -> Speaker {

@@ -31,6 +31,12 @@ pub fn two_voices() -> Vec<f32> {
     samples
 }
 
+/// The same as a card at 48 kHz has it, sample by sample; silence follows.
+pub fn spoken() -> impl Fn(usize) -> f32 + Send + 'static {
+    let samples = at_rate(&two_voices(), 48_000);
+    move |k| samples.get(k).copied().unwrap_or(0.0)
+}
+
 /// At another rate, by linear interpolation; when it is lower, after averaging over the step.
 pub fn at_rate(samples: &[f32], rate: u32) -> Vec<f32> {
     let step = 16_000.0 / f64::from(rate);
