@@ -33,8 +33,7 @@ fn until_recorded(pulse: &Pulse, recorded: bool, limit: Duration, log: impl Fn()
 async fn withdrawn_means_closed_within_a_second() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
-    let wav = folder.path().join("room.wav");
-    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let wav = room::wav(folder.path());
     // Somebody speaks, so that there is something to compute.
     let _playing = pulse.play(&wav);
     let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;

@@ -19,8 +19,7 @@ use sensor::{Sensor, event, state};
 async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
-    let wav = folder.path().join("room.wav");
-    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let wav = room::wav(folder.path());
     let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
     sensor.health("healthy").await;
     let playing = pulse.play(&wav);
@@ -60,8 +59,7 @@ async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
 async fn a_sentence_that_began_before_the_grant_is_not_transcribed() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
-    let wav = folder.path().join("room.wav");
-    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let wav = room::wav(folder.path());
     let hook = "[asr]\ncommand = [\"cat\"]\n";
     let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), hook, &[]).await;
     sensor.health("healthy").await;

@@ -1,7 +1,7 @@
 //! The demo's recording: where its voices are, and copies of it in other formats.
 #![allow(dead_code)] // each test uses a part of it
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use undertone::audio::file::read_16k;
 
 /// Start and end of each voice in demo/room.ogg, in seconds: the running sum of the pauses in
@@ -22,6 +22,13 @@ pub const VOICES: [(f64, f64); 10] = [
 /// Its samples at 16 kHz.
 pub fn samples() -> Vec<f32> {
     read_16k(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/room.ogg")).unwrap()
+}
+
+/// All of it as a WAV file in this folder.
+pub fn wav(folder: &Path) -> PathBuf {
+    let path = folder.join("room.wav");
+    write_wav(&path, &samples(), 16_000, 1, 16);
+    path
 }
 
 /// The first seconds of it: two voices.
