@@ -27,7 +27,7 @@ async fn start(broker: &Mosquitto, card: &Card, rest: &str) -> Sensor {
         "mqtt.broker = \"{}\"\nconsent = {{ listening = \"granted\", transcription = \"granted\" }}\n{rest}",
         broker.url()
     ));
-    let mut sensor = Sensor::of(daemon, &broker.url()).await;
+    let mut sensor = Sensor::of(daemon, broker).await;
     let (daemon, project) = (&mut sensor.daemon, Path::new(env!("CARGO_MANIFEST_DIR")));
     let library = std::fs::read_dir(project.join(".runtime")).unwrap().map(|e| e.unwrap().path());
     let library = library.into_iter().find(|p| p.to_string_lossy().contains(".so")).unwrap();

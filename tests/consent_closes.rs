@@ -36,8 +36,7 @@ async fn withdrawn_means_closed_within_a_second() {
     let wav = room::wav(folder.path());
     // Somebody speaks, so that there is something to compute.
     let _playing = pulse.play(&wav);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
     assert!(pulse.recorded());
 
     // The second time not before it has caught up with what waits: all that a listener who stood still has not heard.

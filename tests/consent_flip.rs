@@ -20,8 +20,7 @@ async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
     let wav = room::wav(folder.path());
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
     let playing = pulse.play(&wav);
     let first = sensor.event("speech_started").await["id"].clone();
     sensor.daemon.consent(&["revoke", "listening"]);
@@ -38,8 +37,7 @@ async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
 async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
     let (broker, pulse) = (Mosquitto::start(), Pulse::start());
     let card = pulse.plug("card", 48_000);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
     pulse.unplug(card);
     sensor.problem(false).await;
     sensor.daemon.consent(&["revoke", "listening"]);
@@ -61,8 +59,7 @@ async fn a_sentence_that_began_before_the_grant_is_not_transcribed() {
     pulse.plug("card", 48_000);
     let wav = room::wav(folder.path());
     let hook = "[asr]\ncommand = [\"cat\"]\n";
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), hook, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, hook).await;
     let _playing = pulse.play(&wav);
     let began = sensor.event("speech_started").await["id"].clone();
     sensor.daemon.consent(&["grant", "transcription"]);

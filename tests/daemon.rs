@@ -28,7 +28,7 @@ fn granted(broker: &Mosquitto, rest: &str) -> Daemon {
 }
 
 async fn start(broker: &Mosquitto, card: &Card, rest: &str) -> Sensor {
-    let mut sensor = Sensor::of(granted(broker, rest), &broker.url()).await;
+    let mut sensor = Sensor::of(granted(broker, rest), broker).await;
     sensor.daemon.spawn(sensor.daemon.run(&[], &card.configuration()));
     sensor
 }
@@ -111,7 +111,7 @@ async fn a_voice_in_the_room_becomes_events_and_wakes_the_recogniser() {
     assert!(sensor.daemon.ask(&["ledger", "verify"]).contains("whole: "));
     sensor.until("offline", |m| is(m, "/availability", "offline")).await;
     let Sensor { daemon, .. } = sensor;
-    let mut late = Sensor::of(daemon, &broker.url()).await;
+    let mut late = Sensor::of(daemon, &broker).await;
     let state = late.until("retained state", |m| sensor::state(m).filter(|_| m.retain)).await;
     assert!(late.seen.iter().all(|m| m.retain && !m.topic.ends_with("/event") && words(m).is_none()));
     assert_eq!(state["listening"], false);
@@ -171,7 +171,7 @@ async fn what_was_heard_while_the_broker_was_away_is_not_lost() {
     // A subscriber must be there before the daemon comes back, or its events go to nobody.
     daemon.signal(Signal::STOP);
     broker.restart();
-    let mut sensor = Sensor::of(daemon, &broker.url()).await;
+    let mut sensor = Sensor::of(daemon, &broker).await;
     sensor.signal(Signal::CONT);
     let first = sensor.event("emotion").await;
     assert!((first["start_s"].as_f64().unwrap() - room::VOICES[0].0).abs() < 1.0, "{first}");

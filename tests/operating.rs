@@ -54,7 +54,7 @@ async fn figures_follow_what_the_daemon_does() {
     let configuration = format!(
         "[asr]\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; echo heard\"]\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n"
     );
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let mut sensor = Sensor::start(&card.configuration(), &broker, &configuration, &[]).await;
     sensor.daemon.consent(&["grant", "transcription"]);
     sensor.event("emotion").await;
     sensor.event("asr_woken").await;
@@ -122,7 +122,7 @@ async fn with_own_model(broker: &Mosquitto, alsa: &Path) -> (TempDir, Sensor) {
     std::fs::copy(project("models/undertone.onnx"), &model).unwrap();
     let configuration = format!("[model]\npath = {model:?}\n");
     let verbose = [("UNDERTONE_LOG", "debug".to_owned())];
-    let sensor = Sensor::start(alsa, &broker.url(), &configuration, &verbose).await;
+    let sensor = Sensor::start(alsa, broker, &configuration, &verbose).await;
     (folder, sensor)
 }
 
@@ -279,7 +279,7 @@ async fn a_port_that_is_taken_costs_the_figures_and_nothing_else() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap();
     let configuration = format!("[metrics]\nlisten = \"{listen}\"\n");
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let mut sensor = Sensor::start(&card.configuration(), &broker, &configuration, &[]).await;
     sensor.event("emotion").await;
     assert!(
         sensor.log().contains(&format!("no figures are served: metrics.listen = \"{listen}\"")),
@@ -297,8 +297,7 @@ async fn a_port_that_is_taken_costs_the_figures_and_nothing_else() {
 async fn a_check_beside_the_daemon_finds_its_ports_in_good_hands() {
     let (broker, card, port) = (Mosquitto::start(), card(), free_port());
     let configuration = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&card.configuration(), &broker, &configuration).await;
     let (_, outcome, text) = checked(&sensor, &card, "metrics");
     assert_eq!(outcome, "ok", "{text}");
     assert!(text.contains("the undertone that runs has it"), "{text}");
@@ -326,8 +325,7 @@ async fn what_was_heard_is_not_swapped_out() {
     use rustix::process::{Resource, getrlimit};
     use rustix::thread::{CapabilitySet, capabilities};
     let (broker, card) = (Mosquitto::start(), card());
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&card.configuration(), &broker, "").await;
     let unlimited = getrlimit(Resource::Memlock).current.is_none();
     let root = capabilities(None).unwrap().effective.contains(CapabilitySet::IPC_LOCK)
         && std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
@@ -353,8 +351,7 @@ async fn code_that_only_the_start_needed_is_given_back() {
         let said = speaks.load(Ordering::Relaxed).then(|| spoken.fetch_add(1, Ordering::Relaxed));
         said.map_or(0.0, &voices).to_le_bytes().to_vec()
     });
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&card.configuration(), &broker, "").await;
     let begun = Instant::now();
     while resident_code(sensor.daemon.pid()) > 1_000 {
         assert!(begun.elapsed() < PATIENCE, "{} kB", resident_code(sensor.daemon.pid()));

@@ -6,6 +6,7 @@ mod daemon;
 
 pub use daemon::{Daemon, PATIENCE};
 
+use crate::mosquitto::Mosquitto;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::path::Path;
@@ -25,12 +26,13 @@ impl Sensor {
     /// Starts the daemon at this broker; `configuration` stands below its `[mqtt]`.
     pub async fn start(
         alsa: &Path,
-        broker: &str,
+        broker: &Mosquitto,
         configuration: &str,
         environment: &[(&str, String)],
     ) -> Sensor {
         let daemon = Daemon::new(&format!(
-            "[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"{broker}\"\n{configuration}"
+            "[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"{}\"\n{configuration}",
+            broker.url()
         ));
         let mut sensor = Sensor::of(daemon, broker).await;
         let mut command = sensor.daemon.run(&[], alsa);
@@ -39,9 +41,16 @@ impl Sensor {
         sensor
     }
 
+    /// The same, and waits until it listens.
+    pub async fn listening(alsa: &Path, broker: &Mosquitto, configuration: &str) -> Sensor {
+        let mut sensor = Sensor::start(alsa, broker, configuration, &[]).await;
+        sensor.health("healthy").await;
+        sensor
+    }
+
     /// What this daemon tells at this broker from now on.
-    pub async fn of(daemon: Daemon, broker: &str) -> Sensor {
-        let mqtt = config::Mqtt { broker: broker.into(), ..Default::default() };
+    pub async fn of(daemon: Daemon, broker: &Mosquitto) -> Sensor {
+        let mqtt = config::Mqtt { broker: broker.url(), ..Default::default() };
         let subscriber = Subscriber::connect(&mqtt, "undertone/#", PATIENCE).await.unwrap();
         Sensor { daemon, subscriber, seen: Vec::new() }
     }
