@@ -2,6 +2,8 @@
 
 #[path = "support/fifo.rs"]
 mod fifo;
+#[path = "support/figures.rs"]
+mod figures;
 #[path = "support/mosquitto.rs"]
 mod mosquitto;
 #[path = "support/room.rs"]
@@ -13,8 +15,6 @@ use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, free_port};
 use rustix::process::Signal;
 use sensor::{Daemon, PATIENCE, Sensor};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,19 +33,9 @@ fn card() -> Card {
     card
 }
 
-fn figures(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: undertone\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
 /// The value of a figure, with its labels.
 fn figure(text: &str, name: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    figures::figure(text, name).unwrap_or_else(|| panic!("no {name} in\n{text}"))
 }
 
 #[tokio::test]
@@ -59,7 +49,7 @@ async fn figures_follow_what_the_daemon_does() {
     sensor.event("emotion").await;
     sensor.event("asr_woken").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // figures are brought up to date each second
-    let text = figures(port);
+    let text = figures::page(port).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("# EOF\n"), "{text}");
     assert_eq!(figure(&text, "undertone_events_total{type=\"emotion\"}"), 1.0);
     assert!(figure(&text, "undertone_heard_seconds_total") > 10.0);
@@ -81,7 +71,7 @@ async fn figures_follow_what_the_daemon_does() {
     assert!(figure(&text, "undertone_resident_bytes") > 1e7);
     broker.restart();
     let begun = Instant::now();
-    while figure(&figures(port), "undertone_connections_total") < 2.0 {
+    while figure(&figures::page(port).unwrap(), "undertone_connections_total") < 2.0 {
         assert!(begun.elapsed() < PATIENCE, "{}", sensor.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
