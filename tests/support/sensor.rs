@@ -123,5 +123,5 @@ pub fn event(message: &Message, kind: &str) -> Option<Value> {
 
 /// The state that a message holds.
 pub fn state(message: &Message) -> Option<Value> {
-    message.topic.ends_with("/state").then(|| serde_json::from_slice(&message.payload).ok())?
+    message.topic.ends_with("/state").then(|| serde_json::from_slice(&message.payload).unwrap())
 }
