@@ -7,7 +7,6 @@
 #[path = "support/hooks/mod.rs"]
 mod hooks;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/replay.rs"]
 mod replay;

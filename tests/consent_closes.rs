@@ -2,7 +2,6 @@
 //! only test of its file, so that no other one keeps the machine busy meanwhile.
 
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/pulse.rs"]
 mod pulse;
@@ -13,6 +12,7 @@ mod sensor;
 
 use mosquitto::Mosquitto;
 use pulse::Pulse;
+use rustix::process::Signal;
 use sensor::{PATIENCE, Sensor};
 use std::time::{Duration, Instant};
 
@@ -33,28 +33,26 @@ fn until_recorded(pulse: &Pulse, recorded: bool, limit: Duration, log: impl Fn()
 async fn withdrawn_means_closed_within_a_second() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
-    let wav = folder.path().join("room.wav");
-    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let wav = room::wav(folder.path());
     // Somebody speaks, so that there is something to compute.
     let _playing = pulse.play(&wav);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
     assert!(pulse.recorded());
 
     // The second time not before it has caught up with what waits: all that a listener who stood still has not heard.
     for stood_still in [false, true] {
         let mut took = Vec::new();
         while took.len() < TRIES && took.last().is_none_or(|took| *took >= CLOSED_WITHIN) {
-            sensor.consent(&["grant", "listening"]);
+            sensor.daemon.consent(&["grant", "listening"]);
             until_recorded(&pulse, true, PATIENCE, || sensor.log());
             if stood_still {
                 sensor.event("speech_started").await;
-                sensor.signal("-STOP");
+                sensor.signal(Signal::STOP);
                 std::thread::sleep(Duration::from_secs(4));
             }
-            sensor.consent(&["revoke", "listening"]);
+            sensor.daemon.consent(&["revoke", "listening"]);
             if stood_still {
-                sensor.signal("-CONT");
+                sensor.signal(Signal::CONT);
             }
             let begun = Instant::now();
             until_recorded(&pulse, false, 3 * CLOSED_WITHIN, || sensor.log());

@@ -8,7 +8,8 @@ mod room;
 
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Witness};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, speaking_card, state};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, silent_card, state};
+use rustix::process::Signal;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +33,7 @@ async fn the_microphone_is_open_only_while_listening_is_granted() {
     let took = daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
     println!("closed after {took:?}");
     witness.until("the end of listening", |seen| listens(seen) == Some(false)).await;
-    let pid = daemon.child.id();
+    let pid = daemon.pid();
     std::thread::sleep(Duration::from_millis(500));
     assert!(!daemon.microphone());
 
@@ -40,7 +41,7 @@ async fn the_microphone_is_open_only_while_listening_is_granted() {
     daemon.until("hinted", PATIENCE, |d| d.log().contains("withdrawn on 20"));
     std::thread::sleep(Duration::from_millis(500));
     assert!(!daemon.microphone(), "a restart grants nothing");
-    assert_ne!(pid, daemon.child.id());
+    assert_ne!(pid, daemon.pid());
 
     daemon.consent(&["grant", "listening"]);
     daemon.until("open again", PATIENCE, Daemon::microphone);
@@ -129,9 +130,7 @@ async fn a_withdrawal_is_not_undone_by_somebody_who_was_writing_before_it() {
 
 #[tokio::test]
 async fn withdrawing_transcription_ends_a_hand_over_in_the_middle() {
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    let sample = move |k| samples.get(k).copied().unwrap_or(0.0);
-    let (broker, card) = (Mosquitto::start(), speaking_card(200, 21.0, sample));
+    let (broker, card) = (Mosquitto::start(), Card::speaking(200, 21.0, room::spoken()));
     let witness = Witness::watch(broker.port);
     let scratch = tempfile::tempdir().unwrap();
     let pid_file = scratch.path().join("pid");
@@ -171,11 +170,8 @@ async fn a_record_that_cannot_be_written_is_told_and_stops_nothing() {
     fs::remove_file(&ledger).unwrap();
     witness.until("the end of it", |seen| told(seen, "true")).await;
     assert!(daemon.microphone());
-    let pid = daemon.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(daemon.child.wait().unwrap().success());
-    let shown = daemon.command().args(["ledger", "show", "--format", "json"]).output().unwrap();
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    daemon.stop(PATIENCE);
+    let shown = daemon.ask(&["ledger", "show", "--format", "json"]);
     // What waited in memory is there: the microphone's opening, and the end.
     assert!(shown.contains("\"open\":true") && shown.contains("\"stopped\""), "{shown}");
     // What was moved away is missed, for ever.
@@ -302,13 +298,13 @@ fn a_withdrawal_while_it_starts_comes_before_the_microphone() {
         daemon.restart(&card);
         daemon.until("started", PATIENCE, |d| d.log().contains(" as undertone"));
         // However long it takes to say so, it is said while the model is being loaded.
-        daemon.signal("-STOP");
+        daemon.signal(Signal::STOP);
         if by_signal {
-            daemon.signal("-USR1");
+            daemon.signal(Signal::USR1);
         } else {
             daemon.consent_alone(&["revoke", "listening"]);
         }
-        daemon.signal("-CONT");
+        daemon.signal(Signal::CONT);
         daemon.until("recorded", PATIENCE, |d| {
             fs::read_dir(d.state().join("ledger")).is_ok_and(|mut files| files.next().is_some())
         });
@@ -317,10 +313,8 @@ fn a_withdrawal_while_it_starts_comes_before_the_microphone() {
             assert!(!daemon.microphone(), "by signal: {by_signal}: {}", daemon.log());
             std::thread::sleep(Duration::from_millis(2));
         }
-        daemon.signal("-TERM");
-        daemon.child.wait().unwrap();
-        let shown = daemon.command().args(["ledger", "show", "--format", "json"]).output().unwrap();
-        let shown = String::from_utf8(shown.stdout).unwrap();
+        daemon.stop(PATIENCE);
+        let shown = daemon.ask(&["ledger", "show", "--format", "json"]);
         let started = shown.lines().find(|line| line.contains("\"started\"")).unwrap_or(&shown);
         assert!(started.contains("\"listening\":\"withheld\""), "by signal: {by_signal}: {shown}");
     }

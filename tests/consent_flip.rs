@@ -2,7 +2,6 @@
 //! PulseAudio, a real mosquitto.
 
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/pulse.rs"]
 mod pulse;
@@ -20,14 +19,12 @@ use sensor::{Sensor, event, state};
 async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
-    let wav = folder.path().join("room.wav");
-    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let wav = room::wav(folder.path());
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
     let playing = pulse.play(&wav);
     let first = sensor.event("speech_started").await["id"].clone();
-    sensor.consent(&["revoke", "listening"]);
-    sensor.consent(&["grant", "listening"]);
+    sensor.daemon.consent(&["revoke", "listening"]);
+    sensor.daemon.consent(&["grant", "listening"]);
     let told = sensor.until("an emotion", |message| event(message, "emotion")).await;
     assert_ne!(told["id"], first, "what began before the withdrawal is told after it: {}", sensor.log());
     drop(playing);
@@ -40,16 +37,15 @@ async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
 async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
     let (broker, pulse) = (Mosquitto::start(), Pulse::start());
     let card = pulse.plug("card", 48_000);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
     pulse.unplug(card);
     sensor.problem(false).await;
-    sensor.consent(&["revoke", "listening"]);
+    sensor.daemon.consent(&["revoke", "listening"]);
     let sentence = sensor.problem(true).await;
     assert!(sentence.contains("closed on purpose"), "{sentence}");
     sensor.health("closed").await;
     pulse.plug("card", 48_000);
-    sensor.consent(&["grant", "listening"]);
+    sensor.daemon.consent(&["grant", "listening"]);
     let healthy = |message: &_| state(message).filter(|state| state["microphone"] == "healthy");
     let state = sensor.until("healthy", healthy).await;
     assert_eq!(state["problems"], serde_json::json!([]), "{state}");
@@ -61,14 +57,12 @@ async fn a_fault_ends_when_the_microphone_may_not_be_opened_any_more() {
 async fn a_sentence_that_began_before_the_grant_is_not_transcribed() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     pulse.plug("card", 48_000);
-    let wav = folder.path().join("room.wav");
-    room::write_wav(&wav, &room::samples(), 16_000, 1, 16);
+    let wav = room::wav(folder.path());
     let hook = "[asr]\ncommand = [\"cat\"]\n";
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), hook, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, hook).await;
     let _playing = pulse.play(&wav);
     let began = sensor.event("speech_started").await["id"].clone();
-    sensor.consent(&["grant", "transcription"]);
+    sensor.daemon.consent(&["grant", "transcription"]);
     let told = sensor.event("emotion").await;
     assert_eq!((&told["id"], &told["asr"]), (&began, &"no_consent".into()), "{}", sensor.log());
     let told = sensor.until("the next", |m| event(m, "emotion").filter(|e| e["id"] != began)).await;

@@ -8,10 +8,10 @@ mod room;
 
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Speaker, Witness};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card, speaking_card};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -201,10 +201,10 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
             && says(seen, "consent/listening", "withheld")
     };
 
-    daemon.signal("-STOP");
+    daemon.signal(Signal::STOP);
     grant();
     daemon.consent(&["revoke", "listening"]);
-    daemon.signal("-CONT");
+    daemon.signal(Signal::CONT);
     witness.until("a refusal", refused).await;
     tokio::time::sleep(A_WHILE).await;
     assert!(!daemon.microphone(), "{}", daemon.log());
@@ -234,9 +234,7 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     assert_eq!(said["listening"]["consent"], "withheld", "{said}");
     // The record has the two that counted, and not those that were refused.
     let counted = || {
-        let shown =
-            daemon.command().args(["ledger", "show", "--kind", "consent", "--format", "json"]).output();
-        let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+        let shown = daemon.ask(&["ledger", "show", "--kind", "consent", "--format", "json"]);
         shown.matches(r#""scope":"listening","consent":"granted","by":"mqtt""#).count()
     };
     daemon.until("recorded", PATIENCE, |_| counted() >= 2);
@@ -296,12 +294,11 @@ fn woken(seen: &[Seen], error: &str) -> Option<Value> {
 /// by the button that forgets.
 #[tokio::test]
 async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
-    const FROM: usize = 5 * 16_000;
+    const FROM: usize = 5 * 48_000;
     // More than the first voice has, in bytes.
     let whole = ((room::VOICES[0].1 - room::VOICES[0].0) * 32_000.0) as u64;
-    let samples = room::at_rate(&room::two_voices()[FROM..], 48_000);
-    let sample = move |k| samples.get(k).copied().unwrap_or(0.0);
-    let (broker, card) = (Mosquitto::start(), speaking_card(20, 20.0, sample));
+    let spoken = room::spoken();
+    let (broker, card) = (Mosquitto::start(), Card::speaking(20, 20.0, move |k| spoken(FROM + k)));
     let witness = Witness::watch(broker.port);
     let scratch = tempfile::tempdir().unwrap();
     let (pids, heard) = (scratch.path().join("pids"), scratch.path().join("heard"));
@@ -337,10 +334,15 @@ async fn a_stream_to_a_recogniser_ends_in_the_middle_of_the_sentence() {
     assert!(daemon.microphone());
 }
 
-/// Two voices, and then silence.
-fn two_voices() -> household::fifo::Card {
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    speaking_card(200, 60.0, move |k| samples.get(k).copied().unwrap_or(0.0))
+/// Two voices, then silence, and a daemon that may hear and hand over all of it; with a witness of what it tells from
+/// its start on.
+fn in_company(rest: &str) -> (Mosquitto, Card, Daemon, Witness) {
+    let (broker, card) = (Mosquitto::start(), Card::speaking(200, 60.0, room::spoken()));
+    let mut daemon = Daemon::prepare(&broker, rest);
+    daemon.consent_alone(&["grant", "all"]);
+    let witness = Witness::watch(broker.port);
+    daemon.restart(&card);
+    (broker, card, daemon, witness)
 }
 
 /// Words that wait for a broker that hangs are not told once transcription is withdrawn at the machine; how somebody
@@ -366,25 +368,19 @@ async fn what_was_heard_and_waits_for_the_broker_is_withdrawn_with_the_consent()
 /// Nor when that is said while the daemon ends.
 #[tokio::test]
 async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
-    let broker = Mosquitto::start();
-    let card = two_voices();
-    let daemon = Daemon::prepare(&broker, "");
-    daemon.consent_alone(&["grant", "all"]);
-    let mut daemon = daemon;
-    let witness = Witness::watch(broker.port);
-    daemon.restart(&card);
+    let (broker, _card, mut daemon, witness) = in_company("");
     witness.until("the state", |seen| listens(seen) == Some(true)).await;
     broker.freeze();
     daemon.until("judged", PATIENCE, |d| d.log().contains("modules ran"));
     tokio::time::sleep(A_WHILE).await;
     // It waits up to two seconds for a broker that is there, but does not answer.
-    daemon.signal("-TERM");
+    daemon.signal(Signal::TERM);
     daemon.until("ending", PATIENCE, |d| d.log().contains("stopping"));
     tokio::time::sleep(Duration::from_millis(200)).await;
     daemon.consent_alone(&["revoke", "all"]);
     daemon.until("withdrawn", CLOSED_WITHIN, |d| d.log().contains("listening is withheld: withdrawn"));
     broker.thaw();
-    daemon.child.wait().unwrap();
+    daemon.wait(PATIENCE);
     tokio::time::sleep(A_WHILE).await;
     let seen = witness.so_far();
     for heard in ["\"type\":\"emotion\"", "\"type\":\"speech_started\""] {
@@ -394,20 +390,9 @@ async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
 
 /// What arrives when somebody was heard while the broker hung, and this consent was withdrawn before it went on.
 async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
-    let broker = Mosquitto::start();
-    let card = two_voices();
-    let daemon = Daemon::prepare(&broker, "");
-    let script = daemon.folder.path().join("recognise.sh");
-    fs::write(&script, "#!/bin/sh\ncat > /dev/null\necho xylophone quarantine\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    daemon.configure(
-        &broker,
-        &format!("[asr]\nhook = \"command\"\ncommand = [{script:?}]\npublish_transcript = true"),
-    );
-    daemon.consent_alone(&["grant", "all"]);
-    let mut daemon = daemon;
-    let witness = Witness::watch(broker.port);
-    daemon.restart(&card);
+    let recogniser = "[asr]\nhook = \"command\"\npublish_transcript = true\n\
+                      command = [\"sh\", \"-c\", \"cat > /dev/null; echo xylophone quarantine\"]";
+    let (broker, _card, daemon, witness) = in_company(recogniser);
     witness.until("the state", |seen| listens(seen) == Some(true)).await;
     broker.freeze();
     daemon.until("recognised", PATIENCE, |d| d.log().contains("recogniser: Transcribed"));
@@ -428,13 +413,8 @@ async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
 /// What the broker has acknowledged is not lost because the daemon is about to start anew: it waits a second for a recogniser.
 #[tokio::test]
 async fn a_threshold_that_comes_during_a_restart_is_kept() {
-    let broker = Mosquitto::start();
-    let card = two_voices();
-    let daemon = Daemon::prepare(&broker, "[asr]\nhook = \"command\"\ncommand = [\"sleep\", \"100\"]");
-    daemon.consent_alone(&["grant", "all"]);
-    let mut daemon = daemon;
-    let witness = Witness::watch(broker.port);
-    daemon.restart(&card);
+    let (broker, _card, daemon, witness) =
+        in_company("[asr]\nhook = \"command\"\ncommand = [\"sleep\", \"100\"]");
     let woken =
         |s: &Seen| s.payload.contains("\"type\":\"emotion\"") && s.payload.contains("\"asr\":\"woken\"");
     witness.until("a recogniser at work", |seen| seen.iter().any(woken)).await;

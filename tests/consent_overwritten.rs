@@ -108,7 +108,7 @@ async fn of_what_was_heard_and_captured_nothing_is_left() {
     let daemon = Daemon::start(&card, &broker, "");
     daemon.consent(&["grant", "listening"]);
     daemon.until("open", PATIENCE, Daemon::microphone);
-    let pid = daemon.child.id();
+    let pid = daemon.pid();
     std::thread::sleep(Duration::from_secs(6)); // to look through a whole memory takes long
     let much = |[captured, heard]: [usize; 2]| captured > RATE / 20 && heard > 5 * 16_000;
     daemon.until("remembering 5 s", PATIENCE, |_| much(remembered(pid, [&raw, &heard])));
@@ -131,7 +131,7 @@ async fn nothing_is_left_of_what_the_sound_system_converts() {
     let daemon = Daemon::start(&card, &broker, "[asr]\nmode = \"stream\"\ncommand = [\"true\"]");
     daemon.consent(&["grant", "listening"]);
     daemon.until("open", PATIENCE, Daemon::microphone);
-    let pid = daemon.child.id();
+    let pid = daemon.pid();
     std::thread::sleep(Duration::from_secs(2));
     // On a busy machine the card is late again and again, and plays silence between.
     let much = |[frames, raw]: [usize; 2]| frames > RATE / 100 && raw > RATE / 200;
@@ -160,11 +160,11 @@ async fn nothing_is_left_of_what_a_sound_server_hands_over() {
     samples.iter().for_each(|s| [s; 2].into_iter().for_each(|s| file.write_sample(*s).unwrap()));
     file.finalize().unwrap();
     let mut daemon = Daemon::prepare(&broker, "");
-    daemon.restart_with(&[], &pulse.configuration());
+    daemon.spawn(daemon.run(&[], &pulse.configuration()));
     daemon.consent(&["grant", "listening"]);
     daemon.until("open", PATIENCE, |_| pulse.recorded());
     let _playing = pulse.play(&wav);
-    let pid = daemon.child.id();
+    let pid = daemon.pid();
     daemon.until("remembering", PATIENCE, |_| remembered(pid, [&raw])[0] > RATE / 20);
     daemon.consent(&["revoke", "listening"]);
     daemon.until("closed", CLOSED_WITHIN, |_| !pulse.recorded());

@@ -8,8 +8,9 @@ mod household;
 #[path = "support/room.rs"]
 mod room;
 
+use household::fifo::Card;
 use household::mosquitto::Mosquitto;
-use household::{Daemon, PATIENCE, speaking_card};
+use household::{Daemon, PATIENCE};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,13 +34,13 @@ fn what_the_record_costs() {
     let minutes: f64 = std::env::var("UNDERTONE_MINUTES").map_or(10.0, |m| m.parse().unwrap());
     let samples = room::at_rate(&room::samples(), 48_000);
     let sample = move |k| samples[k % samples.len()];
-    let (broker, card) = (Mosquitto::start(), speaking_card(200, minutes * 60.0 + 60.0, sample));
+    let (broker, card) = (Mosquitto::start(), Card::speaking(200, minutes * 60.0 + 60.0, sample));
     let rest = "[asr]\ncommand = [\"sh\", \"-c\", \"cat > /dev/null\"]";
     let daemon = Daemon::start(&card, &broker, rest);
     daemon.consent(&["grant", "all"]);
     daemon.until("open", PATIENCE, Daemon::microphone);
     daemon.until("recorded", PATIENCE, |d| d.state().join("ledger/head").exists());
-    let threads = || fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let threads = || fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
     let named = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).unwrap().trim() == "record";
     let record = &threads().map(|entry| entry.unwrap().path()).find(named).unwrap();
     let spent = || {
@@ -53,8 +54,7 @@ fn what_the_record_costs() {
     let (all, own) = (after.0 - before.0, after.1 - before.1);
     let (handed, dirtied) =
         (number(&record.join("io"), "wchar:"), number(&record.join("io"), "write_bytes:"));
-    let shown = daemon.command().args(["ledger", "show", "--format", "json"]).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
+    let shown = daemon.ask(&["ledger", "show", "--format", "json"]);
     let sentences = shown.matches("\"kind\":\"emotion\"").count() as f64;
     let lines: usize = fs::read_dir(daemon.state().join("ledger"))
         .unwrap()

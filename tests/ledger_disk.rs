@@ -9,6 +9,7 @@ mod household;
 
 use household::mosquitto::{Mosquitto, Seen, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card};
+use rustix::process::Signal;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +36,7 @@ fn configure(daemon: &Daemon, broker: &Mosquitto, version: usize) {
 /// The state folder of a daemon, as the daemon sees it.
 fn inside(daemon: &Daemon) -> PathBuf {
     let state = daemon.state();
-    Path::new(&format!("/proc/{}/root", daemon.child.id())).join(state.strip_prefix("/").unwrap())
+    Path::new(&format!("/proc/{}/root", daemon.pid())).join(state.strip_prefix("/").unwrap())
 }
 
 /// Fills the disk of `folder` to the last byte.
@@ -80,7 +81,7 @@ async fn a_full_disk_is_told_and_stops_nothing() {
     witness.until("listening", |seen| listens(seen) == Some(true)).await;
     let ledger = || fs::read_dir(inside(&daemon).join("ledger")).unwrap().map(|entry| entry.unwrap().path());
     daemon.until("recorded", PATIENCE, |_| inside(&daemon).join("ledger/head").exists());
-    let pid = daemon.child.id().to_string();
+    let pid = daemon.pid().to_string();
     let limit = |limit: &str| assert!(allowed(&["prlimit", "--pid", &pid, &format!("--fsize={limit}:")]));
     match namespace {
         Some(_) => fill(&inside(&daemon)),
@@ -96,7 +97,7 @@ async fn a_full_disk_is_told_and_stops_nothing() {
         versions += 1;
         assert!(versions < 100, "the disk is full, and nothing is told: {}", daemon.log());
         configure(&daemon, &broker, versions);
-        daemon.signal("-HUP");
+        daemon.signal(Signal::HUP);
         tokio::time::sleep(Duration::from_millis(150)).await;
         seen.extend(witness.so_far());
     }
@@ -155,7 +156,7 @@ async fn a_read_only_disk_is_told_and_stops_nothing() {
     assert!(problems(&seen, "record", false)[0].contains("listening goes on"), "{seen:?}");
     assert!(daemon.microphone());
 
-    let pid = daemon.child.id().to_string();
+    let pid = daemon.pid().to_string();
     if mounted {
         let again = format!("mount -o remount,bind,rw {state}");
         assert!(allowed(&["nsenter", "-t", &pid, "-m", "sh", "-c", &again]));
@@ -163,8 +164,7 @@ async fn a_read_only_disk_is_told_and_stops_nothing() {
         mode(&daemon, 0o755);
     }
     witness.until("the end of it", recovered).await;
-    daemon.signal("-TERM");
-    assert!(daemon.child.wait().unwrap().success());
+    daemon.stop(PATIENCE);
     let shown = verify(&daemon.state());
     for kind in ["\"consent\"", "\"started\"", "\"problem\"", "\"stopped\""] {
         assert!(shown.contains(kind), "no {kind}: {shown}");

@@ -1,46 +1,33 @@
 //! What the daemon says of itself: text for people, JSON on request, never a flood.
 
-#[path = "support/program.rs"]
-mod program;
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "support/fifo.rs"]
+mod fifo;
 
-use program::undertone;
+use daemon::Daemon;
+use fifo::Card;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs the daemon without microphone and broker until it has said so; gives its log.
 fn log_of(arguments: &[&str], environment: &[(&str, &str)]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("undertone.toml");
-    let password = folder.path().join("password");
+    let secrets = tempfile::tempdir().unwrap();
+    let password = secrets.path().join("password");
     std::fs::write(&password, "open sesame").unwrap();
     let mqtt = format!("broker = \"mqtt://127.0.0.1:9\"\nuser = \"u\"\npassword_file = {password:?}\n");
-    std::fs::write(&path, format!("[consent]\nlistening = \"granted\"\n[mqtt]\n{mqtt}")).unwrap();
-    let alsa = folder.path().join("asound.conf");
-    std::fs::write(&alsa, "").unwrap();
-    let log = folder.path().join("log");
-    let mut child = undertone()
-        .args(["run", "--config"])
-        .arg(&path)
-        .args(arguments)
-        .env("ALSA_CONFIG_PATH", alsa)
-        .env("STATE_DIRECTORY", folder.path().join("state"))
-        .envs(environment.iter().copied())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    let read = || std::fs::read_to_string(&log).unwrap();
-    while !(read().contains("MQTT: ") && read().contains("microphone default")) {
-        assert!(begun.elapsed() < Duration::from_secs(40), "{}", read());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    read()
+    let mut daemon = Daemon::new(&format!("[consent]\nlistening = \"granted\"\n[mqtt]\n{mqtt}"));
+    let card = Card::none();
+    let mut command = daemon.run(&[], &card.configuration());
+    command.args(arguments).envs(environment.iter().copied());
+    daemon.spawn(command);
+    let said = |log: String| log.contains("MQTT: ") && log.contains("microphone default");
+    daemon.until("said", Duration::from_secs(40), |d| said(d.log()));
+    daemon.kill();
+    daemon.log()
 }
 
 #[test]
@@ -98,27 +85,17 @@ fn a_flood_is_cut_and_counted() {
 /// A terminal after Ctrl-S, or a pager that nobody scrolls.
 #[test]
 fn a_log_that_nobody_reads_holds_nobody_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("undertone.toml");
-    std::fs::write(&path, "[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n")
-        .unwrap();
-    let alsa = folder.path().join("asound.conf");
-    std::fs::write(&alsa, "").unwrap();
-    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let mut daemon =
+        Daemon::new("[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n");
+    let (card, address) = (Card::none(), daemon.folder.path().join("notify"));
+    let socket = UnixDatagram::bind(&address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
     let (unread, mut full) = std::io::pipe().unwrap();
     let size = rustix::pipe::fcntl_getpipe_size(&full).unwrap();
     full.write_all(&vec![b'\n'; size]).unwrap();
-    let mut child = undertone()
-        .args(["run", "--config"])
-        .arg(&path)
-        .env("ALSA_CONFIG_PATH", alsa)
-        .env("STATE_DIRECTORY", folder.path().join("state"))
-        .env("NOTIFY_SOCKET", folder.path().join("notify"))
-        .stdout(Stdio::null())
-        .stderr(full)
-        .spawn()
-        .unwrap();
+    let mut command = daemon.run(&[], &card.configuration());
+    command.env("NOTIFY_SOCKET", address);
+    daemon.spawn_telling(command, full);
     let mut bytes = [0; 4096];
     let mut until = |word: &str| {
         while let Ok(count) = socket.recv(&mut bytes) {
@@ -128,22 +105,10 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
         }
         false
     };
-    let ready = until("READY=1");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let stopping = ready && until("STOPPING=1");
-    let begun = Instant::now();
-    let ended = loop {
-        match child.try_wait().unwrap() {
-            None if begun.elapsed() < Duration::from_secs(12) => {
-                std::thread::sleep(Duration::from_millis(20))
-            }
-            ended => break ended,
-        }
-    };
-    let _ = child.kill();
-    let _ = child.wait();
+    assert!(until("READY=1"), "it waits for whoever reads its log");
+    daemon.signal(Signal::TERM);
+    assert!(until("STOPPING=1"), "it waits for whoever reads its log");
+    let ended = daemon.wait(Duration::from_secs(12));
+    assert!(ended.success(), "{ended:?}");
     drop(unread);
-    assert!(ready && stopping, "it waits for whoever reads its log");
-    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }

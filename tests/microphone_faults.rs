@@ -2,10 +2,8 @@
 //! binary, a real PulseAudio, a real mosquitto.
 
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/pulse.rs"]
 mod pulse;
@@ -18,6 +16,7 @@ use fifo::{BARE, Card};
 use jiff::Timestamp;
 use mosquitto::Mosquitto;
 use pulse::Pulse;
+use rustix::process::Signal;
 use sensor::Sensor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -69,7 +68,7 @@ async fn absent_then_there_then_unplugged_then_another_card_with_another_rate() 
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     let wav = voice(&folder);
     // As they are shipped: 10 s hold for the longest pause between two attempts, too.
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), "", &[]).await;
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker, "", &[]).await;
     let sentence = sensor.problem(false).await;
     assert!(sentence.starts_with("microphone default"), "{sentence}");
     sensor.health("recovering").await;
@@ -102,8 +101,7 @@ async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
     let (broker, mut pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     let wav = voice(&folder);
     pulse.plug("card", 48_000);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, AUDIO).await;
 
     pulse.kill();
     sensor.problem(false).await;
@@ -134,8 +132,7 @@ async fn a_sound_server_that_dies_again_and_again_is_found_again() {
     let (broker, mut pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     let wav = voice(&folder);
     pulse.plug("card", 48_000);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, AUDIO).await;
     let begun = Instant::now();
     while !sensor.log().contains("itself anew") {
         assert!(begun.elapsed() < Duration::from_secs(180), "{}", sensor.log());
@@ -181,12 +178,11 @@ async fn a_suspension_moves_the_clock() {
     let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
     let wav = voice(&folder);
     pulse.plug("card", 48_000);
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, AUDIO).await;
     let first = speak(&pulse, &mut sensor, &wav).await;
-    sensor.signal("-STOP");
+    sensor.signal(Signal::STOP);
     tokio::time::sleep(Duration::from_secs(8)).await;
-    sensor.signal("-CONT");
+    sensor.signal(Signal::CONT);
     // What it finds missing, it finds within seconds.
     tokio::time::sleep(Duration::from_secs(6)).await;
     let second = speak(&pulse, &mut sensor, &wav).await;
@@ -200,7 +196,7 @@ async fn nothing_but_zeros_is_told() {
     let wav = voice(&folder);
     pulse.plug("mute", 48_000);
     let audio = "[audio]\nsilence_seconds = 3.0\n";
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), audio, &[]).await;
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker, audio, &[]).await;
     let sentence = sensor.problem(false).await;
     assert!(sentence.contains("every sample of the microphone has been 0 for 3 s"), "{sentence}");
     sensor.health("suspect").await;
@@ -227,7 +223,7 @@ async fn a_wall_clock_that_is_set_does_not_move_the_samples() {
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
         ("FAKETIME_NO_CACHE", "1".into()),
     ];
-    let mut sensor = Sensor::start(&pulse.configuration(), &broker.url(), AUDIO, &environment).await;
+    let mut sensor = Sensor::start(&pulse.configuration(), &broker, AUDIO, &environment).await;
     sensor.health("healthy").await;
     let first = speak(&pulse, &mut sensor, &wav).await;
     std::fs::write(&file, "-7200s").unwrap();
@@ -262,8 +258,7 @@ async fn a_card_that_comes_back_as_another_device_is_found() {
     let hum = |k: u64| (((k % 96) as f32 / 96.0 - 0.5) * 1e-3).to_le_bytes().to_vec();
     first.play(48_000, 4.0, hum);
     let audio = format!("{AUDIO}device = \"/usb mic/\"\n");
-    let mut sensor = Sensor::start(&first.configuration(), &broker.url(), &audio, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&first.configuration(), &broker, &audio).await;
     let sentence = sensor.problem(false).await;
     assert!(sentence.contains("no sound for 1.5 s"), "{sentence}");
 
@@ -300,7 +295,7 @@ async fn a_card_that_comes_back_with_another_rate_is_heard_at_that_rate() {
         ("LD_PRELOAD", shim(&first, "rate").display().to_string()),
         ("UNDERTONE_TEST_RATE", rate.display().to_string()),
     ];
-    let mut sensor = Sensor::start(&first.configuration(), &broker.url(), AUDIO, &environment).await;
+    let mut sensor = Sensor::start(&first.configuration(), &broker, AUDIO, &environment).await;
     let before = sensor.event("emotion").await;
     let sentence = sensor.problem(false).await;
     assert!(sentence.contains("no sound for 1.5 s"), "{sentence}");
@@ -337,7 +332,7 @@ async fn overruns_of_the_card_move_the_clock() {
         ("UNDERTONE_TEST_XRUNS", "1.0 0.4 3.5 0.4 12.2 0.4".into()),
     ];
     let settings = format!("heartbeat_seconds = 1.0\n{AUDIO}");
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &settings, &environment).await;
+    let mut sensor = Sensor::start(&card.configuration(), &broker, &settings, &environment).await;
     for (number, (spoken, _)) in room::VOICES[..2].iter().enumerate() {
         let emotion = sensor.event("emotion").await;
         let start = emotion["start_s"].as_f64().unwrap();

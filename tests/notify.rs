@@ -1,19 +1,18 @@
 //! systemd's side of the daemon: the real binary, and a socket that takes what systemd would.
 
+#[path = "support/daemon.rs"]
+mod daemon;
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 
+use daemon::Daemon;
 use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, free_port};
+use rustix::process::Signal;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 /// For what a busy machine may need.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -22,38 +21,20 @@ const WATCHDOG: Duration = Duration::from_secs(3);
 
 /// A daemon with a service manager made of one socket. Killed when the test ends.
 struct Watched {
-    child: Child,
+    daemon: Daemon,
     socket: UnixDatagram,
-    folder: TempDir,
 }
 
 impl Watched {
     /// Starts `wrapper… undertone run` with this configuration and sound card.
-    fn start(wrapper: &[&str], alsa: &Path, configuration: &str) -> Watched {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("undertone.toml");
-        std::fs::write(&path, configuration).unwrap();
-        let address = folder.path().join("notify");
+    fn start(wrapper: &[&str], card: &Card, configuration: &str) -> Watched {
+        let mut daemon = Daemon::new(configuration);
+        let address = daemon.folder.path().join("notify");
         let socket = UnixDatagram::bind(&address).unwrap();
-        let words: Vec<&str> = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_undertone")]).collect();
-        let child = Command::new(words[0])
-            .args(&words[1..])
-            .args(["run", "--config"])
-            .arg(&path)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("ALSA_CONFIG_PATH", alsa)
-            .env("STATE_DIRECTORY", folder.path().join("state"))
-            .env("NOTIFY_SOCKET", &address)
-            .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        Watched { child, socket, folder }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+        let mut command = daemon.run(wrapper, &card.configuration());
+        command.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+        daemon.spawn(command);
+        Watched { daemon, socket }
     }
 
     /// The next message, or nothing in that time.
@@ -74,20 +55,17 @@ impl Watched {
                 return seen;
             }
         }
-        panic!("no {wanted} in {PATIENCE:?}: {seen:#?}; log: {}", self.log());
+        panic!("no {wanted} in {PATIENCE:?}: {seen:#?}; log: {}", self.daemon.log());
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
         // SIGTERM, so that a wrapper can end what it started.
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let begun = Instant::now();
-        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && begun.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(20));
+        if self.daemon.ended(Duration::ZERO).is_none() {
+            self.daemon.signal(Signal::TERM);
+            self.daemon.ended(PATIENCE);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -109,36 +87,34 @@ fn at(broker: &str) -> String {
 fn ready_watched_and_stopped() {
     let broker = Mosquitto::start();
     let card = humming_card();
-    let daemon = Watched::start(&[], &card.configuration(), &at(&broker.url()));
-    let seen = daemon.until("STATUS=listening; broker connected");
+    let watched = Watched::start(&[], &card, &at(&broker.url()));
+    let seen = watched.until("STATUS=listening; broker connected");
     assert!(seen.iter().any(|m| m == "READY=1\n"), "{seen:?}");
     // Fed several times within the limit.
     let begun = Instant::now();
-    let fed = (0..3).filter(|_| daemon.until("WATCHDOG=1").len() < 100).count();
+    let fed = (0..3).filter(|_| watched.until("WATCHDOG=1").len() < 100).count();
     assert_eq!(fed, 3);
     assert!(begun.elapsed() < WATCHDOG * 3, "{:?}", begun.elapsed());
-    assert!(Command::new("kill").args(["-TERM", &daemon.child.id().to_string()]).status().unwrap().success());
-    daemon.until("STOPPING=1");
+    watched.daemon.signal(Signal::TERM);
+    watched.until("STOPPING=1");
 }
 
 #[test]
 fn ready_without_a_broker_and_without_a_microphone() {
     let nobody = format!("mqtt://127.0.0.1:{}", free_port());
-    let folder = tempfile::tempdir().unwrap();
-    let alsa = folder.path().join("asound.conf");
-    std::fs::write(&alsa, "").unwrap();
-    let daemon = Watched::start(&[], &alsa, &at(&nobody));
+    let card = Card::none();
+    let watched = Watched::start(&[], &card, &at(&nobody));
     let away = "STATUS=no sound; broker away: ";
     // It may say that the broker has not answered yet before it knows that it is away, and is ready.
-    let seen = daemon.until("READY=1");
+    let seen = watched.until("READY=1");
     assert!(seen.iter().all(|m| !m.contains("connected")), "{seen:?}");
     if !seen.iter().any(|m| m.starts_with(away)) {
-        daemon.until(away);
+        watched.until(away);
     }
     // A microphone that is waited for is no listener that hangs: longer than its patience of 11 s.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(13) {
-        daemon.until("WATCHDOG=1");
+        watched.until("WATCHDOG=1");
     }
 }
 
@@ -151,11 +127,11 @@ fn digital_silence_is_told_until_there_is_sound() {
     let from = 12 * 16_000;
     card.play(16_000, 60.0, move |k| (if k < from { 0.0 } else { hum(k) }).to_le_bytes().to_vec());
     let configuration = at(&broker.url()).replace("[audio]", "[audio]\nsilence_seconds = 3.0");
-    let daemon = Watched::start(&[], &card.configuration(), &configuration);
-    daemon.until("STATUS=listening; broker connected");
-    daemon.until("STATUS=nothing but zeros from the microphone; broker connected");
-    daemon.until("WATCHDOG=1");
-    daemon.until("STATUS=listening; broker connected");
+    let watched = Watched::start(&[], &card, &configuration);
+    watched.until("STATUS=listening; broker connected");
+    watched.until("STATUS=nothing but zeros from the microphone; broker connected");
+    watched.until("WATCHDOG=1");
+    watched.until("STATUS=listening; broker connected");
 }
 
 #[test]
@@ -163,11 +139,11 @@ fn a_withheld_consent_is_no_hang() {
     let nobody = format!("mqtt://127.0.0.1:{}", free_port());
     let card = Card::new(BARE);
     let configuration = at(&nobody).replace("granted", "withheld");
-    let daemon = Watched::start(&[], &card.configuration(), &configuration);
-    daemon.until("STATUS=listening is withheld");
+    let watched = Watched::start(&[], &card, &configuration);
+    watched.until("STATUS=listening is withheld");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(13) {
-        daemon.until("WATCHDOG=1");
+        watched.until("WATCHDOG=1");
     }
 }
 
@@ -176,16 +152,16 @@ fn a_listener_that_hangs_is_not_fed_for() {
     let broker = Mosquitto::start();
     let card = humming_card();
     let freeze = ["python3", "tests/support/freeze_thread.py", "listener", "4"];
-    let daemon = Watched::start(&freeze, &card.configuration(), &at(&broker.url()));
-    daemon.until("READY=1");
-    daemon.until("STATUS=the listener hangs; broker connected");
+    let watched = Watched::start(&freeze, &card, &at(&broker.url()));
+    watched.until("READY=1");
+    watched.until("STATUS=the listener hangs; broker connected");
     // The runtime is well, and yet: no more food.
     let begun = Instant::now();
     while begun.elapsed() < WATCHDOG * 2 {
         let left = (WATCHDOG * 2).saturating_sub(begun.elapsed());
-        if let Some(message) = daemon.next(left) {
+        if let Some(message) = watched.next(left) {
             assert!(!message.contains("WATCHDOG"), "{message}");
         }
     }
-    assert!(daemon.log().contains("the listener has made no progress"), "{}", daemon.log());
+    assert!(watched.daemon.log().contains("the listener has made no progress"), "{}", watched.daemon.log());
 }

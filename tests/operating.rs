@@ -1,10 +1,10 @@
 //! What an operator has: figures for Prometheus, a new model without a restart, memory for other things.
 
 #[path = "support/fifo.rs"]
-#[allow(dead_code)]
 mod fifo;
+#[path = "support/figures.rs"]
+mod figures;
 #[path = "support/mosquitto.rs"]
-#[allow(dead_code)]
 mod mosquitto;
 #[path = "support/room.rs"]
 mod room;
@@ -13,11 +13,9 @@ mod sensor;
 
 use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, free_port};
-use sensor::Sensor;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use rustix::process::Signal;
+use sensor::{Daemon, PATIENCE, Sensor};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -30,24 +28,14 @@ use undertone::service::{self, Source};
 /// A card that plays the first two voices of the room, then silence.
 fn card() -> Card {
     let card = Card::new(BARE);
-    let samples = room::at_rate(&room::two_voices(), 48_000);
-    card.play(48_000, 60.0, move |k| samples.get(k as usize).copied().unwrap_or(0.0).to_le_bytes().to_vec());
+    let spoken = room::spoken();
+    card.play(48_000, 60.0, move |k| spoken(k as usize).to_le_bytes().to_vec());
     card
-}
-
-fn figures(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: undertone\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 /// The value of a figure, with its labels.
 fn figure(text: &str, name: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    figures::figure(text, name).unwrap_or_else(|| panic!("no {name} in\n{text}"))
 }
 
 #[tokio::test]
@@ -56,16 +44,12 @@ async fn figures_follow_what_the_daemon_does() {
     let configuration = format!(
         "[asr]\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; echo heard\"]\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n"
     );
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
-    let granted = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["consent", "grant", "transcription"])
-        .env("STATE_DIRECTORY", sensor.folder())
-        .output();
-    assert!(granted.unwrap().status.success());
+    let mut sensor = Sensor::start(&card.configuration(), &broker, &configuration, &[]).await;
+    sensor.daemon.consent(&["grant", "transcription"]);
     sensor.event("emotion").await;
     sensor.event("asr_woken").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // figures are brought up to date each second
-    let text = figures(port);
+    let text = figures::page(port).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("# EOF\n"), "{text}");
     assert_eq!(figure(&text, "undertone_events_total{type=\"emotion\"}"), 1.0);
     assert!(figure(&text, "undertone_heard_seconds_total") > 10.0);
@@ -87,8 +71,8 @@ async fn figures_follow_what_the_daemon_does() {
     assert!(figure(&text, "undertone_resident_bytes") > 1e7);
     broker.restart();
     let begun = Instant::now();
-    while figure(&figures(port), "undertone_connections_total") < 2.0 {
-        assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
+    while figure(&figures::page(port).unwrap(), "undertone_connections_total") < 2.0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", sensor.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     sensor.stop();
@@ -128,7 +112,7 @@ async fn with_own_model(broker: &Mosquitto, alsa: &Path) -> (TempDir, Sensor) {
     std::fs::copy(project("models/undertone.onnx"), &model).unwrap();
     let configuration = format!("[model]\npath = {model:?}\n");
     let verbose = [("UNDERTONE_LOG", "debug".to_owned())];
-    let sensor = Sensor::start(alsa, &broker.url(), &configuration, &verbose).await;
+    let sensor = Sensor::start(alsa, broker, &configuration, &verbose).await;
     (folder, sensor)
 }
 
@@ -143,7 +127,7 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let kept = folder.path().join("kept.onnx");
     std::fs::rename(&model, &kept).unwrap();
     std::fs::write(&model, "this is no model").unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let refused = |message: &undertone::home::Message| {
         sensor::event(message, "problem").filter(|problem| problem["component"] == "model")
     };
@@ -152,7 +136,7 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     assert!(sentence.starts_with(&format!("the new model is not used, {before} goes on: ")), "{sentence}");
     assert!(sentence.contains("is not a model"), "{sentence}");
     std::fs::rename(&kept, &model).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let problem = sensor.until("the end of it", refused).await;
     assert!(problem["recovered"] == true, "{problem}");
     assert!(problem["message"].as_str().unwrap().contains("is the one in use again"), "{problem}");
@@ -161,12 +145,12 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
     let mut bytes = std::fs::read(project("models/undertone.onnx")).unwrap();
     bytes[900_000..900_064].fill(0xff);
     std::fs::write(&model, bytes).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let problem = sensor.until("another refusal", refused).await;
     assert!(problem["message"].as_str().unwrap().contains("is damaged"), "{problem}");
 
     std::fs::copy(project("tests/golden/contract/fits.onnx"), &model).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let fresh = |message: &undertone::home::Message| {
         sensor::state(message).filter(|state| state["model"] != before.as_str())
     };
@@ -176,12 +160,10 @@ async fn a_new_model_is_taken_at_a_hangup_if_it_is_one() {
 
     // The same file again is not loaded again.
     let told = sensor.problems().len();
-    sensor.signal("-HUP");
-    let begun = Instant::now();
-    while !sensor.log().contains("the model is the one in use") {
-        assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    sensor.signal(Signal::HUP);
+    sensor
+        .daemon
+        .until("found to be the same", PATIENCE, |d| d.log().contains("the model is the one in use"));
     assert_eq!(sensor.log().matches("judges from here on").count(), 1);
     assert_eq!(sensor.problems().len(), told);
     sensor.stop();
@@ -194,15 +176,11 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
     let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let model = folder.path().join("model.onnx");
     let before = sensor.health("healthy").await["model"].as_str().unwrap().to_owned();
-    let revoked = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["consent", "revoke", "listening"])
-        .env("STATE_DIRECTORY", sensor.folder())
-        .output();
-    assert!(revoked.unwrap().status.success());
+    sensor.daemon.consent(&["revoke", "listening"]);
     sensor.health("closed").await;
 
     std::fs::write(&model, "this is no model").unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let problem = |recovered: bool| {
         move |message: &undertone::home::Message| {
             sensor::event(message, "problem")
@@ -211,7 +189,7 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
     };
     sensor.until("a refusal", problem(false)).await;
     std::fs::copy(project("tests/golden/contract/fits.onnx"), &model).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let fresh = |message: &undertone::home::Message| {
         sensor::state(message).filter(|state| state["model"] != before.as_str())
     };
@@ -230,13 +208,11 @@ async fn a_new_model_is_taken_while_listening_is_withheld() {
 /// So is one that comes while there is no microphone.
 #[tokio::test]
 async fn a_new_model_is_taken_while_the_microphone_is_away() {
-    let (broker, scratch) = (Mosquitto::start(), tempfile::tempdir().unwrap());
-    let no_card = scratch.path().join("asound.conf");
-    std::fs::write(&no_card, "").unwrap();
-    let (folder, mut sensor) = with_own_model(&broker, &no_card).await;
+    let (broker, card) = (Mosquitto::start(), Card::none());
+    let (folder, mut sensor) = with_own_model(&broker, &card.configuration()).await;
     let before = sensor.health("recovering").await["model"].as_str().unwrap().to_owned();
     std::fs::copy(project("tests/golden/contract/fits.onnx"), folder.path().join("model.onnx")).unwrap();
-    sensor.signal("-HUP");
+    sensor.signal(Signal::HUP);
     let fresh = |message: &undertone::home::Message| {
         sensor::state(message).filter(|state| state["model"] != before.as_str())
     };
@@ -253,23 +229,21 @@ async fn models_that_were_replaced_leave_no_memory_behind() {
     let (model, next) = (folder.path().join("model.onnx"), folder.path().join("next.onnx"));
     let shipped = project("models/undertone.onnx");
     sensor.event("emotion").await;
-    let (before, taken) = (memory(sensor.child.id(), "RssAnon:"), "judges from here on");
+    let memory = |daemon: &Daemon| daemon.figure("RssAnon:");
+    let (before, taken) = (memory(&sensor.daemon), "judges from here on");
     for update in 1..=4 {
         std::fs::copy(&shipped, &next).unwrap();
         std::fs::rename(&next, &model).unwrap();
-        sensor.signal("-HUP");
-        let begun = Instant::now();
-        while sensor.log().matches(taken).count() < update {
-            assert!(begun.elapsed() < sensor::PATIENCE, "{}", sensor.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        sensor.signal(Signal::HUP);
+        sensor.daemon.until("replaced", PATIENCE, |d| d.log().matches(taken).count() >= update);
     }
     let begun = Instant::now();
-    while memory(sensor.child.id(), "RssAnon:") > before * 8 / 5 {
+    while memory(&sensor.daemon) > before * 8 / 5 {
         assert!(
-            begun.elapsed() < sensor::PATIENCE,
-            "{before} kB, now {} kB",
-            memory(sensor.child.id(), "RssAnon:")
+            begun.elapsed() < PATIENCE,
+            "{before} kB, now {} kB: {}",
+            memory(&sensor.daemon),
+            sensor.log()
         );
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -278,14 +252,10 @@ async fn models_that_were_replaced_leave_no_memory_behind() {
 
 /// `undertone check --json` with a sensor's configuration: the exit status, and (outcome, text) of a stage.
 fn checked(sensor: &Sensor, card: &Card, stage: &str) -> (Option<i32>, String, String) {
-    let run = Command::new(env!("CARGO_BIN_EXE_undertone"))
-        .args(["check", "--json", "--config"])
-        .arg(sensor.folder().join("undertone.toml"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("ALSA_CONFIG_PATH", card.configuration())
-        .env("STATE_DIRECTORY", sensor.folder())
-        .output()
-        .unwrap();
+    let mut command = sensor.daemon.command();
+    command.args(["check", "--json", "--config"]).arg(sensor.daemon.config());
+    command.env("ALSA_CONFIG_PATH", card.configuration());
+    let run = sensor.daemon.finish(command);
     let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     let stages = report["stages"].as_array().unwrap();
     let found = stages.iter().find(|found| found["stage"] == stage).unwrap_or_else(|| panic!("{report}"));
@@ -299,7 +269,7 @@ async fn a_port_that_is_taken_costs_the_figures_and_nothing_else() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap();
     let configuration = format!("[metrics]\nlisten = \"{listen}\"\n");
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
+    let mut sensor = Sensor::start(&card.configuration(), &broker, &configuration, &[]).await;
     sensor.event("emotion").await;
     assert!(
         sensor.log().contains(&format!("no figures are served: metrics.listen = \"{listen}\"")),
@@ -317,8 +287,7 @@ async fn a_port_that_is_taken_costs_the_figures_and_nothing_else() {
 async fn a_check_beside_the_daemon_finds_its_ports_in_good_hands() {
     let (broker, card, port) = (Mosquitto::start(), card(), free_port());
     let configuration = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), &configuration, &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&card.configuration(), &broker, &configuration).await;
     let (_, outcome, text) = checked(&sensor, &card, "metrics");
     assert_eq!(outcome, "ok", "{text}");
     assert!(text.contains("the undertone that runs has it"), "{text}");
@@ -340,27 +309,18 @@ fn resident_code(pid: u32) -> u64 {
     resident
 }
 
-/// Most of ONNX Runtime's code only reads models. It is given back, and what is needed comes again.
-/// Of this process or another, in kB.
-fn memory(pid: u32, figure: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
-}
-
 /// Where the system allows it; where it does not, nothing is locked, since an allocation would fail by and by.
 #[tokio::test]
 async fn what_was_heard_is_not_swapped_out() {
     use rustix::process::{Resource, getrlimit};
     use rustix::thread::{CapabilitySet, capabilities};
     let (broker, card) = (Mosquitto::start(), card());
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&card.configuration(), &broker, "").await;
     let unlimited = getrlimit(Resource::Memlock).current.is_none();
     let root = capabilities(None).unwrap().effective.contains(CapabilitySet::IPC_LOCK)
         && std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
-    let pid = sensor.child.id();
-    let (locked, resident) = (memory(pid, "VmLck:"), memory(pid, "VmRSS:"));
+    let pid = sensor.daemon.pid();
+    let (locked, resident) = (sensor.daemon.figure("VmLck:"), sensor.daemon.figure("VmRSS:"));
     println!("{locked} kB locked, {resident} kB resident");
     assert_eq!(locked > 30_000, unlimited || root, "{locked} kB");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
@@ -371,26 +331,26 @@ async fn what_was_heard_is_not_swapped_out() {
     sensor.stop();
 }
 
+/// Most of ONNX Runtime's code only reads models. It is given back, and what is needed comes again.
 #[tokio::test]
 async fn code_that_only_the_start_needed_is_given_back() {
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
-    let voices = room::at_rate(&room::two_voices(), 48_000);
+    let voices = room::spoken();
     let speak = Arc::new(AtomicBool::new(false));
     let (speaks, spoken) = (speak.clone(), AtomicUsize::new(0));
     // Digital silence, which nothing is asked about, until somebody speaks.
     card.play(48_000, 120.0, move |_| {
         let said = speaks.load(Ordering::Relaxed).then(|| spoken.fetch_add(1, Ordering::Relaxed));
-        said.and_then(|k| voices.get(k)).copied().unwrap_or(0.0).to_le_bytes().to_vec()
+        said.map_or(0.0, &voices).to_le_bytes().to_vec()
     });
-    let mut sensor = Sensor::start(&card.configuration(), &broker.url(), "", &[]).await;
-    sensor.health("healthy").await;
+    let mut sensor = Sensor::listening(&card.configuration(), &broker, "").await;
     let begun = Instant::now();
-    while resident_code(sensor.child.id()) > 1_000 {
-        assert!(begun.elapsed() < sensor::PATIENCE, "{} kB", resident_code(sensor.child.id()));
+    while resident_code(sensor.daemon.pid()) > 1_000 {
+        assert!(begun.elapsed() < PATIENCE, "{} kB", resident_code(sensor.daemon.pid()));
         std::thread::sleep(Duration::from_millis(100));
     }
     speak.store(true, Ordering::Relaxed);
     sensor.event("emotion").await;
-    assert!(resident_code(sensor.child.id()) > 1_000);
+    assert!(resident_code(sensor.daemon.pid()) > 1_000);
     sensor.stop();
 }

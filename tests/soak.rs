@@ -9,6 +9,8 @@
 //! room nothing (the card waits) and moves the samples' clock by three seconds. How far it was moved is
 //! compared with how long the card stood still, and places are reckoned from there.
 
+#[path = "support/daemon.rs"]
+mod daemon;
 #[path = "support/feeder.rs"]
 mod feeder;
 #[path = "support/figures.rs"]
@@ -18,13 +20,12 @@ mod persistent_broker;
 #[path = "support/room.rs"]
 mod room;
 
+use daemon::Daemon;
 use feeder::Feeder;
 use figures::Figures;
 use persistent_broker::{Broker, free_port};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Rounds before memory is first looked at.
@@ -40,6 +41,8 @@ const AWAY: Duration = Duration::from_secs(3);
 /// How much longer than it stood still a microphone may be missed, in seconds: it is opened again each half
 /// second, on a busy machine later.
 const REOPENED: f64 = 3.0;
+/// How long it may take to end.
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A recogniser that answers, dies, or hangs, by the last digit of the segment's id.
 const HOOK: &str =
@@ -54,61 +57,21 @@ struct Holds {
 }
 
 impl Holds {
-    fn of(pid: u32) -> Holds {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon has died");
-        let figure = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.split_whitespace().next().unwrap().parse().unwrap()
-        };
-        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
-        Holds { resident_kb: figure("VmRSS:"), threads: figure("Threads:"), files }
+    fn of(daemon: &Daemon) -> Holds {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count() as u64;
+        Holds { resident_kb: daemon.figure("VmRSS:"), threads: daemon.figure("Threads:"), files }
     }
 }
 
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Daemon {
-    fn start(alsa: &Path, broker: &Broker, port: u16, folder: &Path) -> Daemon {
-        let file = folder.join("undertone.toml");
-        let text = format!(
-            "node = \"soak\"\n[audio]\nring_seconds = 60.0\nstall_seconds = 2.0\nretry_seconds = 0.5\n\
-             [mqtt]\nbroker = \"{}\"\nheartbeat_seconds = 5.0\noutbox = 10000\n\
-             [asr]\ncommand = [\"sh\", \"-c\", {HOOK:?}]\ntimeout_seconds = 1.0\n\
-             [consent]\nlistening = \"granted\"\ntranscription = \"granted\"\n\
-             [metrics]\nlisten = \"127.0.0.1:{port}\"\n",
-            broker.url()
-        );
-        std::fs::write(&file, text).unwrap();
-        let child = undertone(folder)
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("ALSA_CONFIG_PATH", alsa)
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        Daemon(child)
-    }
-
-    /// SIGTERM, and its end.
-    fn stop(&mut self) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-fn undertone(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("STATE_DIRECTORY", folder);
-    command
+fn configured(broker: &Broker, port: u16) -> Daemon {
+    Daemon::new(&format!(
+        "node = \"soak\"\n[audio]\nring_seconds = 60.0\nstall_seconds = 2.0\nretry_seconds = 0.5\n\
+         [mqtt]\nbroker = \"{}\"\nheartbeat_seconds = 5.0\noutbox = 10000\n\
+         [asr]\ncommand = [\"sh\", \"-c\", {HOOK:?}]\ntimeout_seconds = 1.0\n\
+         [consent]\nlistening = \"granted\"\ntranscription = \"granted\"\n\
+         [metrics]\nlisten = \"127.0.0.1:{port}\"\n",
+        broker.url()
+    ))
 }
 
 /// A number from the environment.
@@ -140,11 +103,10 @@ fn soak(hours: f64, speed: f64) {
     let broker = Broker::start(folder.path());
     let feeder = Feeder::start(folder.path(), &room::at_rate(&room, 48_000), rounds, speed);
     let port = free_port();
-    let mut daemon = Daemon::start(&feeder.configuration(), &broker, port, folder.path());
+    let mut daemon = configured(&broker, port);
+    daemon.spawn(daemon.run(&[], &feeder.configuration()));
     let figures = Figures::follow(port, feeder.slow_down());
     let lost = || figures.get("undertone_lost_seconds_total");
-    let pid = daemon.0.id();
-    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
     println!("{rounds} rounds of {length:.1} s at {speed} times real speed");
 
     // What was lost before each round, as the daemon says, and how long the card stood still in all.
@@ -155,7 +117,7 @@ fn soak(hours: f64, speed: f64) {
     let patience = Duration::from_secs_f64(60.0 + rounds as f64 * length);
     for round in 0..rounds {
         // Quiet: the last voice of a round ends 9 s before it.
-        feeder.wait_for(round, length - 4.0, patience, &log);
+        feeder.wait_for(round, length - 4.0, patience, &|| daemon.log());
         if round % 2 == 1 {
             // The device stops in a pause, for longer than it may.
             let (missed, moved) = (lost(), feeder.hold(AWAY).as_secs_f64());
@@ -165,18 +127,23 @@ fn soak(hours: f64, speed: f64) {
             while late(moved) && settled.elapsed() < Duration::from_secs(20) {
                 std::thread::sleep(Duration::from_millis(100));
             }
-            assert!(!late(moved), "{moved:.1} s without a card, {} s missed: {}", lost() - missed, log());
+            assert!(
+                !late(moved),
+                "{moved:.1} s without a card, {} s missed: {}",
+                lost() - missed,
+                daemon.log()
+            );
         }
         if round % 3 == 2 {
             broker.restart(Duration::from_millis(500 + 400 * (round % 5)));
             restarts += 1;
         }
         if round >= WARM {
-            holds.push(Holds::of(pid));
+            holds.push(Holds::of(&daemon));
         }
         before.push(lost());
     }
-    feeder.wait_for(rounds, 0.0, patience, &log);
+    feeder.wait_for(rounds, 0.0, patience, &|| daemon.log());
     println!("{rounds} rounds, {losses} device losses, {restarts} broker restarts in {:?}", begun.elapsed());
     let more = lost() - still;
     println!("the card stood still for {still:.1} s, {:.1} s were missed", lost());
@@ -184,7 +151,7 @@ fn soak(hours: f64, speed: f64) {
     assert!(
         (-0.1..slack).contains(&more),
         "{more:.1} s more were missed than the card stood still: {}",
-        log()
+        daemon.log()
     );
 
     // Time for the last voices, the last hand-over and the witness; then nothing may be left over.
@@ -198,17 +165,17 @@ fn soak(hours: f64, speed: f64) {
         std::thread::sleep(Duration::from_millis(200));
     }
     std::thread::sleep(Duration::from_secs(2));
-    let last = Holds::of(pid);
-    daemon.stop();
+    let last = Holds::of(&daemon);
+    daemon.stop(STOPPED_WITHIN);
     std::thread::sleep(Duration::from_secs(1)); // for the witness
     let events = broker.events();
     let problems = events.values().filter(|e| e["type"] == "problem" && e["recovered"] == false);
     let audio = problems.clone().filter(|e| e["component"] == "audio").count();
-    assert_eq!(audio, losses as usize, "each loss of the device is told once: {}", log());
+    assert_eq!(audio, losses as usize, "each loss of the device is told once: {}", daemon.log());
     let full: Vec<_> = problems.filter(|e| e["component"] == "service").collect();
     assert!(full.is_empty(), "nothing may be lost inside: {full:?}");
-    check_record(&events, folder.path());
-    check_voices(&events, &before, length, &log());
+    check_record(&events, &daemon);
+    check_voices(&events, &before, length, &daemon.log());
     check_wakes(&events);
 
     let quarter = (holds.len() / 4).max(1);
@@ -223,11 +190,9 @@ fn soak(hours: f64, speed: f64) {
 }
 
 /// What the record says was told, and nothing else, has arrived.
-fn check_record(events: &BTreeMap<String, Value>, folder: &Path) {
-    let output = undertone(folder).args(["ledger", "show", "--format", "json"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: Vec<Value> =
-        output.stdout.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+fn check_record(events: &BTreeMap<String, Value>, daemon: &Daemon) {
+    let record = daemon.ask(&["ledger", "show", "--format", "json"]);
+    let told: Vec<Value> = record.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     for kind in ["speech_started", "emotion", "asr_woken"] {
         let ids = told.iter().filter(|line| line["kind"] == kind).map(|line| line["id"].to_string());
         let recorded: Vec<String> = ids.collect();

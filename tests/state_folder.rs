@@ -7,9 +7,10 @@ mod household;
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Witness, free_port, run};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, problems, say, silent_card};
+use rustix::process::Signal;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// A command beside the daemon, given up after a while: what waits for a FIFO waits for ever.
@@ -26,16 +27,7 @@ fn command_with(daemon: &Daemon, words: &str, card: &Card) -> Output {
 
 fn ended(daemon: &Daemon, mut command: Command, words: &str) -> Output {
     command.args(words.split_whitespace()).arg("--config").arg(daemon.config());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if begun.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("`{words}` hangs");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child.wait_with_output().unwrap()
+    daemon.finish(command)
 }
 
 fn text(output: &Output) -> String {
@@ -267,7 +259,7 @@ fn the_page_says_when_the_daemon_runs_with_another_configuration() {
     assert!(differs(&daemon));
     daemon.configure(&broker, &format!("{GRANTED}\nremote_grant = true"));
     assert!(differs(&daemon));
-    daemon.signal("-HUP");
+    daemon.signal(Signal::HUP);
     daemon.until("reloaded", PATIENCE, |d| !noticed(d));
     assert!(!differs(&daemon));
     daemon.configure(&broker, GRANTED);
@@ -321,7 +313,7 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
         daemon.restart(&card);
         daemon.until("open", PATIENCE, Daemon::microphone);
         daemon.until("settled", PATIENCE, |d| d.state().join("ledger/head").exists());
-        let pid = daemon.child.id().to_string();
+        let pid = daemon.pid().to_string();
         assert!(text(&command(&daemon, "consent show")).contains("listening      granted"));
         let read_only = ReadOnly::make(&daemon.state());
         let asked = command(&daemon, words);
@@ -429,17 +421,6 @@ fn what_is_shown_is_what_the_daemon_does() {
     assert!(text(&command(&daemon, "privacy")).contains("The microphone is open now"));
 }
 
-/// SIGTERM, and how long it takes.
-fn stop(daemon: &mut Daemon) -> Duration {
-    let begun = Instant::now();
-    daemon.signal("-TERM");
-    while daemon.child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < PATIENCE, "it does not stop: {}", daemon.log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    begun.elapsed()
-}
-
 /// It takes 0.5 s and 2.5 s; without a limit of its own for a broker that is away it took 3 s and 4 s and more.
 #[test]
 fn a_daemon_whose_broker_is_gone_stops_soon() {
@@ -461,7 +442,7 @@ fn a_daemon_whose_broker_is_gone_stops_soon() {
             "frozen" => broker.freeze(),
             _ => {}
         }
-        let took = stop(&mut daemon);
+        let took = daemon.stop(PATIENCE);
         println!("{gone}: {took:?}");
         if took.as_secs_f64() < limit {
             (next, tries) = (next + 1, 0);
@@ -488,7 +469,7 @@ fn a_name_service_that_does_not_answer_does_not_hold_up_the_end() {
     fs::write(daemon.config(), "[mqtt]\nbroker = \"mqtt://hub.example.org\"\n").unwrap();
     daemon.restart_in(&["env", &format!("LD_PRELOAD={}", shim.display())], &card);
     daemon.until("started", PATIENCE, |d| d.log().contains("the microphone stays closed"));
-    let took = stop(&mut daemon);
+    let took = daemon.stop(PATIENCE);
     println!("{took:?}");
     assert!(took < Duration::from_secs(15), "{took:?}");
 }
@@ -505,13 +486,13 @@ fn a_configuration_that_is_gone_is_not_forgotten() {
             1 => fs::remove_file(daemon.config()).unwrap(),
             _ => fs::create_dir(daemon.config()).unwrap(),
         }
-        daemon.signal("-HUP");
+        daemon.signal(Signal::HUP);
         let told = |d: &Daemon| d.log().matches("was not read again, and the old one stays").count() == again;
         daemon.until("told", PATIENCE, told);
     }
-    stop(&mut daemon);
+    daemon.stop(PATIENCE);
     daemon.restart(&card);
-    let status = daemon.child.wait().unwrap();
+    let status = daemon.wait(PATIENCE);
     assert_eq!(status.code(), Some(2), "{}", daemon.log());
     assert!(daemon.log().contains("undertone.toml"), "{}", daemon.log());
 }
@@ -524,10 +505,10 @@ fn a_configuration_that_is_a_fifo_does_not_hold_up_a_daemon_that_runs() {
     daemon.until("open", PATIENCE, Daemon::microphone);
     daemon.until("connected", PATIENCE, |d| d.log().contains("MQTT: connected"));
     fifo_at(&daemon.config());
-    daemon.signal("-HUP");
+    daemon.signal(Signal::HUP);
     std::thread::sleep(Duration::from_millis(300));
     say(&broker, "consent/listening/set", "withheld", false);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
-    let took = stop(&mut daemon);
+    let took = daemon.stop(PATIENCE);
     assert!(took < Duration::from_secs(15), "{took:?}");
 }

@@ -3,6 +3,7 @@
 //!
 //! ALSA reads `ALSA_CONFIG_PATH` once in a process, so a test that wants a card runs itself again as
 //! a child with that variable set.
+#![allow(dead_code)] // each test uses a part of it
 
 use std::fs::File;
 use std::io::Write;
@@ -39,6 +40,24 @@ impl Card {
         card
     }
 
+    /// No card at all: nothing can be opened.
+    pub fn none() -> Card {
+        let card = Card { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(card.configuration(), "").unwrap();
+        card
+    }
+
+    /// A [`CONVERTED`] one that plays these samples, at 48 kHz, to whoever reads so many milliseconds at a time (the
+    /// daemon: 200, or 20 where it streams).
+    pub fn speaking(milliseconds: u32, seconds: f64, sample: impl Fn(usize) -> f32 + Send + 'static) -> Card {
+        let card = Card::new(CONVERTED);
+        card.play_every(milliseconds, 48_000, seconds, move |k| {
+            let value = (sample(k as usize).clamp(-1.0, 1.0) * 32767.0) as i16;
+            [value.to_le_bytes(), value.to_le_bytes()].concat()
+        });
+        card
+    }
+
     /// A card that plays a file as fast as it is read, then silence.
     pub fn playing(configuration: &str, samples: &[u8]) -> Card {
         let card = Card { folder: tempfile::tempdir().unwrap() };
@@ -65,7 +84,6 @@ impl Card {
 
     /// Plays `frame(k)`, the bytes of frame k, for `seconds` at `rate` on a thread; then stalls. For whoever
     /// reads 200 ms at a time, as the daemon does.
-    #[allow(dead_code)] // not every test has a daemon
     pub fn play(&self, rate: u32, seconds: f64, frame: impl Fn(u64) -> Vec<u8> + Send + 'static) {
         self.play_every(200, rate, seconds, frame);
     }

@@ -1,4 +1,5 @@
-//! The daemon's figures for Prometheus, read again and again while it runs.
+//! The daemon's figures for Prometheus, once or again and again while it runs.
+#![allow(dead_code)] // each test uses a part of it
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -21,7 +22,10 @@ impl Figures {
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(Duration::from_millis(200));
-                let Some(text) = fetch(port) else { continue };
+                let Ok(text) = page(port) else { continue };
+                if !text.ends_with("# EOF\n") {
+                    continue;
+                }
                 *kept.0.lock().unwrap() = text;
                 behind.store(kept.get("undertone_pending_seconds") > BACKLOG, Ordering::Relaxed);
             }
@@ -31,17 +35,22 @@ impl Figures {
 
     /// A figure by its name with labels; 0 if it was not read yet.
     pub fn get(&self, name: &str) -> f64 {
-        let text = self.0.lock().unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        figure(&self.0.lock().unwrap(), name).unwrap_or(0.0)
     }
 }
 
-fn fetch(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: undertone\r\n\r\n").ok()?;
+/// A figure on the page, by its name with labels.
+pub fn figure(page: &str, name: &str) -> Option<f64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}
+
+/// The whole answer of the daemon that serves them on this port.
+pub fn page(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: undertone\r\n\r\n")?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    text.ends_with("# EOF\n").then_some(text)
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -1,6 +1,8 @@
 //! A real mosquitto on a loopback port, which can be killed, restarted and frozen, and mosquitto_sub
 //! as a witness that shares no code with undertone.
+#![allow(dead_code)] // each test uses a part of it
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -121,17 +123,16 @@ impl Mosquitto {
 
     /// SIGSTOP: connections stay, nothing is answered.
     pub fn freeze(&self) {
-        self.signal("-STOP");
+        self.signal(Signal::STOP);
     }
 
     /// SIGCONT.
     pub fn thaw(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
     }
 
     pub fn url(&self) -> String {
@@ -167,10 +168,8 @@ impl Mosquitto {
 }
 
 /// Somebody who is connected already, as Home Assistant is: what it says goes out even while the broker stands still.
-#[allow(dead_code)] // for some tests
 pub struct Speaker(Child);
 
-#[allow(dead_code)]
 impl Speaker {
     /// On one topic, with QoS 1.
     pub fn connect(broker: &Mosquitto, topic: &str) -> Speaker {

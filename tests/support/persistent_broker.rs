@@ -1,6 +1,7 @@
 //! A mosquitto that forgets nothing over a restart, and a witness that loses nothing: its session is kept,
 //! so the broker holds what was told while the witness was away.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 #[path = "ports.rs"]
 mod ports;
 pub use ports::free_port;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// See the module's documentation; ended when dropped.
 pub struct Broker {
@@ -75,9 +78,12 @@ impl Broker {
     /// Stops it, and starts it again after this long.
     pub fn restart(&self, pause: Duration) {
         let mut child = self.child.borrow_mut();
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        child.wait().unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < PATIENCE, "mosquitto does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::thread::sleep(pause);
         *child = run(&self.configuration, self.port);
     }
@@ -98,7 +104,7 @@ fn run(configuration: &Path, port: u16) -> Child {
         .expect("mosquitto is not installed: scripts/setup.sh test");
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "mosquitto does not listen");
+        assert!(begun.elapsed() < PATIENCE, "mosquitto does not listen");
         std::thread::sleep(Duration::from_millis(20));
     }
     child

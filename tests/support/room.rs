@@ -1,7 +1,7 @@
 //! The demo's recording: where its voices are, and copies of it in other formats.
 #![allow(dead_code)] // each test uses a part of it
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use undertone::audio::file::read_16k;
 
 /// Start and end of each voice in demo/room.ogg, in seconds: the running sum of the pauses in
@@ -24,11 +24,24 @@ pub fn samples() -> Vec<f32> {
     read_16k(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/room.ogg")).unwrap()
 }
 
+/// All of it as a WAV file in this folder.
+pub fn wav(folder: &Path) -> PathBuf {
+    let path = folder.join("room.wav");
+    write_wav(&path, &samples(), 16_000, 1, 16);
+    path
+}
+
 /// The first seconds of it: two voices.
 pub fn two_voices() -> Vec<f32> {
     let mut samples = samples();
     samples.truncate(22 * 16_000);
     samples
+}
+
+/// The same as a card at 48 kHz has it, sample by sample; silence follows.
+pub fn spoken() -> impl Fn(usize) -> f32 + Send + 'static {
+    let samples = at_rate(&two_voices(), 48_000);
+    move |k| samples.get(k).copied().unwrap_or(0.0)
 }
 
 /// At another rate, by linear interpolation; when it is lower, after averaging over the step.

@@ -1,21 +1,22 @@
 //! The daemon as a test sees it: the real binary, and what it tells at a broker.
 #![allow(dead_code)] // each test uses a part of it
 
+#[path = "daemon.rs"]
+mod daemon;
+
+pub use daemon::{Daemon, PATIENCE};
+
+use crate::mosquitto::Mosquitto;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use undertone::config;
 use undertone::home::{Message, Subscriber};
 
-/// Longest wait for anything, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running daemon and a subscriber to all it tells; killed when dropped.
+/// A daemon and a subscriber to all it tells.
 pub struct Sensor {
-    pub child: Child,
-    folder: TempDir,
+    pub daemon: Daemon,
     subscriber: Subscriber,
     /// All that was told so far.
     pub seen: Vec<Message>,
@@ -25,55 +26,41 @@ impl Sensor {
     /// Starts the daemon at this broker; `configuration` stands below its `[mqtt]`.
     pub async fn start(
         alsa: &Path,
-        broker: &str,
+        broker: &Mosquitto,
         configuration: &str,
         environment: &[(&str, String)],
     ) -> Sensor {
-        let mqtt = config::Mqtt { broker: broker.into(), ..Default::default() };
-        let subscriber = Subscriber::connect(&mqtt, "undertone/#", PATIENCE).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("undertone.toml");
-        std::fs::write(
-            &path,
-            format!("[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"{broker}\"\n{configuration}"),
-        )
-        .unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_undertone"))
-            .args(["run", "--config"])
-            .arg(&path)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("ALSA_CONFIG_PATH", alsa)
-            .env("STATE_DIRECTORY", folder.path())
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Sensor { child, folder, subscriber, seen: Vec::new() }
+        let daemon = Daemon::new(&format!(
+            "[consent]\nlistening = \"granted\"\n[mqtt]\nbroker = \"{}\"\n{configuration}",
+            broker.url()
+        ));
+        let mut sensor = Sensor::of(daemon, broker).await;
+        let mut command = sensor.daemon.run(&[], alsa);
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
+        sensor.daemon.spawn(command);
+        sensor
     }
 
-    /// Its scratch folder; the configuration is `undertone.toml` in it.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The same, and waits until it listens.
+    pub async fn listening(alsa: &Path, broker: &Mosquitto, configuration: &str) -> Sensor {
+        let mut sensor = Sensor::start(alsa, broker, configuration, &[]).await;
+        sensor.health("healthy").await;
+        sensor
+    }
+
+    /// What this daemon tells at this broker from now on.
+    pub async fn of(daemon: Daemon, broker: &Mosquitto) -> Sensor {
+        let mqtt = config::Mqtt { broker: broker.url(), ..Default::default() };
+        let subscriber = Subscriber::connect(&mqtt, "undertone/#", PATIENCE).await.unwrap();
+        Sensor { daemon, subscriber, seen: Vec::new() }
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+        self.daemon.log()
     }
 
-    /// `undertone consent` with these words; it must succeed.
-    pub fn consent(&self, words: &[&str]) {
-        let config = self.folder().join("undertone.toml");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_undertone"));
-        command.arg("consent").args(words).arg("--config").arg(config).env("STATE_DIRECTORY", self.folder());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    pub fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.signal(signal);
     }
 
     /// Waits for a message that `wanted` makes something of.
@@ -124,23 +111,7 @@ impl Sensor {
 
     /// SIGTERM; it must end by itself, with status 0.
     pub fn stop(&mut self) {
-        self.signal("-TERM");
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}: {}", self.log());
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "it does not stop: {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Sensor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.daemon.stop(Duration::from_secs(20));
     }
 }
 
@@ -152,5 +123,5 @@ pub fn event(message: &Message, kind: &str) -> Option<Value> {
 
 /// The state that a message holds.
 pub fn state(message: &Message) -> Option<Value> {
-    message.topic.ends_with("/state").then(|| serde_json::from_slice(&message.payload).ok())?
+    message.topic.ends_with("/state").then(|| serde_json::from_slice(&message.payload).unwrap())
 }
