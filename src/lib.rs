@@ -2,7 +2,7 @@
 //!
 //! # Layout, in the order the data flows
 //!
-//! Each module imports only from those above it; [`service`] and [`cli`] see everything.
+//! A module imports from those above it, and all of them the names in [`events`]; [`service`] and [`cli`] see everything.
 //!
 //! | module | in | out |
 //! | --- | --- | --- |

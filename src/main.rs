@@ -1,4 +1,4 @@
-//! The `undertone` program: parse the command line, start logging, hand over to [`undertone::cli`].
+//! The `undertone` program: sees to it that ONNX Runtime reports to nobody, and hands over to [`undertone::cli`].
 
 use std::process::ExitCode;
 

@@ -125,9 +125,13 @@ fn told(page: &mut Page, config: &Config) {
         Some(broker) if broker.tls => "On the way it is encrypted.",
         _ => "On the way it is NOT encrypted: whoever is in the same network can read along.",
     };
+    let readers = match inside && mqtt.user.is_empty() {
+        true => "Whatever runs on this machine can read it there, and send what is told there itself",
+        false => "Whoever may read there sees it",
+    };
     page.item(format!(
-        "That somebody speaks, when, and the guessed emotion with its probabilities: to {place}, under {}/{}/. Whoever may \
-         read there sees it, the home hub first of all. {way}",
+        "That somebody speaks, when, and the guessed emotion with its probabilities: to {place}, under {}/{}/. {readers}, \
+         the home hub first of all. {way}",
         mqtt.prefix, config.node
     ));
     if !config.metrics.listen.is_empty() {

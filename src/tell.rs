@@ -2,9 +2,7 @@
 
 use crate::audio::SAMPLE_RATE;
 use crate::cascade::{Segment, Told};
-use crate::events::{
-    AsrDecision, Background, BackgroundCause, Component, Emotion, Event, Label, Problem, SpeechStarted,
-};
+use crate::events::{AsrDecision, Background, BackgroundCause, Emotion, Event, Label, SpeechStarted};
 use jiff::{SignedDuration, Timestamp};
 
 /// From samples to the wall clock.
@@ -129,11 +127,6 @@ impl Teller {
             seconds: round(seconds(now.saturating_sub(since)), 2),
             cause,
         })
-    }
-
-    /// A `problem` event, at the wall clock.
-    pub fn problem(&self, component: Component, message: String, recovered: bool) -> Event {
-        Event::Problem(Problem::now(self.node.as_str(), component, message, recovered))
     }
 
     fn emotion(&self, segment: &Segment, asr: AsrDecision) -> Emotion {

@@ -5,7 +5,7 @@
 
 use super::level::Level;
 use super::resample::Resampler;
-use super::{AudioError, AudioSource, Read};
+use super::{AudioError, AudioSource, Read, usable};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -257,7 +257,11 @@ impl FileSource {
                     let sound = &self.interleaved[lead * channels..];
                     self.level.look(sound, channels);
                     let scale = 1.0 / channels as f32;
-                    out.extend(sound.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * scale));
+                    out.extend(
+                        sound
+                            .chunks_exact(channels)
+                            .map(|frame| frame.iter().copied().map(usable).sum::<f32>() * scale),
+                    );
                     self.decoded += frames as u64;
                     self.due = Some(start.saturating_add_unsigned(frames as u64));
                     return Ok(Read::Samples);

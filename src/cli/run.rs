@@ -86,7 +86,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // A name service that does not answer holds a thread for many seconds; nobody waits for it.
     runtime.shutdown_timeout(LAST_THREADS);
     let ended = ended?;
-    if ended.restart { Err(start_anew(&ended)) } else { Ok(()) }
+    if ended.restart.is_some() { Err(start_anew(&ended)) } else { Ok(()) }
 }
 
 /// Reads the configuration again at each SIGHUP. `embedded` is where the embedded broker listens, which
@@ -122,13 +122,7 @@ fn start_anew(ended: &Ended) -> Failure {
     let program = program.or_else(|| std::env::args_os().next().map(PathBuf::from));
     if let Some(program) = program {
         let mut command = std::process::Command::new(program);
-        command.args(std::env::args_os().skip(1)).env_remove(service::WITHHELD);
-        if ended.unkept {
-            command.env(service::WITHHELD, "1");
-        }
-        if ended.exhausted {
-            command.env(service::EXHAUSTED, service::now_exhausted());
-        }
+        ended.tell(command.args(std::env::args_os().skip(1)));
         let e = command.exec();
         tracing::warn!(
             "undertone cannot start itself anew ({e}); exit status {RESTART} asks whoever started it to"

@@ -6,6 +6,7 @@ use super::access::Access;
 use super::reason;
 use super::topics::Topics;
 use crate::config::Mqtt;
+use crate::config::endpoint::is_loopback;
 use rumqttc::tokio_native_tls::TlsConnector;
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use rumqttc::{AsyncClient, Event, EventLoop, Outgoing, Packet, QoS, v5};
@@ -93,6 +94,7 @@ async fn resolve(access: &Access) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
+/// One after the other, as the library of the daemon's own connection does: what works here has to work there.
 async fn dial(access: &Access, addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     let mut last = std::io::Error::from(std::io::ErrorKind::TimedOut);
     for address in addresses {
@@ -120,6 +122,11 @@ async fn login(access: &Access, eventloop: &mut EventLoop) -> Result<String, Str
         match timeout(STAGE, eventloop.poll()).await {
             Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
                 return Ok(match &access.login {
+                    Some(login) if access.tls().is_none() && !is_loopback(&access.endpoint.host) => format!(
+                        "the broker accepts the user `{}`; its password, and all that is told, goes over the network in clear \
+                         (mqtts:// hides it)",
+                        login.user
+                    ),
                     Some(login) => format!("the broker accepts the user `{}`", login.user),
                     None if access.shows_certificate => "the broker accepts the certificate".to_owned(),
                     None => "the broker accepts anonymous clients".to_owned(),

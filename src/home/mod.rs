@@ -19,7 +19,7 @@
 //! | `incoming` | what arrives: commands, and Home Assistant's birth |
 //! | `subscriptions` | what the broker is asked for |
 //! | `answers` | what the broker has answered: than what a command is newer for sure |
-//! | `refusals` | how often refused commands are told |
+//! | `refusals` | how often the same kind of refusal is told |
 //! | [`broker`] | a broker inside the process (feature `embedded-broker`) |
 //! | [`subscriber`] | a second MQTT client, which shows what others see |
 //! | [`broker_check`] | name, TCP, TLS, login, publish: which stage fails |

@@ -1,4 +1,5 @@
-//! Notices that somebody has said something at the command line: that the consent file is another one.
+//! Notices that something in the state folder has changed: consent, which somebody has changed at the command line, the lock, or
+//! the folder itself.
 //!
 //! In: what the kernel tells of the state folder (`inotify(7)`). Out: a word to the runtime when something in it
 //! has changed. Nothing wakes while nothing changes; looking four times a second would cost as much as listening.

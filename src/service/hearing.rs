@@ -3,18 +3,21 @@
 //! In: sound. Out: [`Heard`], through a bounded queue that never makes this thread wait. It touches
 //! neither the network nor the disk.
 
+mod time;
+
 use super::clock::{StreamClock, since_boot};
 use super::heard::{Heard, Outlet, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
-use super::pace::Pace;
+use super::pace::CardPace;
 use super::renewal::Renewal;
 use crate::audio::microphone::{CALM, Microphone, PROMPT};
-use crate::audio::{AudioError, AudioSource, SAMPLE_RATE};
+use crate::audio::{AudioError, AudioSource};
 use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
 use crate::listener::{ListenError, Listener, Step};
+use crate::model::ModelError;
 use crate::settings::{Live, Setting};
 use crate::tell::Line;
 use jiff::Timestamp;
@@ -26,9 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// Later events follow the card's deviation in steps of this, so that the times of one moment agree.
-const FOLLOW: Duration = Duration::from_millis(20);
-
 /// When it has been too crowded for so long, it stays so.
 const HOPELESS: Duration = Duration::from_secs(20);
 
@@ -48,7 +48,7 @@ pub struct Hearing {
     line: Line,
     liveness: Liveness,
     /// A recording that ends keeps no time.
-    pace: Option<Pace>,
+    pace: Option<CardPace>,
     pulse: Arc<Pulse>,
     renewal: Arc<Renewal>,
     lost: u64,
@@ -68,7 +68,8 @@ pub struct Hearing {
 
 impl Hearing {
     /// A listener that tells `told`, until `stop`, and that listens only while `consent` allows it; `pulse`
-    /// beats while it gets on.
+    /// beats while it gets on, and `renewal` is where new models are laid.
+    #[allow(clippy::too_many_arguments, reason = "each has its own owner in the service")]
     pub fn new(
         settings: &config::Audio,
         cascade: Cascade,
@@ -77,6 +78,7 @@ impl Hearing {
         stop: CancellationToken,
         consent: watch::Receiver<Scopes>,
         pulse: Arc<Pulse>,
+        renewal: Arc<Renewal>,
     ) -> Hearing {
         Hearing {
             liveness: Liveness::new(settings, since_boot()),
@@ -91,7 +93,7 @@ impl Hearing {
             line: Line { zero: Timestamp::now(), pace: 1.0 },
             pace: None,
             pulse,
-            renewal: Arc::default(),
+            renewal,
             lost: 0,
             rested: 0,
             resample_ns: 0,
@@ -101,13 +103,6 @@ impl Hearing {
             model_problem: None,
             crowded: None,
         }
-    }
-
-    /// The same, with a place where new models are laid.
-    #[must_use]
-    pub fn renewed_by(mut self, renewal: Arc<Renewal>) -> Hearing {
-        self.renewal = renewal;
-        self
     }
 
     /// Listens until the source ends, or until it is told to stop. Returns how far it came.
@@ -120,7 +115,7 @@ impl Hearing {
                 }
             }
             Source::Microphone => {
-                self.pace = Some(Pace::default());
+                self.pace = Some(CardPace::default());
                 self.microphone();
             }
         }
@@ -175,7 +170,7 @@ impl Hearing {
             return;
         }
         self.overwrite();
-        let pace = self.pace.as_mut().and_then(Pace::closed);
+        let pace = self.pace.as_mut().and_then(CardPace::closed);
         let over = self.liveness.closed().or(pace);
         self.audio(over);
         self.send(Heard::Closed(self.clock.is_some()));
@@ -190,9 +185,8 @@ impl Hearing {
     /// Nothing of what was heard under a consent that is withdrawn is left, nor judged any more.
     fn overwrite(&mut self) {
         self.resting = true;
-        if let Err(e) = self.cascade.forget() {
-            self.model_failed(&e.to_string());
-        }
+        let forgotten = self.cascade.forget();
+        self.model(forgotten);
     }
 
     /// Reads one opened source until it ends, breaks or should be opened anew, or until the thread
@@ -220,7 +214,7 @@ impl Hearing {
                 Ok(Step::Heard) => self.heard(&mut listener, source.pending(), &mut told),
                 Ok(Step::Idle) => self.liveness.idle(since_boot()),
                 Err(ListenError::Model(e)) => {
-                    self.model_failed(&e.to_string());
+                    self.model_failed(e);
                     self.heard(&mut listener, source.pending(), &mut told); // sound comes all the same
                 }
                 _ => {}
@@ -241,9 +235,8 @@ impl Hearing {
             }
         };
         // What was heard before the break is judged all the same.
-        if let Err(e) = listener.end(&mut self.cascade, &mut |what| told.push(what)) {
-            self.model_failed(&e.to_string());
-        }
+        let ended = listener.end(&mut self.cascade, &mut |what| told.push(what));
+        self.model(ended);
         self.pass_on(&mut told);
         outcome
     }
@@ -265,9 +258,8 @@ impl Hearing {
         if self.live.forget_asked() != self.forgotten {
             listener.forget();
             self.forget();
-            if let Err(e) = listener.discard(source, &mut self.cascade, &mut |what| told.push(what)) {
-                self.model_failed(&e.to_string());
-            }
+            let discarded = listener.discard(source, &mut self.cascade, &mut |what| told.push(what));
+            self.model(discarded);
         }
     }
 
@@ -275,9 +267,8 @@ impl Hearing {
     fn forget(&mut self) {
         let asked = self.live.forget_asked();
         if asked != self.forgotten {
-            if let Err(e) = self.cascade.forget() {
-                self.model_failed(&e.to_string());
-            }
+            let forgotten = self.cascade.forget();
+            self.model(forgotten);
             // Told at once: until then nothing that comes from here counts.
             self.forgotten = asked;
             self.progress(self.flows());
@@ -288,17 +279,7 @@ impl Hearing {
     fn heard(&mut self, listener: &mut Listener, pending: f64, told: &mut Vec<Told>) {
         self.pulse.beat();
         let now = since_boot();
-        let heard = self.seconds() + pending;
-        let lost = match &mut self.clock {
-            Some(clock) => clock.look(now, heard),
-            None => {
-                let clock = StreamClock::new(now, Timestamp::now(), heard);
-                self.line = clock.line();
-                self.clock = Some(clock);
-                self.send(Heard::Begun(self.line.zero));
-                None
-            }
-        };
+        let lost = self.look_at_clock(now, pending);
         if let Some(seconds) = lost {
             let again = self.clock.as_ref().is_some_and(|clock| clock.starving_ppm().is_some());
             if !again {
@@ -306,55 +287,11 @@ impl Hearing {
                     "{seconds:.1} s of sound are missing: the machine or the sound system stood still"
                 );
             }
-            if let Err(e) = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what)) {
-                self.model_failed(&e.to_string());
-            }
+            let skipped = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what));
+            self.model(skipped);
         }
         let tell = self.liveness.heard(now, listener.zeros());
         self.audio(tell);
-    }
-
-    /// Seconds of samples since the stream began, those included that were lost.
-    fn seconds(&self) -> f64 {
-        self.cascade.clock() as f64 / f64::from(SAMPLE_RATE)
-    }
-
-    /// The time without a microphone moves the clock like any other loss.
-    fn catch_up(&mut self) {
-        let heard = self.seconds();
-        let rested = std::mem::take(&mut self.resting);
-        let Some(clock) = &mut self.clock else { return };
-        let missed = (clock.missed(since_boot(), heard) * f64::from(SAMPLE_RATE)) as u64;
-        let mut told = Vec::new();
-        if let Err(e) = self.cascade.gap(missed, &mut |what| told.push(what)) {
-            self.model_failed(&e.to_string());
-        }
-        match rested {
-            true => self.rested += missed,
-            false => self.lost += missed,
-        }
-        self.pass_on(&mut told);
-    }
-
-    /// Times of later events follow the card's deviation, and a wall clock that somebody set.
-    fn follow(&mut self) {
-        let heard = self.seconds();
-        let Some(clock) = &mut self.clock else { return };
-        let set = clock.wall_set(since_boot(), Timestamp::now());
-        if let Some(seconds) = set {
-            tracing::warn!("the system's clock was set by {seconds:+.1} s; times of events follow it");
-        }
-        let (line, steady) = (clock.line(), clock.starving_ppm().or(clock.steady_ppm()));
-        let off = line.at(heard).duration_since(self.line.at(heard)).unsigned_abs();
-        if set.is_some() || off >= FOLLOW {
-            self.line = line;
-            self.send(Heard::Line(line, set.is_some()));
-        }
-        let flows = self.liveness.health() == Health::Healthy;
-        let tell = self.pace.as_mut().filter(|_| flows).and_then(|pace| pace.look(steady));
-        if let Some(tell) = tell {
-            self.send(tell.into());
-        }
     }
 
     fn pass_on(&mut self, told: &mut Vec<Told>) {
@@ -391,10 +328,16 @@ impl Hearing {
         matches!(self.liveness.health(), Health::Healthy | Health::Suspect)
     }
 
-    fn model_failed(&mut self, message: &str) {
+    fn model(&mut self, done: Result<(), ModelError>) {
+        if let Err(e) = done {
+            self.model_failed(&e);
+        }
+    }
+
+    fn model_failed(&mut self, error: &ModelError) {
         let before = self.model_problem.replace(self.cascade.effort().windows);
         if before.is_none() {
-            let message = message.into();
+            let message = error.to_string();
             self.send(Heard::Problem { component: Component::Model, message, recovered: false });
         }
     }

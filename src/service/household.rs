@@ -147,15 +147,4 @@ impl Service {
         self.recogniser.forget();
         self.publish_state();
     }
-
-    /// Tells a problem that is none of the listener's.
-    pub(super) fn problem(&mut self, component: Component, message: String, recovered: bool) {
-        if recovered {
-            tracing::info!("{message}");
-        } else {
-            tracing::warn!("{message}");
-        }
-        let event = self.teller.problem(component, message, recovered);
-        self.tell(&event);
-    }
 }

@@ -3,6 +3,7 @@
 //! In: a configuration and a source of sound. Out: MQTT messages, and a recogniser that is woken for
 //! segments that may be transcribed.
 
+mod anew;
 mod clock;
 mod consent_file;
 mod ending;
@@ -14,6 +15,7 @@ mod memory;
 mod notify;
 mod pace;
 mod place;
+mod problems;
 mod recogniser;
 mod renewal;
 mod report;
@@ -21,6 +23,7 @@ mod requests;
 mod runtime;
 mod spans;
 
+pub use anew::Restart;
 pub use heard::{Heard, Progress, Source};
 pub(crate) use household::config_digest;
 pub use memory::keep_private;
@@ -32,12 +35,12 @@ use crate::config::{Config, ConfigError};
 use crate::consent::Keeper;
 use crate::events::{Component, Consent};
 use crate::home::{Client, Connection, HomeError};
-use crate::ledger::{Entry, Recorder};
+use crate::ledger::Recorder;
 use crate::model::{Model, ModelError};
 use crate::settings::Settings;
 use crate::state;
 use consent_file::ConsentFile;
-use ending::{HEED, heed, heeding, keep_settings, write_down};
+use ending::{Ending, Said};
 use hearing::Hearing;
 use notify::Notifier;
 use place::{Look, Place};
@@ -52,18 +55,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait between the listener and the runtime.
 const QUEUE: usize = 256;
-/// How long the broker gets to take the last messages …
-const GOODBYE: Duration = Duration::from_secs(2);
-/// … and to come back for them, if it is away.
-const LAST_ATTEMPT: Duration = Duration::from_millis(500);
 /// How long the record gets for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// From the start, or a new model, until the code that only this needed is given back.
 const SETTLED: Duration = Duration::from_secs(5);
-/// How long the listener gets to stop.
-const LAST_WINDOW: Duration = Duration::from_secs(5);
 
-/// Why the daemon cannot start.
+/// Why the daemon cannot start, or has broken down.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The model cannot be used.
@@ -118,23 +115,10 @@ impl Controls {
 pub struct Ended {
     /// How far the stream came.
     pub progress: Progress,
-    /// A new start is wanted: somebody asked for it, or …
-    pub restart: bool,
-    /// … nothing can be heard without it.
-    pub exhausted: bool,
+    /// Why a new start is wanted, if one is.
+    pub restart: Option<Restart>,
     /// Something was withdrawn and could not be written down: whoever comes after must know.
     pub unkept: bool,
-}
-
-/// In the environment of a new start: everything was withdrawn before it, and could not be written down.
-pub const WITHHELD: &str = "UNDERTONE_WITHHELD";
-
-/// In the environment of a new start: when, in seconds since boot, the process before it could hear nothing any more.
-pub const EXHAUSTED: &str = "UNDERTONE_EXHAUSTED";
-
-/// What [`EXHAUSTED`] says if it is now.
-pub fn now_exhausted() -> String {
-    (clock::since_boot() as u64).to_string()
 }
 
 /// Runs until the source ends or `shutdown` is cancelled, or until a restart is asked for over MQTT.
@@ -143,7 +127,7 @@ pub fn now_exhausted() -> String {
 /// is told, and tried again.
 ///
 /// # Errors
-/// See [`ServiceError`]; all of them before anything is heard.
+/// See [`ServiceError`]; all but [`ServiceError::Broken`] before anything is heard.
 pub async fn run(
     config: &Config,
     source: Source,
@@ -163,7 +147,7 @@ pub async fn run(
                 keeper.withdraw();
                 keeper.end(LAST_LINES).await;
             }
-            return Ok(Ended { progress: Progress::default(), restart: false, exhausted: false, unkept: keeper.unkept() });
+            return Ok(Ended { progress: Progress::default(), restart: None, unkept: keeper.unkept() });
         }
     };
     let cascade = Cascade::new(config, model);
@@ -173,7 +157,7 @@ pub async fn run(
     let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
     // Said while the model was loaded.
     let withdrawn = withdrawals.try_recv().is_ok();
-    if withdrawn || std::env::var_os(WITHHELD).is_some() {
+    if withdrawn || anew::begins_withheld() {
         keeper.withdraw();
     }
     keeper.look();
@@ -181,7 +165,7 @@ pub async fn run(
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
     let (client, _connection) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
-    let mut commands = client.commands();
+    let mut said = Said { commands: client.commands(), withdrawals };
     let pulse = Arc::new(Pulse::default());
     let stall = Duration::from_secs_f64(config.audio.stall_seconds);
     let mut notifier = Notifier::new(pulse.clone(), stall, client.connection());
@@ -200,8 +184,7 @@ pub async fn run(
     let (told, mut heard) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
     let stop_listening = stop.clone();
-    let hearing = Hearing::new(&config.audio, cascade, live, told, stop, consent, pulse);
-    let hearing = hearing.renewed_by(renewal.clone());
+    let hearing = Hearing::new(&config.audio, cascade, live, told, stop, consent, pulse, renewal.clone());
     let thread = std::thread::Builder::new().name("listener".into());
     service.look_at_consent(); // once more: what follows may open the microphone
     let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
@@ -215,9 +198,9 @@ pub async fn run(
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
-    let mut said = ConsentFile::watch(config);
+    let mut file = ConsentFile::watch(config);
     let written = service.keeper.written();
-    let mut look = looks(&said);
+    let mut look = looks(&file);
     let settled = tokio::time::sleep(SETTLED);
     tokio::pin!(settled);
     let mut settling = true;
@@ -227,23 +210,23 @@ pub async fn run(
                 Some(what) => {
                     if matches!(what, Heard::Progress(_)) {
                         // Awake anyway.
-                        look_around(&mut place, &mut said, config, &mut service);
+                        look_around(&mut place, &mut file, config, &mut service);
                     }
                     service.heard(what);
-                    if service.restart {
+                    if service.restart.is_some() {
                         break;
                     }
                 }
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
-            Some((command, said_after)) = commands.recv() => {
+            Some((command, said_after)) = said.commands.recv() => {
                 service.command(command, said_after);
-                if service.restart {
+                if service.restart.is_some() {
                     break;
                 }
             }
-            Some(()) = withdrawals.recv() => service.withdraw(),
+            Some(()) = said.withdrawals.recv() => service.withdraw(),
             Some(read) = reloads.recv() => {
                 service.reload(read);
                 // With the configuration comes the model: its file may be a new one.
@@ -252,23 +235,23 @@ pub async fn run(
             }
             _ = heartbeat.tick() => service.heartbeat(),
             _ = look.tick() => {
-                if anew(place.look(), &mut service) {
-                    said = ConsentFile::watch(config);
-                    look = looks(&said);
+                if is_another(place.look(), &mut service) {
+                    file = ConsentFile::watch(config);
+                    look = looks(&file);
                 }
                 service.look_at_consent();
             }
-            () = said.changed() => {
-                look_around(&mut place, &mut said, config, &mut service);
-                if said.pace() != look.period() {
-                    look = looks(&said);
+            () = file.changed() => {
+                look_around(&mut place, &mut file, config, &mut service);
+                if file.pace() != look.period() {
+                    look = looks(&file);
                 }
             }
             () = written.notified() => {
-                look_around(&mut place, &mut said, config, &mut service);
+                look_around(&mut place, &mut file, config, &mut service);
             }
             () = tokio::time::sleep(service.keeper.until_the_clock()) => {
-                look_around(&mut place, &mut said, config, &mut service);
+                look_around(&mut place, &mut file, config, &mut service);
             }
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
@@ -296,86 +279,13 @@ pub async fn run(
         }
     }
 
-    if !service.restart {
+    if service.restart.is_none() {
         notifier.stopping();
     }
     stop_listening.cancel();
-    // The listener ends the open segment; take what it still has to tell.
-    let mut silent = tokio::time::Instant::now();
-    let ended = loop {
-        heed(&mut commands, &mut withdrawals, &mut service);
-        match tokio::time::timeout(HEED, heard.recv()).await {
-            Ok(Some(what)) => {
-                service.heard(what);
-                silent = tokio::time::Instant::now();
-            }
-            Ok(None) => break true, // it has nothing left to do
-            Err(_) if silent.elapsed() >= LAST_WINDOW => break false,
-            Err(_) => {}
-        }
-    };
-    let outcome = if ended { listener.join() } else { Ok(service.progress) };
-    let broken = outcome.is_err();
-    let progress = outcome.unwrap_or(service.progress);
-    // Whoever asked to stop does not want to wait for a recogniser; the end of a recording may.
-    let patience = if shutdown.is_cancelled() || service.restart {
-        Duration::from_secs(1)
-    } else {
-        service.recogniser.patience()
-    };
-    let deadline = tokio::time::Instant::now() + patience;
-    while service.recogniser.recognising() > 0 && tokio::time::Instant::now() < deadline {
-        heed(&mut commands, &mut withdrawals, &mut service);
-        match tokio::time::timeout(HEED, asr_events.recv()).await {
-            Ok(Some(what)) => service.asr_told(what),
-            Ok(None) => break,
-            Err(_) => {}
-        }
-    }
-    asr_stop.cancel();
-    let asr = service.recogniser.asr().clone();
-    let last = async { tokio::time::timeout(Duration::from_secs(1), asr.ended()).await };
-    let _ = heeding(last, &mut commands, &mut withdrawals, &mut service).await;
-    while let Ok(what) = asr_events.try_recv() {
-        service.asr_told(what);
-    }
-    service.progress = Progress { listening: false, speaking: false, ..progress };
-    service.publish_state();
-    heed(&mut commands, &mut withdrawals, &mut service);
-    write_down(&mut service).await;
-    keep_settings(&mut commands, &mut withdrawals, &mut service).await;
-    let connected = *service.client.connection().borrow() == Connection::Connected;
-    let client = service.client.clone();
-    let last = client.flush(if connected { GOODBYE } else { LAST_ATTEMPT });
-    let (left, heeded) = heeding(last, &mut commands, &mut withdrawals, &mut service).await;
-    if left > 0 {
-        tracing::warn!("{left} events were not taken by the broker before the end");
-    }
-    mqtt_stop.cancel();
-    // What came until the very end of the connection belongs into the record, too.
-    if heed(&mut commands, &mut withdrawals, &mut service) || heeded {
-        write_down(&mut service).await;
-    }
-    keep_settings(&mut commands, &mut withdrawals, &mut service).await;
-    if !broken {
-        service.recorder.record(Entry::Stopped {});
-    }
-    service.recorder.end(LAST_LINES).await;
-    if heed(&mut commands, &mut withdrawals, &mut service) {
-        write_down(&mut service).await;
-    }
-    let unkept = service.keeper.unkept();
-    if unkept {
-        tracing::warn!(
-            "what was withdrawn could not be written down; what was granted before it holds again at the next start"
-        );
-    }
-    if broken {
-        Err(ServiceError::Broken)
-    } else {
-        let (restart, exhausted) = (service.restart, service.exhausted);
-        Ok(Ended { progress: service.progress, restart, exhausted, unkept })
-    }
+    let listener = Some(listener);
+    let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown };
+    ending.run().await
 }
 
 /// Something that may wait for a disk, while signals are obeyed.
@@ -386,15 +296,15 @@ async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) 
 
 /// Looks at what was said about consent, but before that after the state folder's lock: whoever asks for a daemon whose
 /// microphone is open shall find it.
-fn look_around(place: &mut Place, said: &mut ConsentFile, config: &Config, service: &mut Service) {
-    if anew(place.look_at_change(), service) {
-        *said = ConsentFile::watch(config);
+fn look_around(place: &mut Place, file: &mut ConsentFile, config: &Config, service: &mut Service) {
+    if is_another(place.look_at_change(), service) {
+        *file = ConsentFile::watch(config);
     }
     service.look_at_consent();
 }
 
 /// Whether the state folder is another one, or can be locked at last.
-fn anew(found: Look, service: &mut Service) -> bool {
+fn is_another(found: Look, service: &mut Service) -> bool {
     if let Look::Shared(folder) = &found {
         service.shares(folder);
     }
@@ -402,8 +312,8 @@ fn anew(found: Look, service: &mut Service) -> bool {
 }
 
 /// At once, and then at this pace.
-fn looks(said: &ConsentFile) -> tokio::time::Interval {
-    let mut looks = tokio::time::interval(said.pace());
+fn looks(file: &ConsentFile) -> tokio::time::Interval {
+    let mut looks = tokio::time::interval(file.pace());
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks
 }

@@ -13,11 +13,11 @@ const FINE: f64 = 800.0;
 
 /// What was last told.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct CardPace {
     gross: bool,
 }
 
-impl Pace {
+impl CardPace {
     /// Looks at the deviation, in parts per million: positive for a card that delivers too much.
     pub fn look(&mut self, steady_ppm: Option<f64>) -> Option<Tell> {
         let ppm = steady_ppm?;
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_gross_error_is_told_once_and_its_end_once() {
-        let mut pace = Pace::default();
+        let mut pace = CardPace::default();
         let mut told = Vec::new();
         let looks = [
             None,

@@ -4,23 +4,13 @@ use super::cpu_seconds;
 use super::runtime::Service;
 use super::spans::Mark;
 use crate::audio::SAMPLE_RATE;
-use crate::events::{Component, Consent, State, Transcript};
+use crate::events::{Consent, State, Transcript};
 use crate::home::Slot;
 use crate::home::discovery::{self, Announced};
 use crate::privacy;
 use crate::tell::round;
 use jiff::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
-
-/// Something that does not work at the moment.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Fault {
-    /// Since when, UTC.
-    since: Timestamp,
-    /// One sentence.
-    message: String,
-}
 
 impl Service {
     /// Publishes, once at the start, all that is retained and does not change with every event.
@@ -43,24 +33,6 @@ impl Service {
             };
             self.client.retain(Slot::Discovery, &discovery::payload(&announced));
         }
-    }
-
-    /// Takes note of a problem, or of its end. Only what the sensor itself can see mended is kept.
-    pub(super) fn fault(&mut self, component: Component, message: &str, recovered: bool) {
-        let lasts = matches!(component, Component::Audio | Component::Model | Component::Asr);
-        match (lasts, recovered) {
-            (false, _) => return,
-            (true, true) => drop(self.faults.remove(&component)),
-            (true, false) => {
-                let since = self.faults.get(&component).map_or_else(Timestamp::now, |fault| fault.since);
-                self.faults.insert(component, Fault { since, message: message.to_owned() });
-            }
-        }
-        self.publish_problems();
-    }
-
-    pub(super) fn publish_problems(&self) {
-        self.client.retain(Slot::Problems, &self.faults);
     }
 
     pub(super) fn publish_settings(&self) {

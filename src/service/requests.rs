@@ -1,5 +1,6 @@
 //! What somebody asks of the running service: commands over MQTT, and a changed configuration.
 
+use super::anew::Restart;
 use super::household::config_digest;
 use super::runtime::Service;
 use crate::config::{Config, ConfigError, changes};
@@ -17,7 +18,7 @@ impl Service {
             Command::Forget => self.forget(),
             Command::Restart => {
                 tracing::info!("a restart was asked for over MQTT");
-                self.restart = true;
+                self.restart = Some(Restart::Asked);
             }
             Command::Consent(order) => {
                 if order.gives() {

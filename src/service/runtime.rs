@@ -2,9 +2,10 @@
 //!
 //! In: [`Heard`], and what a recogniser told. Out: events, the record, the state.
 
+use super::anew::{Restart, was_exhausted_lately};
+use super::problems::Fault;
 use super::recogniser::Recogniser;
 use super::renewal::Renewed;
-use super::report::Fault;
 use super::spans::{Mark, Spans};
 use super::{Heard, Progress};
 use crate::asr::{self, Asr};
@@ -25,9 +26,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Seconds between two new starts because nothing could be heard any more: what hangs at each opening would make it a loop.
-const AGAIN: u64 = 600;
-
 /// What the runtime knows.
 pub(super) struct Service {
     pub(super) config: Config,
@@ -43,8 +41,6 @@ pub(super) struct Service {
     pub(super) progress: Progress,
     /// When the listener told that.
     pub(super) progressed: Instant,
-    /// Only a new process can hear anything again.
-    pub(super) exhausted: bool,
     /// The newest wish to forget.
     pub(super) forget: u64,
     /// Since when nobody speaks, in samples.
@@ -55,8 +51,8 @@ pub(super) struct Service {
     pub(super) keeping: Option<JoinHandle<Result<(), SettingsError>>>,
     /// What does not work, since when, and why.
     pub(super) faults: BTreeMap<Component, Fault>,
-    /// Somebody asked for a new start.
-    pub(super) restart: bool,
+    /// A new start is wanted.
+    pub(super) restart: Option<Restart>,
     /// The recogniser's circuit breaker, as the last state showed it.
     pub(super) circuit: Option<Circuit>,
     /// Whether somebody may still see words on MQTT: those of an earlier life, or the last transcript.
@@ -82,7 +78,7 @@ impl Service {
             settings,
             keeping: None,
             faults: BTreeMap::new(),
-            restart: false,
+            restart: None,
             metrics: Metrics::new(model),
             model_refused: false,
             config: config.clone(),
@@ -93,7 +89,6 @@ impl Service {
             recorder,
             progress: Progress::default(),
             progressed: Instant::now(),
-            exhausted: false,
             forget: 0,
             background: None,
             emotion: None,
@@ -116,7 +111,6 @@ impl Service {
                 let message =
                     format!("the model {version} judges from here on, in the place of {}", self.model);
                 if std::mem::take(&mut self.model_refused) {
-                    self.fault(Component::Model, &message, true);
                     self.problem(Component::Model, message, true);
                 } else {
                     tracing::info!("{message}");
@@ -140,17 +134,7 @@ impl Service {
                     self.publish_state();
                 }
             }
-            Heard::Problem { component, message, recovered } => {
-                if recovered {
-                    tracing::info!("{message}");
-                } else {
-                    tracing::warn!("{message}");
-                }
-                self.fault(component, &message, recovered);
-                let event = self.teller.problem(component, message, recovered);
-                self.tell(&event);
-                self.publish_state();
-            }
+            Heard::Problem { component, message, recovered } => self.problem(component, message, recovered),
             Heard::Exhausted => self.exhausted(),
             Heard::Closed(heard) => self.closed(heard),
             // It was on its way when consent was withdrawn, or when it was to be forgotten.
@@ -195,13 +179,11 @@ impl Service {
 
     /// Begins anew, unless it did so for this reason a short while ago.
     fn exhausted(&mut self) {
-        let now = super::clock::since_boot() as u64;
-        let before = std::env::var(super::EXHAUSTED).ok().and_then(|text| text.parse::<u64>().ok());
-        if before.is_some_and(|before| now.saturating_sub(before) < AGAIN) {
+        if was_exhausted_lately() {
             return;
         }
         tracing::warn!("too much hangs in the sound system, so undertone starts itself anew");
-        (self.exhausted, self.restart) = (true, true);
+        self.restart = Some(Restart::Exhausted);
     }
 
     /// Every event leaves here.
@@ -253,16 +235,13 @@ impl Service {
         match what {
             Renewed::Same if std::mem::take(&mut self.model_refused) => {
                 let message = format!("the model file is the one in use again, {}", self.model);
-                self.fault(Component::Model, &message, true);
                 self.problem(Component::Model, message, true);
-                self.publish_state();
             }
             Renewed::Same => tracing::debug!("the model is the one in use"),
             Renewed::Loaded(_) => {} // told when the listener has taken it
             Renewed::Refused(reason) => {
                 let message = format!("the new model is not used, {} goes on: {reason}", self.model);
                 self.model_refused = true;
-                self.fault(Component::Model, &message, false);
                 self.problem(Component::Model, message, false);
             }
         }
@@ -291,11 +270,7 @@ impl Service {
                 self.words_shown = true;
                 self.client.transcript(&transcript);
             }
-            asr::Told::Problem(problem) => {
-                self.fault(problem.component, &problem.message, problem.recovered);
-                self.tell(&Event::Problem(problem)); // logged where it arose
-                self.publish_state();
-            }
+            asr::Told::Problem(problem) => self.problem_logged(problem),
         }
         self.show_circuit();
     }
