@@ -188,7 +188,11 @@ fn sources(folder: &Path) -> Vec<String> {
 fn the_profile_lets_through_what_the_program_asks_of_the_kernel() {
     let profile = std::fs::read_to_string("deploy/home-assistant/addon/apparmor.txt").unwrap();
     let mut allowed = Vec::new();
-    for rule in profile.lines().filter_map(|line| line.trim().strip_prefix("@{PROC}/")?.strip_suffix(" r,")) {
+    let rule = |line| -> Option<&str> {
+        let rule = str::trim(line).strip_prefix("@{PROC}/")?;
+        rule.strip_suffix(" r,").or_else(|| rule.strip_suffix(" rw,"))
+    };
+    for rule in profile.lines().filter_map(rule) {
         match rule.rsplit_once('{').filter(|(_, names)| !names.starts_with("pid}")) {
             Some((folder, names)) => allowed
                 .extend(names.trim_end_matches('}').split(',').map(|name| format!("/proc/{folder}{name}"))),

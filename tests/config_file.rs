@@ -108,6 +108,11 @@ fn a_negative_count_names_its_line() {
 fn limits_that_depend_on_another_key_hold() {
     let e = parse("[cascade]\nonset = 0.4\noffset = 0.5").unwrap_err();
     assert_eq!(e, "cascade.offset = 0.5: allowed are 0 to cascade.onset, which is 0.4");
+    let e = parse("[cascade]\nmin_speech_seconds = 1.2\nmax_segment_seconds = 2.0").unwrap_err();
+    assert!(
+        e.starts_with("cascade.min_speech_seconds = 1.2: allowed are 0 to 3 seconds, and no more"),
+        "{e}"
+    );
     let e = parse("[asr]\nmin_seconds = 9.0\nmax_seconds = 8.0").unwrap_err();
     assert_eq!(e, "asr.max_seconds = 8: allowed are asr.min_seconds to 300 seconds");
     let e = parse("[cascade]\nmin_silence_seconds = 0.3\nstride_seconds = 0.5\npost_roll_seconds = 0.9")

@@ -158,7 +158,6 @@ impl Where {
                 .allowed(&config.consent, By::Command)
                 .map_err(|refusal| Failure::Usage(refusal.to_string()))?;
         }
-        let owner = AsOwner::of(store.folder());
         let mut held = store.held();
         if !withdraws {
             held.clear();
@@ -180,11 +179,19 @@ impl Where {
                 }
             }
         };
-        let record = match store.change(note) {
+        let changed = {
+            let _owner = AsOwner::of(store.folder());
+            store.change(note)
+        };
+        let record = match changed {
             Ok(record) => record,
             Err(e) => {
                 let withdrawal = orders.iter().any(|order| !order.gives());
-                if withdrawal && store.lose(&e) {
+                let lose = || {
+                    let _owner = AsOwner::of(store.folder());
+                    store.lose(&e)
+                };
+                if withdrawal && lose() {
                     complain!(
                         "undertone: {e}; the consent file was removed instead, so everything is withheld"
                     );
@@ -199,11 +206,14 @@ impl Where {
             }
         };
         let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
-        let mut writer = Writer::new(store.folder(), &config.ledger);
-        if let Err(e) = writer.append(&entries).and_then(|()| writer.sync()) {
+        let recorded = {
+            let _owner = AsOwner::of(store.folder());
+            let mut writer = Writer::new(store.folder(), &config.ledger);
+            writer.append(&entries).and_then(|()| writer.sync())
+        };
+        if let Err(e) = recorded {
             complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
-        drop(owner);
         let reached = !withdraws || self.reached(&config, &store, unread);
         // What was written, not what somebody else has said since.
         let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
@@ -256,7 +266,11 @@ fn written_first(store: &Store) -> Result<(), Failure> {
         return Ok(());
     }
     // The daemon sees that somebody could write, and does so. (It holds nothing for a moment, because the file is another.)
-    let Ok(mine) = store.touch() else { return Ok(()) }; // told below
+    let touched = {
+        let _owner = AsOwner::of(store.folder());
+        store.touch()
+    };
+    let Ok(mine) = touched else { return Ok(()) }; // told below
     if within(CONFIRMED, || store.stamp() != mine && store.held().is_empty()) || store.held().is_empty() {
         return Ok(());
     }

@@ -48,13 +48,16 @@ pub(super) fn cascade(c: &Cascade) -> Vec<ConfigError> {
     let post_roll = "allowed are 0 to cascade.min_silence_seconds + cascade.stride_seconds (no segment waits longer \
                      for its end)";
     let segment = "allowed are 1 to 120 seconds";
+    // What is left behind a cut could be ignored else, however long it is.
+    let speech = (c.max_segment_seconds.max(1.0) / 2.0).min(3.0);
+    let least = "allowed are 0 to 3 seconds, and no more than half of cascade.max_segment_seconds";
     outside(&[
         ("cascade.energy_margin_db", c.energy_margin_db, 0.0..=40.0, "allowed are 0 to 40 dB"),
         ("cascade.stride_seconds", c.stride_seconds, 0.04..=3.6, stride),
         ("cascade.suspect_stride_seconds", c.suspect_stride_seconds, 0.04..=3.6, stride),
         ("cascade.onset", c.onset, 0.0..=1.0, SHARE),
         ("cascade.offset", c.offset, 0.0..=c.onset, &offset),
-        ("cascade.min_speech_seconds", c.min_speech_seconds, 0.0..=3.0, "allowed are 0 to 3 seconds"),
+        ("cascade.min_speech_seconds", c.min_speech_seconds, 0.0..=speech, least),
         ("cascade.min_silence_seconds", c.min_silence_seconds, 0.04..=3.0, "allowed are 0.04 to 3 seconds"),
         ("cascade.background_veto", c.background_veto, 0.0..=1.0, SHARE),
         ("cascade.emotion_confidence", c.emotion_confidence, 0.0..=1.0, SHARE),

@@ -227,11 +227,13 @@ impl Keeper {
         order.allowed(&self.rules, By::Mqtt)?;
         self.in_time(order, said_after)?;
         let (now, mut told) = (Timestamp::now(), Vec::new());
-        if order.shortens(self.record.guest, now) {
-            return Err(Refusal::ShorterGuest);
-        }
-        if order.guests_stay(self.record.guest, now) {
-            return Ok(told);
+        if self.is_settled() {
+            if order.shortens(self.record.guest, now) {
+                return Err(Refusal::ShorterGuest);
+            }
+            if order.guests_stay(self.record.guest, now) {
+                return Ok(told);
+            }
         }
         if !order.gives() || self.store.is_none() {
             let before = self.record;
@@ -243,7 +245,10 @@ impl Keeper {
                         .said(scope)
                         .is_some_and(|now| (now.consent, now.by) == (said.consent, said.by))
                 }),
-                Order::GuestsCome(_) | Order::GuestsGo => false,
+                Order::GuestsCome(_) => before.guest.is_some_and(|guest| {
+                    self.record.guest.is_some_and(|now| (now.until, now.by) == (guest.until, guest.by))
+                }),
+                Order::GuestsGo => false,
             };
             told.extend((!again).then_some(Told::Said(order)));
         }
@@ -253,6 +258,12 @@ impl Keeper {
         }
         told.extend(self.apply());
         Ok(told)
+    }
+
+    /// Whether what is known is all that was said, here and at the machine.
+    fn is_settled(&self) -> bool {
+        let stamp = self.store.as_ref().map(Store::stamp);
+        self.writing.is_none() && self.unwritten.is_empty() && stamp == self.stamp
     }
 
     /// Withdraws everything, as somebody at the machine wants who cannot write that down. It holds when this returns.

@@ -27,10 +27,14 @@ use tokio_util::sync::CancellationToken;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Another program may take a free port between its choice and its use.
 const ATTEMPTS: usize = 5;
-/// Before it is started anew. Each time leaves a thread behind, so somebody who provokes it again and again is answered by ever
-/// longer pauses, in which those who are connected stay so.
+/// Before it is started anew. Somebody who provokes it again and again is answered by ever longer pauses, in which those who are
+/// connected stay so.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Each time leaves a thread behind: after so many it is done seldom, and at last not any more.
+const OFTEN: u32 = 24;
+const SELDOM: Duration = Duration::from_secs(6 * 3600);
+const MOST: u32 = 32;
 /// After so long without a failure the next pause is a short one again.
 const QUIET: Duration = Duration::from_secs(600);
 const MAX_CONNECTIONS: usize = 64;
@@ -129,9 +133,14 @@ fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> 
     std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(move || {
         notice_panics();
         let mut pause = PAUSE;
-        loop {
+        for times in 0..=MOST {
             let begun = Instant::now();
-            match run(&settings, &tell_ready, &token, pause) {
+            let pause_now = match times {
+                0..OFTEN => Some(pause),
+                OFTEN..MOST => Some(SELDOM),
+                _ => None,
+            };
+            match run(&settings, &tell_ready, &token, pause_now) {
                 Ok(End::Panic) => {
                     tracing::warn!(
                         "the embedded broker has failed and is started anew; a client whose name has one of / + $ # makes it \
@@ -182,12 +191,13 @@ fn notice_panics() {
     });
 }
 
-/// One broker, until it is told to stop, or one of its connections has panicked and the pause after that is over.
+/// One broker, until it is told to stop, or one of its connections has panicked and the pause after that is over (none: it goes on with
+/// those who are connected).
 fn run(
     settings: &ServerSettings,
     ready: &mpsc::SyncSender<io::Result<()>>,
     stop: &CancellationToken,
-    pause: Duration,
+    pause: Option<Duration>,
 ) -> io::Result<End> {
     let router = Router::new(
         0,
@@ -211,8 +221,20 @@ fn run(
         }
         let _ = ready.try_send(Ok(())); // once is enough
         let panic = PANIC.with(Rc::clone);
+        // Those that failed with the one before do not count for this one.
+        tokio::select! {
+            biased;
+            () = panic.notified() => {}
+            () = std::future::ready(()) => {}
+        }
         let panicked = async {
             panic.notified().await;
+            let Some(pause) = pause else {
+                tracing::error!(
+                    "the embedded broker has failed too often and lets nobody in any more; restart undertone"
+                );
+                return std::future::pending().await;
+            };
             tokio::time::sleep(pause).await;
         };
         tokio::select! {

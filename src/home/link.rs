@@ -131,6 +131,7 @@ impl<'a> Link<'a> {
                         }
                     };
                     tokio::select! {
+                        biased;
                         polled = &mut poll => break Some(polled),
                         () = lost, if self.goodbye.is_none() => break Some(Err(ConnectionError::FlushTimeout)),
                         () = self.shared.wake.notified() => {}

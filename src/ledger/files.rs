@@ -202,7 +202,7 @@ impl Folder {
         let path = self.path.join(HEAD);
         let write = || {
             let file =
-                state::open_as(File::options().read(true).write(true).create(true).truncate(false), &path)?;
+                state::open_own(File::options().read(true).write(true).create(true).truncate(false), &path)?;
             let mut bytes = [0; 2 * SLOT];
             let length = file.read_at(&mut bytes, 0)?;
             if length < bytes.len() {

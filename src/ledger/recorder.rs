@@ -57,7 +57,7 @@ impl Recorder {
         let Some(state) = state else { return Recorder { orders: None, dropped: 0 } };
         let (orders, queue) = sync_channel(QUEUE);
         let work = Work {
-            writer: Writer::new(state, rules),
+            writer: Writer::that_retires(state, rules),
             rules: rules.clone(),
             waiting: VecDeque::new(),
             lost: 0,

@@ -10,7 +10,7 @@ use super::entry::{Damage, Entry};
 use super::files::{Folder, Head};
 use super::line::{self, Digest, HIGHEST, Line};
 use crate::config;
-use crate::state::{belong_to_folder, open_as};
+use crate::state::{belong_to_folder, open_own};
 use jiff::{SignedDuration, Timestamp};
 use retire::Clock;
 use std::fs::{self, File};
@@ -47,8 +47,8 @@ pub struct Writer {
     /// When it was last looked for files that are too old, in time since boot.
     retired_at: Option<Duration>,
     clock: Clock,
-    /// When the last line was recorded that this writer has found.
-    before: Option<Timestamp>,
+    /// Files that are too old are for this writer to remove.
+    retires: bool,
     /// Number of the last line that is said to be retired.
     retired: u64,
 }
@@ -65,9 +65,14 @@ impl Writer {
             clean: true,
             retired_at: None,
             clock: Clock::default(),
-            before: None,
+            retires: false,
             retired: 0,
         }
+    }
+
+    /// The daemon's, which also removes what is too old.
+    pub fn that_retires(state: &Path, rules: &config::Ledger) -> Writer {
+        Writer { retires: true, ..Writer::new(state, rules) }
     }
 
     /// The folder.
@@ -172,7 +177,6 @@ impl Writer {
             cut_bytes += cut;
             if let Some((end, line)) = end {
                 self.clean = self.stopped_before(path, &line)?;
-                self.before.get_or_insert(line.t);
                 self.end = Some(end);
                 break;
             }
@@ -232,7 +236,7 @@ impl Writer {
         damage: &mut Vec<Damage>,
     ) -> Result<(Option<(End, Line)>, u64), LedgerError> {
         let failed = |e| self.folder.failed(path, e);
-        let mut file = open_as(File::options().read(true).append(true), path).map_err(failed)?;
+        let mut file = open_own(File::options().read(true).append(true), path).map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let whole = bytes.len();

@@ -5,6 +5,7 @@ use rustix::mm::{Advice, MlockAllFlags, madvise, mlockall, munlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,8 +20,10 @@ pub fn keep_private() {
         tracing::warn!("core dumps cannot be switched off: {e}");
     }
     // A program that takes core dumps in (Ubuntu's apport, systemd-coredump) is asked whatever the limit: then nothing is in them.
-    if let Err(e) = std::fs::write("/proc/self/coredump_filter", "0") {
-        tracing::warn!("what a core dump would hold cannot be chosen: {e}");
+    match std::fs::write("/proc/self/coredump_filter", "0") {
+        Err(e) if e.kind() == ErrorKind::NotFound => tracing::debug!("the kernel makes no core dumps"),
+        Err(e) => tracing::warn!("what a core dump would hold cannot be chosen: {e}"),
+        Ok(()) => {}
     }
     if getrlimit(Resource::Memlock).current.is_some() && !is_beyond_limits() {
         tracing::debug!("memory is not locked: `ulimit -l` sets a limit");

@@ -6,6 +6,7 @@ mod owner;
 
 use crate::config::Config;
 pub use owner::AsOwner;
+use rustix::fs::OFlags;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -33,15 +34,19 @@ pub const LONGEST: u64 = 4 * 1024 * 1024;
 /// # Errors
 /// What the system says, or what it is in the place of a file.
 pub fn open(path: &Path) -> io::Result<File> {
-    open_as(File::options().read(true), path)
+    open_as(File::options().read(true), path, OFlags::empty())
 }
 
-/// The same as `options` say.
+/// The same as `options` say, for a file that this program has made: it is no link.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_as(options: &mut fs::OpenOptions, path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+pub fn open_own(options: &mut fs::OpenOptions, path: &Path) -> io::Result<File> {
+    open_as(options, path, OFlags::NOFOLLOW)
+}
+
+fn open_as(options: &mut fs::OpenOptions, path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
     let refuse =
         |kind: &str| io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}, and must be a file"));
     let file = match options.custom_flags(flags.bits() as i32).open(path) {
@@ -179,11 +184,16 @@ fn locked_by(path: &Path) -> Vec<i32> {
 
 /// Whether a process has this file open; None: whoever asks may not know.
 fn has_open(process: &str, file: &fs::Metadata) -> Option<bool> {
-    let mut open = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
-    Some(open.any(|entry| {
-        let there = entry.and_then(|entry| fs::metadata(entry.path()));
-        there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino()))
-    }))
+    let mut denied = false;
+    for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()? {
+        match entry.and_then(|entry| fs::metadata(entry.path())) {
+            Ok(there) if (there.dev(), there.ino()) == (file.dev(), file.ino()) => return Some(true),
+            // The names can be had, and what stands behind them cannot, where the process has a user namespace of its own.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => denied = true,
+            _ => {}
+        }
+    }
+    (!denied).then_some(false)
 }
 
 /// Makes the folder if there is none: for its owner alone, because who may read a file in it may lock it, too.

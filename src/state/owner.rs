@@ -7,16 +7,16 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// As long as this lives, this thread works with files as the owner of the folder does, with no more rights; the real user
-/// stays root, who may send a signal to whatever process.
+/// As long as this lives, this thread works with files as the owner of the folder does, with no more rights. To be held for what is
+/// written there and not longer: who looks at other processes, or sends them a signal, needs root's rights.
 #[derive(Debug)]
 pub struct AsOwner {
     groups: Vec<Gid>,
 }
 
 impl AsOwner {
-    /// None where there is nothing to be given up: whoever asks is not root, the folder is root's or is not there, or its owner cannot
-    /// come there (a folder above it is not his, so he cannot have put anything there but with root's help).
+    /// None: whoever asks is not root, the folder is root's or is not there, root's rights cannot be given up, or the owner cannot
+    /// come there by this way (the folder of a container or of systemd's `DynamicUser=`): then it is done as root.
     pub fn of(folder: &Path) -> Option<AsOwner> {
         let owner = fs::metadata(folder).ok().filter(|owner| geteuid().is_root() && owner.uid() != 0)?;
         let own = AsOwner { groups: getgroups().ok()? };

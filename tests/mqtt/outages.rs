@@ -3,8 +3,12 @@
 use crate::mosquitto::{Mosquitto, Seen, Witness, free_port};
 use crate::{away, config, connected, event, number, start, state};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use undertone::config::Mqtt;
 use undertone::events::Transcript;
 use undertone::home::{Client, EmbeddedBroker, Forget, Slot};
@@ -197,6 +201,68 @@ async fn a_frozen_broker_is_noticed_and_nothing_is_lost() {
     let late = Witness::watch(broker.port);
     let kept = late.until("availability", |all| !all.is_empty()).await;
     assert_eq!(kept[0].payload, "online");
+}
+
+/// What stands between a client and a broker, and loses one acknowledgement when it is told to. Returns its port.
+async fn forgetful(broker: u16, forget: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let broker = TcpStream::connect(("127.0.0.1", broker)).await.unwrap();
+            let (mut from_broker, mut to_broker) = broker.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_broker).await });
+            let forget = forget.clone();
+            tokio::spawn(async move {
+                loop {
+                    let mut packet = vec![from_broker.read_u8().await?];
+                    let (mut length, mut shift) = (0, 0);
+                    loop {
+                        let byte = from_broker.read_u8().await?;
+                        packet.push(byte);
+                        (length, shift) = (length | usize::from(byte & 127) << shift, shift + 7);
+                        if byte < 128 {
+                            break;
+                        }
+                    }
+                    let head = packet.len();
+                    packet.resize(head + length, 0);
+                    from_broker.read_exact(&mut packet[head..]).await?;
+                    let acknowledgement = packet[0] == 0x40;
+                    if !(acknowledgement && forget.swap(false, Ordering::Relaxed)) {
+                        to_client.write_all(&packet).await?;
+                    }
+                }
+                #[allow(unreachable_code, reason = "says what `?` gives")]
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    port
+}
+
+/// It answers to pings all the time.
+#[tokio::test]
+async fn one_lost_acknowledgement_does_not_hold_a_connection_up_for_ever() {
+    let broker = Mosquitto::start();
+    let witness = Witness::watch(broker.port);
+    let forget = Arc::new(AtomicBool::new(false));
+    let port = forgetful(broker.port, forget.clone()).await;
+    let (client, _task) = start(&config(&format!("mqtt://127.0.0.1:{port}")));
+    connected(&client).await;
+    client.event(&event(0));
+    witness.until("the first event", |all| all.iter().any(|seen| number(&seen.payload) == Some(0))).await;
+    forget.store(true, Ordering::Relaxed);
+    client.event(&event(1));
+    let reason = away(&client, Duration::from_secs(45)).await;
+    assert!(reason.contains("has stopped answering"), "{reason}");
+    assert!(!forget.load(Ordering::Relaxed), "nothing was lost");
+    connected(&client).await;
+    client.event(&event(2));
+    let all = witness.until("event 2", |all| all.iter().any(|seen| number(&seen.payload) == Some(2))).await;
+    assert_eq!(first_arrivals(&all), [1, 2]);
+    assert!(all.iter().filter(|seen| number(&seen.payload) == Some(1)).count() == 2, "it is sent once more");
 }
 
 #[tokio::test]

@@ -44,3 +44,34 @@ fn guests_who_are_there_already_are_said_once() {
     assert_eq!([said(hours(1)), said(hours(3)), said(Order::GuestsCome(None))], [1, 1, 1]);
     assert_eq!([said(Order::GuestsCome(None)), said(Order::GuestsCome(None))], [0, 0]);
 }
+
+#[test]
+fn guests_who_come_while_it_is_written_that_they_go_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::open(&config(folder.path()));
+    let written = |keeper: &mut Keeper| {
+        let begun = Instant::now();
+        while keeper.writing.is_some() || !keeper.unwritten.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+            keeper.look();
+        }
+    };
+    for come in [Order::GuestsCome(None), Order::GuestsCome(Some(jiff::SignedDuration::from_hours(1)))] {
+        keeper.obey(Order::GuestsCome(None), None).unwrap();
+        written(&mut keeper);
+        keeper.obey(Order::GuestsGo, Some(Instant::now())).unwrap();
+        keeper.obey(come, None).unwrap();
+        written(&mut keeper);
+        assert!(keeper.standing().guest.is_some(), "{come:?}");
+        // Nor if they went at the machine, and nobody has looked since.
+        let store = Store::new(folder.path());
+        store.change(|record| record.guest = None).unwrap();
+        keeper.obey(come, None).unwrap();
+        written(&mut keeper);
+        keeper.look();
+        assert!(keeper.standing().guest.is_some(), "{come:?}");
+        store.change(|record| record.guest = None).unwrap();
+        keeper.look();
+    }
+}

@@ -28,15 +28,25 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Looks at the clock. The first time it is compared with the last line of `before`, in whose time nobody knows how long
-    /// the machine was off.
-    fn is_sure(&mut self, now: Timestamp, boot: Duration, before: Option<Timestamp>) -> bool {
-        let expected = match self.last {
-            Some((clock, at)) => clock.checked_add(boot.saturating_sub(at)).ok(),
-            None => before,
+    /// Looks at the clock. The first time it is compared with what was `recorded`, oldest first: in a pause of up to `off` the machine
+    /// may have been switched off; what is longer, or goes back, and was less than a day ago, is a leap.
+    fn is_sure(&mut self, now: Timestamp, boot: Duration, off: Duration, recorded: &[Timestamp]) -> bool {
+        let leapt = match self.last {
+            Some((clock, at)) => {
+                let expected = clock.checked_add(boot.saturating_sub(at)).unwrap_or(now);
+                now.duration_since(expected).unsigned_abs() > LEAP
+            }
+            None => {
+                let leap = |a: Timestamp, b: Timestamp| {
+                    let step = b.duration_since(a);
+                    let most = if step.is_negative() { LEAP } else { off };
+                    step.unsigned_abs() > most && now.duration_since(b).unsigned_abs() < LEAP
+                };
+                let times = [recorded, &[now]].concat();
+                times.windows(2).any(|two| leap(two[0], two[1]))
+            }
         };
-        let away = expected.map_or(Duration::ZERO, |expected| now.duration_since(expected).unsigned_abs());
-        if away > LEAP {
+        if leapt {
             self.doubted = Some(boot + LEAP);
         }
         self.last = Some((now, boot));
@@ -45,29 +55,39 @@ impl Clock {
 }
 
 impl Writer {
-    /// Removes files whose newest line is too old; looks once an hour.
+    /// Removes files whose newest line is too old; looks once an hour. Only for a daemon, which has a clock to look at for days.
     pub(super) fn retire(&mut self) -> Result<(), LedgerError> {
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let boot = Duration::try_from(boot).unwrap_or_default();
-        if self.retired_at.is_some_and(|at| boot.saturating_sub(at) < LOOK) {
+        if !self.retires || self.retired_at.is_some_and(|at| boot.saturating_sub(at) < LOOK) {
             return Ok(());
         }
-        self.retired_at = Some(boot);
+        let first = self.retired_at.replace(boot).is_none();
         let now = Timestamp::now();
-        if !self.clock.is_sure(now, boot, self.before) {
+        let files = self.folder.list()?;
+        let mut recorded = Vec::new();
+        if first {
+            for (_, path) in &files[files.len().saturating_sub(2)..] {
+                recorded.extend(
+                    self.lines(path)?.iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t),
+                );
+            }
+        }
+        let days = |days: u32| Duration::from_secs(86_400 * u64::from(days));
+        let keep = days(self.rules.keep_days);
+        if !self.clock.is_sure(now, boot, (keep / 10).max(days(1)), &recorded) {
             return Ok(());
         }
-        let keep = SignedDuration::from_hours(24 * i64::from(self.rules.keep_days));
-        let files = self.folder.list()?;
         for two in files.windows(2) {
             let (path, following) = (&two[0].1, &two[1].1);
             // Lines are appended to the last one, so there is one that follows; what its first line says of the one before counts,
             // since that may be damaged.
             let Some(next) = self.lines(following)?.into_iter().next().flatten() else { break };
-            let ages =
+            let times =
                 self.lines(path)?.into_iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
-            let newest = ages.max().filter(|t| *t >= FIRST).unwrap_or(next.t);
-            if now.duration_since(newest) < keep {
+            // What the clock said when it was wrong is no age.
+            let newest = times.filter(|t| (FIRST..=now).contains(t)).max().unwrap_or(next.t);
+            if now.duration_since(newest) < SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX) {
                 break;
             }
             let last = Head { n: next.n - 1, hash: next.prev };
@@ -101,17 +121,31 @@ mod tests {
     fn a_clock_that_leaps_is_believed_after_a_day() {
         let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
         let at = |since: Duration| FIRST.checked_add(since).unwrap();
+        let sure = |clock: &mut Clock, now: Duration, boot: Duration, recorded: &[Duration]| {
+            let recorded: Vec<Timestamp> = recorded.iter().map(|since| at(*since)).collect();
+            clock.is_sure(at(now), boot, 36 * day, &recorded)
+        };
         let mut clock = Clock::default();
-        assert!(clock.is_sure(at(hour), hour, Some(FIRST)));
-        assert!(clock.is_sure(at(2 * day), 2 * day, None), "it goes on with the time since boot");
-        assert!(!clock.is_sure(at(1000 * day), 2 * day + hour, None), "three years ahead");
-        assert!(!clock.is_sure(at(1000 * day + hour), 2 * day + 2 * hour, None));
-        assert!(!clock.is_sure(at(2 * day + 3 * hour), 2 * day + 3 * hour, None), "and back");
-        assert!(clock.is_sure(at(3 * day + 4 * hour), 3 * day + 4 * hour, None));
-        // Three days after the last line: the machine may have been off, or the clock be wrong.
-        let mut clock = Clock::default();
-        assert!(!clock.is_sure(at(3 * day), hour, Some(FIRST)));
-        assert!(clock.is_sure(at(4 * day + hour), day + hour, Some(FIRST)));
-        assert!(Clock::default().is_sure(FIRST, hour, None), "nothing to remove");
+        assert!(sure(&mut clock, 2 * day, hour, &[hour, day]));
+        assert!(sure(&mut clock, 4 * day, 2 * day + hour, &[]), "it goes on with the time since boot");
+        assert!(!sure(&mut clock, 1000 * day, 2 * day + 2 * hour, &[]), "three years ahead");
+        assert!(!sure(&mut clock, 1000 * day + hour, 2 * day + 3 * hour, &[]));
+        assert!(!sure(&mut clock, 4 * day + 3 * hour, 2 * day + 4 * hour, &[]), "and back");
+        assert!(sure(&mut clock, 5 * day + 4 * hour, 3 * day + 5 * hour, &[]));
+        // What is recorded when it is first looked: off for a month, or for years; and a leap of the process before this one.
+        for (recorded, now, expected) in [
+            (&[][..], 100, true),
+            (&[1, 30][..], 31, true),
+            (&[1][..], 1000, false),
+            (&[1, 1000][..], 1000, false),
+            (&[1, 1000][..], 1002, true),
+            (&[1, 1000, 2][..], 2, false),
+            (&[1, 1000, 2, 3, 4][..], 4, true),
+        ] {
+            let recorded: Vec<Duration> = recorded.iter().map(|days| *days * day).collect();
+            let mut clock = Clock::default();
+            assert_eq!(sure(&mut clock, now * day, hour, &recorded), expected, "{recorded:?} {now}");
+            assert!(sure(&mut clock, (now + 1) * day, hour + day, &[]), "a day later");
+        }
     }
 }
