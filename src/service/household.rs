@@ -1,5 +1,6 @@
 //! Consent and the record, as the daemon's runtime sees them.
 
+use super::folder::{Cause, StateFolder};
 use super::runtime::Service;
 use crate::config::Config;
 use crate::consent::{By, Order, Refusal, Scope, Standing, Told, Why};
@@ -48,6 +49,14 @@ impl Service {
         if let Some(hint) = self.keeper.hint() {
             tracing::warn!("{hint}");
         }
+    }
+
+    /// Looks after the state folder, and then at what is said in it.
+    pub(super) fn look_around(&mut self, folder: &mut StateFolder, cause: Cause) {
+        if let Some(shared) = folder.look(cause) {
+            self.shares(&shared);
+        }
+        self.look_at_consent();
     }
 
     /// When the file has changed, when something was written, and now and then for the clock.
@@ -117,7 +126,7 @@ impl Service {
     }
 
     /// Another daemon has the folder that was moved away under this one.
-    pub(super) fn shares(&mut self, folder: &Path) {
+    fn shares(&mut self, folder: &Path) {
         let folder = folder.display();
         let message = format!(
             "another undertone runs with the state folder {folder} since the one before was moved away; stop one of them"

@@ -5,8 +5,8 @@
 
 mod anew;
 mod clock;
-mod consent_file;
 mod ending;
+mod folder;
 mod heard;
 mod hearing;
 mod household;
@@ -14,7 +14,6 @@ mod liveness;
 mod memory;
 mod notify;
 mod pace;
-mod place;
 mod problems;
 mod recogniser;
 mod renewal;
@@ -39,11 +38,10 @@ use crate::ledger::Recorder;
 use crate::model::{Model, ModelError};
 use crate::settings::Settings;
 use crate::state;
-use consent_file::ConsentFile;
 use ending::{Ending, Said};
+use folder::{Cause, Place, StateFolder};
 use hearing::Hearing;
 use notify::Notifier;
-use place::{Look, Place};
 use renewal::Renewal;
 use runtime::Service;
 pub use runtime::cpu_seconds;
@@ -138,7 +136,7 @@ pub async fn run(
     // First, so that whoever has to say something during a new start finds somebody who will hear it.
     let own = config.clone();
     let (mut keeper, place) = blocking(move || (Keeper::open(&own), Place::take(&own))).await?;
-    let mut place = place?;
+    let place = place?;
     let own = config.model.clone();
     let model = tokio::select! {
         model = blocking(move || Model::load(&own)) => model??,
@@ -198,9 +196,8 @@ pub async fn run(
     let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
-    let mut file = ConsentFile::watch(config);
+    let mut folder = StateFolder::watch(config, place);
     let written = service.keeper.written();
-    let mut look = looks(&file);
     let settled = tokio::time::sleep(SETTLED);
     tokio::pin!(settled);
     let mut settling = true;
@@ -210,7 +207,7 @@ pub async fn run(
                 Some(what) => {
                     if matches!(what, Heard::Progress(_)) {
                         // Awake anyway.
-                        look_around(&mut place, &mut file, config, &mut service);
+                        service.look_around(&mut folder, Cause::Change);
                     }
                     service.heard(what);
                     if service.restart.is_some() {
@@ -234,25 +231,9 @@ pub async fn run(
                 tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
             }
             _ = heartbeat.tick() => service.heartbeat(),
-            _ = look.tick() => {
-                if is_another(place.look(), &mut service) {
-                    file = ConsentFile::watch(config);
-                    look = looks(&file);
-                }
-                service.look_at_consent();
-            }
-            () = file.changed() => {
-                look_around(&mut place, &mut file, config, &mut service);
-                if file.pace() != look.period() {
-                    look = looks(&file);
-                }
-            }
-            () = written.notified() => {
-                look_around(&mut place, &mut file, config, &mut service);
-            }
-            () = tokio::time::sleep(service.keeper.until_the_clock()) => {
-                look_around(&mut place, &mut file, config, &mut service);
-            }
+            cause = folder.due() => service.look_around(&mut folder, cause),
+            () = written.notified() => service.look_around(&mut folder, Cause::Change),
+            () = tokio::time::sleep(service.keeper.until_the_clock()) => service.look_around(&mut folder, Cause::Change),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
                 notifier.look(service.progress.listening, service.progress.microphone, withheld);
@@ -292,28 +273,4 @@ pub async fn run(
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
     let done = tokio::task::spawn_blocking(what).await;
     done.map_err(|e| ServiceError::Thread(e.into()))
-}
-
-/// Looks at what was said about consent, but before that after the state folder's lock: whoever asks for a daemon whose
-/// microphone is open shall find it.
-fn look_around(place: &mut Place, file: &mut ConsentFile, config: &Config, service: &mut Service) {
-    if is_another(place.look_at_change(), service) {
-        *file = ConsentFile::watch(config);
-    }
-    service.look_at_consent();
-}
-
-/// Whether the state folder is another one, or can be locked at last.
-fn is_another(found: Look, service: &mut Service) -> bool {
-    if let Look::Shared(folder) = &found {
-        service.shares(folder);
-    }
-    found == Look::Anew
-}
-
-/// At once, and then at this pace.
-fn looks(file: &ConsentFile) -> tokio::time::Interval {
-    let mut looks = tokio::time::interval(file.pace());
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    looks
 }

@@ -2,8 +2,8 @@
 //!
 //! In: looks now and then. Out: the lock in whatever folder has the name now, and a word if another daemon was faster.
 
-use super::ServiceError;
 use crate::config::Config;
+use crate::service::ServiceError;
 use crate::state::{self, Occupied};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of the folder since the last look.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(in crate::service) enum Look {
     /// Nothing that matters.
     Same,
     /// There is another folder with this name, and it is this daemon's now.
@@ -26,7 +26,7 @@ pub(super) enum Look {
 }
 
 /// The folder.
-pub(super) struct Place {
+pub(in crate::service) struct Place {
     folder: Option<PathBuf>,
     occupied: Option<Occupied>,
     missed: u32,
@@ -39,7 +39,7 @@ impl Place {
     ///
     /// # Errors
     /// [`ServiceError::Occupied`].
-    pub(super) fn take(config: &Config) -> Result<Place, ServiceError> {
+    pub(in crate::service) fn take(config: &Config) -> Result<Place, ServiceError> {
         let folder = state::folder(config);
         let occupied = match folder.as_deref().map(state::occupy) {
             None => None,
@@ -66,7 +66,7 @@ impl Place {
 
     /// As [`look`](Self::look), after something has changed in the folder. To try for the lock is a change, too: after one try that
     /// failed the next waits for [`AGAIN`].
-    pub(super) fn look_at_change(&mut self) -> Look {
+    pub(in crate::service) fn look_at_change(&mut self) -> Look {
         if self.failed.is_some_and(|at| at.elapsed() < AGAIN) {
             return Look::Same;
         }
@@ -79,7 +79,7 @@ impl Place {
     }
 
     /// Looks whether the lock is still in the folder, and takes it anew if there is a folder.
-    pub(super) fn look(&mut self) -> Look {
+    pub(in crate::service) fn look(&mut self) -> Look {
         let Some(folder) = self.folder.as_deref() else { return Look::Same };
         if self.has_it() || !folder.is_dir() {
             return Look::Same;

@@ -18,22 +18,22 @@ use tokio::io::unix::AsyncFd;
 const CLOCK: Duration = Duration::from_secs(5);
 
 /// The state folder, watched.
-pub struct ConsentFile {
+pub struct Watch {
     watch: Option<AsyncFd<OwnedFd>>,
     pace: Duration,
 }
 
-impl ConsentFile {
+impl Watch {
     /// Watches the state folder, if there is one and the kernel can.
-    pub fn watch(config: &Config) -> ConsentFile {
+    pub fn begin(config: &Config) -> Watch {
         let Some(folder) = state::folder(config) else {
-            return ConsentFile { watch: None, pace: CLOCK };
+            return Watch { watch: None, pace: CLOCK };
         };
         match open(&folder) {
-            Ok(watch) => ConsentFile { watch: Some(watch), pace: CLOCK },
+            Ok(watch) => Watch { watch: Some(watch), pace: CLOCK },
             Err(e) => {
                 tracing::debug!("{} cannot be watched, so it is looked at: {e}", folder.display());
-                ConsentFile { watch: None, pace: LOOK_EVERY }
+                Watch { watch: None, pace: LOOK_EVERY }
             }
         }
     }
@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_told_and_nothing_else() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut file = ConsentFile::watch(&config(scratch.path()));
+        let mut file = Watch::begin(&config(scratch.path()));
         assert_eq!(file.pace(), CLOCK);
         assert!(timeout(SOON, file.changed()).await.is_err(), "nothing was said");
         state::replace(&scratch.path().join("consent.json"), b"{}").unwrap();
@@ -133,9 +133,9 @@ mod tests {
     async fn a_folder_that_goes_or_never_was_is_looked_at() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path().join("state");
-        assert_eq!(ConsentFile::watch(&config(&folder)).pace(), LOOK_EVERY);
+        assert_eq!(Watch::begin(&config(&folder)).pace(), LOOK_EVERY);
         fs::create_dir(&folder).unwrap();
-        let mut file = ConsentFile::watch(&config(&folder));
+        let mut file = Watch::begin(&config(&folder));
         fs::remove_dir(&folder).unwrap();
         timeout(PATIENCE, file.changed()).await.expect("it has gone");
         assert_eq!(file.pace(), LOOK_EVERY);
