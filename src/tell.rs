@@ -1,6 +1,6 @@
 //! From what the cascade tells to the events that leave the house: sample counts become times.
 
-use crate::audio::SAMPLE_RATE;
+use crate::audio;
 use crate::cascade::{Segment, Told};
 use crate::events::{AsrDecision, Background, BackgroundCause, Emotion, Event, Label, SpeechStarted};
 use jiff::{SignedDuration, Timestamp};
@@ -84,7 +84,7 @@ impl Teller {
 
     /// Wall clock at a sample, to the millisecond.
     pub fn time(&self, sample: u64) -> Timestamp {
-        let time = self.line.at(sample as f64 / f64::from(SAMPLE_RATE));
+        let time = self.line.at(audio::seconds(sample));
         let time = match self.told {
             Some((end, told)) if sample >= end => time.max(told),
             _ => time,
@@ -155,7 +155,7 @@ impl Teller {
 
 /// Seconds since the stream began, to the millisecond.
 pub fn seconds(samples: u64) -> f64 {
-    round(samples as f64 / f64::from(SAMPLE_RATE), 3)
+    round(audio::seconds(samples), 3)
 }
 
 /// Rounds to this many decimals, so that events stay readable.
@@ -167,6 +167,7 @@ pub fn round(value: f64, decimals: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::SAMPLE_RATE;
     use crate::audio::sound::Sound;
     use uuid::Uuid;
 

@@ -2,17 +2,12 @@
 //! The bytes are overwritten when they have served.
 
 use super::AsrError;
-use crate::audio::SAMPLE_RATE;
+use crate::audio::pcm::{WAV, sample};
 use std::io::Cursor;
 use zeroize::Zeroizing;
 
 /// Bytes of a sample.
 pub const WIDTH: usize = 2;
-
-/// One sample; what is beyond full scale is clipped, what is not a number becomes silence.
-fn sample(value: f32) -> i16 {
-    (value.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16
-}
 
 /// Encoded sound, which leaves nothing behind when it is dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
@@ -33,14 +28,8 @@ pub fn raw(samples: &[f32]) -> Bytes {
 /// # Errors
 /// When it would be longer than WAV can say.
 pub fn wav(samples: &[f32]) -> Result<Bytes, AsrError> {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: SAMPLE_RATE,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
     let mut bytes = Bytes::new(Vec::with_capacity(WAV_HEADER + WIDTH * samples.len()));
-    let mut writer = hound::WavWriter::new(Cursor::new(&mut *bytes), spec)?;
+    let mut writer = hound::WavWriter::new(Cursor::new(&mut *bytes), WAV)?;
     for value in samples {
         writer.write_sample(sample(*value))?;
     }

@@ -81,7 +81,7 @@ pub(super) fn ledger(l: &Ledger) -> Vec<ConfigError> {
     let (kb, days, keep) = (l.max_file_kb.into(), l.max_file_days.into(), l.keep_days.into());
     outside(&[
         ("ledger.fsync_seconds", l.fsync_seconds, 0.1..=3600.0, SECONDS),
-        ("ledger.max_file_kb", kb, 16.0..=1_048_576.0, "allowed are 16 to 1048576 kB"),
+        ("ledger.max_file_kb", kb, 16.0..=32_768.0, "allowed are 16 to 32768 kB"),
         ("ledger.max_file_days", days, 1.0..=3660.0, "allowed are 1 to 3660 days"),
         ("ledger.keep_days", keep, 1.0..=36_600.0, "allowed are 1 to 36600 days"),
     ])

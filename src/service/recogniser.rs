@@ -3,7 +3,7 @@
 //! In: segments, and the audio of the open one. Out: clips for [`Asr`], and what was decided.
 
 use crate::asr::{Asr, Clip, Growing};
-use crate::audio::SAMPLE_RATE;
+use crate::audio::seconds;
 use crate::audio::sound::{Sound, append};
 use crate::cascade::{Grown, Segment};
 use crate::config::{self, asr::When};
@@ -123,7 +123,7 @@ impl Recogniser {
             return;
         }
         open.next += samples.len() as u64;
-        let seconds = seconds(start, end);
+        let seconds = seconds_between(start, end);
         match &mut open.state {
             State::Waits(held) => {
                 append(held, &samples);
@@ -181,7 +181,8 @@ impl Recogniser {
             || ((wake.labels.is_empty() || wake.labels.contains(&segment.label))
                 && segment.posterior[segment.label as usize] >= wake.min_confidence);
         emotion
-            && (settings.min_seconds..=settings.max_seconds).contains(&seconds(segment.start, segment.end))
+            && (settings.min_seconds..=settings.max_seconds)
+                .contains(&seconds_between(segment.start, segment.end))
             && segment.speech_mean >= settings.min_speech
     }
 }
@@ -203,6 +204,6 @@ impl Open {
     }
 }
 
-fn seconds(start: u64, end: u64) -> f64 {
-    end.saturating_sub(start) as f64 / f64::from(SAMPLE_RATE)
+fn seconds_between(start: u64, end: u64) -> f64 {
+    seconds(end.saturating_sub(start))
 }

@@ -3,7 +3,7 @@
 use super::cpu_seconds;
 use super::runtime::Service;
 use super::spans::Mark;
-use crate::audio::SAMPLE_RATE;
+use crate::audio::seconds;
 use crate::events::{Consent, State, Transcript};
 use crate::home::Slot;
 use crate::home::discovery::{self, Announced};
@@ -81,7 +81,7 @@ impl Service {
             confidence: self.emotion.map(|(_, confidence)| confidence),
             modules_skipped_pct: shares.skipped_pct,
             cpu_pct: shares.cpu_pct,
-            dropped_s: round(self.progress.lost as f64 / f64::from(SAMPLE_RATE), 3),
+            dropped_s: round(seconds(self.progress.lost), 3),
             problems: self.faults.keys().copied().collect(),
             asr_circuit: self.circuit,
             consent: self.keeper.standing().decided(),

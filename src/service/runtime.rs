@@ -9,7 +9,7 @@ use super::renewal::Renewed;
 use super::spans::{Mark, Spans};
 use super::{Heard, Progress};
 use crate::asr::{self, Asr};
-use crate::audio::SAMPLE_RATE;
+use crate::audio::{SAMPLE_RATE, seconds};
 use crate::cascade::{Effort, Told};
 use crate::config::Config;
 use crate::consent::Keeper;
@@ -307,7 +307,6 @@ impl Service {
 }
 
 pub(super) fn work(progress: &Progress) -> Work {
-    let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
     Work {
         effort: progress.effort,
         heard_s: seconds(progress.clock.saturating_sub(progress.rested)),
