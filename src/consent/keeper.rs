@@ -5,7 +5,7 @@
 use super::Scope;
 use super::held::Held;
 use super::order::{Order, Refusal};
-use super::standing::Standing;
+use super::standing::{Standing, until_the_clock};
 use super::store::{By, Loaded, Record, Stamp, Store};
 use super::writing::{Orders, Outcome, Writing};
 use crate::config::{Config, ConsentRules};
@@ -20,8 +20,6 @@ use tokio::sync::{Notify, watch};
 /// How often [`Keeper::look`] wants to be called: a withdrawal at the command line must hold within a
 /// second, the time that the microphone needs to close included.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Longer than anybody waits.
-const A_DAY: Duration = Duration::from_secs(86_400);
 /// How long the end waits for a withdrawal that is being written.
 const LAST_WITHDRAWAL: Duration = Duration::from_secs(10);
 /// How often a withdrawal that could not be written is tried again.
@@ -160,16 +158,9 @@ impl Keeper {
         told
     }
 
-    /// How long it is until the clock may change what holds: quiet hours begin and end with a minute, a guest mode at any
-    /// moment. A clock that is set is for [`look`](Self::look).
+    /// How long it is until the clock may change what holds. A clock that is set is for [`look`](Self::look).
     pub fn until_the_clock(&self) -> Duration {
-        let now = Timestamp::now();
-        let minute = (!self.rules.quiet_hours.is_empty()).then(|| {
-            Duration::from_nanos(60_000_000_000 - now.as_nanosecond().rem_euclid(60_000_000_000) as u64)
-        });
-        let guest = self.record.guest.and_then(|guest| guest.until).filter(|until| *until > now);
-        let guest = guest.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
-        minute.into_iter().chain(guest).min().unwrap_or(A_DAY)
+        until_the_clock(&self.rules, &self.record, Timestamp::now())
     }
 
     /// Reads the file if it is another one than before.
@@ -381,18 +372,6 @@ impl Keeper {
         let before = Box::new(std::mem::replace(&mut self.standing, now));
         self.scopes.send_if_modified(|scopes| std::mem::replace(scopes, now.allowed()) != now.allowed());
         Some(Told::Changed { before, now: Box::new(now) })
-    }
-
-    /// One sentence for somebody who has just started the daemon and wonders why nothing is heard.
-    pub fn hint(&self) -> Option<String> {
-        let decision = self.standing.of(Scope::Listening);
-        (decision.consent == Consent::Withheld).then(|| {
-            format!(
-                "the microphone stays closed, because listening is {}; {}, `undertone privacy` says what is then heard",
-                decision.sentence(&TimeZone::system()),
-                decision.opener()
-            )
-        })
     }
 }
 

@@ -6,6 +6,20 @@ use crate::events::{Consent, Scopes};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Longer than anybody waits.
+const A_DAY: Duration = Duration::from_secs(86_400);
+const MINUTE_NS: i128 = 60_000_000_000;
+
+/// How long it is until the clock may change what holds: quiet hours begin and end with a minute, a guest mode at any moment.
+pub(super) fn until_the_clock(rules: &ConsentRules, record: &Record, now: Timestamp) -> Duration {
+    let minute = (!rules.quiet_hours.is_empty())
+        .then(|| Duration::from_nanos((MINUTE_NS - now.as_nanosecond().rem_euclid(MINUTE_NS)) as u64));
+    let guest = record.guest.and_then(|guest| guest.until).filter(|until| *until > now);
+    let guest = guest.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+    minute.into_iter().chain(guest).min().unwrap_or(A_DAY)
+}
 
 /// Why a scope is granted or withheld.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +80,18 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// One sentence for somebody who has just started the daemon and wonders why nothing is heard.
+    pub fn hint(&self) -> Option<String> {
+        let decision = self.listening;
+        (decision.consent == Consent::Withheld).then(|| {
+            format!(
+                "the microphone stays closed, because listening is {}; {}, `undertone privacy` says what is then heard",
+                decision.sentence(&TimeZone::system()),
+                decision.opener()
+            )
+        })
+    }
+
     /// Applies the rules to what was said, at this moment in this time zone.
     pub fn at(rules: &ConsentRules, record: &Record, now: Timestamp, zone: &TimeZone) -> Standing {
         let guest = record.guest.filter(|guest| {

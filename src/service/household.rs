@@ -46,7 +46,7 @@ impl Service {
         if let Some(problem) = self.keeper.problem().map(str::to_owned) {
             self.problem(Component::Consent, problem, false);
         }
-        if let Some(hint) = self.keeper.hint() {
+        if let Some(hint) = self.keeper.standing().hint() {
             tracing::warn!("{hint}");
         }
     }
