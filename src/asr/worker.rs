@@ -4,7 +4,6 @@ use super::queue::{Shared, count, granted};
 use super::{AsrError, AsrHook, Clip, Told};
 use crate::config;
 use crate::events::{AsrOutcome, AsrWoken, Component, Consent, Problem, Scopes, Transcript};
-use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -213,8 +212,8 @@ impl Worker {
     }
 
     async fn problem(&self, message: String, recovered: bool) {
-        let (node, time) = (self.shared.herald.node.clone(), Timestamp::now());
-        self.tell(Told::Problem(Problem { node, time, component: Component::Asr, message, recovered })).await;
+        let node = self.shared.herald.node.as_str();
+        self.tell(Told::Problem(Problem::now(node, Component::Asr, message, recovered))).await;
     }
 
     /// A receiver that takes nothing must not hold up the queue for ever.

@@ -278,13 +278,7 @@ impl<'a> Link<'a> {
         }
         let message = format!("{count} MQTT messages were lost: {}", inner.why_lost);
         drop(inner);
-        let problem = Told::Problem(Problem {
-            node: self.shared.node.clone(),
-            time: jiff::Timestamp::now(),
-            component: Component::Mqtt,
-            message,
-            recovered: false,
-        });
+        let problem = Told::Problem(Problem::now(self.shared.node.as_str(), Component::Mqtt, message, false));
         if let Ok(payload) = serde_json::to_vec(&problem)
             && self.hand(Sent::Notice(count), payload)
         {

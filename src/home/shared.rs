@@ -114,13 +114,7 @@ impl Shared {
 
     /// Tells of a problem with MQTT or what came over it.
     pub(super) fn problem(&self, component: Component, message: String) {
-        let problem = Event::Problem(Problem {
-            node: self.node.clone(),
-            time: jiff::Timestamp::now(),
-            component,
-            message,
-            recovered: false,
-        });
+        let problem = Event::Problem(Problem::now(self.node.as_str(), component, message, false));
         self.push(Kind::Event, serde_json::to_vec(&problem));
     }
 
