@@ -165,7 +165,10 @@ impl Where {
         }
         let now = Timestamp::now();
         // What is withdrawn from here on, while another program keeps the lock, overtakes a grant.
-        let seen = store.load().record;
+        let seen = {
+            let _owner = AsOwner::of(store.folder());
+            store.load().record
+        };
         let (mut noted, mut overtaken) = (Vec::new(), Vec::new());
         let note = |record: &mut Record| {
             let found = *record;

@@ -237,7 +237,8 @@ impl Keeper {
                         .is_some_and(|now| (now.consent, now.by) == (said.consent, said.by))
                 }),
                 Order::GuestsCome(_) => before.guest.is_some_and(|guest| {
-                    self.record.guest.is_some_and(|now| (now.until, now.by) == (guest.until, guest.by))
+                    !self.guests_may_have_gone()
+                        && self.record.guest.is_some_and(|now| (now.until, now.by) == (guest.until, guest.by))
                 }),
                 Order::GuestsGo => false,
             };
@@ -253,8 +254,19 @@ impl Keeper {
 
     /// Whether what is known is all that was said, here and at the machine.
     fn is_settled(&self) -> bool {
-        let stamp = self.store.as_ref().map(Store::stamp);
-        self.writing.is_none() && self.unwritten.is_empty() && stamp == self.stamp
+        self.writing.is_none() && self.unwritten.is_empty() && self.is_newest()
+    }
+
+    /// Whether the file is the one that was last read or written.
+    fn is_newest(&self) -> bool {
+        self.store.as_ref().map(Store::stamp) == self.stamp
+    }
+
+    /// Whether it was said that guests go, which is not in the record yet.
+    fn guests_may_have_gone(&self) -> bool {
+        let writing = self.writing.iter().flat_map(|writing| writing.orders.grants());
+        let said = writing.chain(self.unwritten.grants()).any(|order| order == Order::GuestsGo);
+        said || (self.writing.is_none() && !self.is_newest())
     }
 
     /// Withdraws everything, as somebody at the machine wants who cannot write that down. It holds when this returns.

@@ -235,6 +235,12 @@ fn run(
                 );
                 return std::future::pending().await;
             };
+            if pause > LONGEST_PAUSE {
+                tracing::error!(
+                    "the embedded broker fails again and again, so it lets nobody else in for {} hours; restart undertone",
+                    pause.as_secs() / 3600
+                );
+            }
             tokio::time::sleep(pause).await;
         };
         tokio::select! {

@@ -8,7 +8,7 @@ use crate::ledger::files::Head;
 use crate::ledger::{Entry, LedgerError};
 use jiff::SignedDuration;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often it is looked for files that are too old.
@@ -62,17 +62,10 @@ impl Writer {
         if !self.retires || self.retired_at.is_some_and(|at| boot.saturating_sub(at) < LOOK) {
             return Ok(());
         }
-        let first = self.retired_at.replace(boot).is_none();
+        self.retired_at = Some(boot);
         let now = Timestamp::now();
         let files = self.folder.list()?;
-        let mut recorded = Vec::new();
-        if first {
-            for (_, path) in &files[files.len().saturating_sub(2)..] {
-                recorded.extend(
-                    self.lines(path)?.iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t),
-                );
-            }
-        }
+        let recorded = if self.clock.last.is_none() { self.recorded_lately(&files, now) } else { Vec::new() };
         let days = |days: u32| Duration::from_secs(86_400 * u64::from(days));
         let keep = days(self.rules.keep_days);
         if !self.clock.is_sure(now, boot, (keep / 10).max(days(1)), &recorded) {
@@ -99,6 +92,21 @@ impl Writer {
             fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
         }
         Ok(())
+    }
+
+    /// When the newest lines were recorded, oldest first: those of so many files that one of them is of another day. A file
+    /// that cannot be read says nothing.
+    fn recorded_lately(&self, files: &[(u64, PathBuf)], now: Timestamp) -> Vec<Timestamp> {
+        let mut recorded = Vec::new();
+        for (_, path) in files.iter().rev() {
+            let lines = self.lines(path).unwrap_or_default();
+            let times = lines.iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
+            recorded = times.chain(recorded).collect();
+            if recorded.first().is_some_and(|t| now.duration_since(*t).unsigned_abs() >= LEAP) {
+                break;
+            }
+        }
+        recorded
     }
 
     /// The lines of a file; none for what cannot be read.
