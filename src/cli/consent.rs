@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store, Why};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
-use crate::state::{self, AsOwner};
+use crate::state::{self, as_owner};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -165,10 +165,7 @@ impl Where {
         }
         let now = Timestamp::now();
         // What is withdrawn from here on, while another program keeps the lock, overtakes a grant.
-        let seen = {
-            let _owner = AsOwner::of(store.folder());
-            store.load().record
-        };
+        let seen = as_owner(store.folder(), || store.load().record);
         let (mut noted, mut overtaken) = (Vec::new(), Vec::new());
         let note = |record: &mut Record| {
             let found = *record;
@@ -182,19 +179,11 @@ impl Where {
                 }
             }
         };
-        let changed = {
-            let _owner = AsOwner::of(store.folder());
-            store.change(note)
-        };
-        let record = match changed {
+        let record = match as_owner(store.folder(), || store.change(note)) {
             Ok(record) => record,
             Err(e) => {
                 let withdrawal = orders.iter().any(|order| !order.gives());
-                let lose = || {
-                    let _owner = AsOwner::of(store.folder());
-                    store.lose(&e)
-                };
-                if withdrawal && lose() {
+                if withdrawal && as_owner(store.folder(), || store.lose(&e)) {
                     complain!(
                         "undertone: {e}; the consent file was removed instead, so everything is withheld"
                     );
@@ -209,11 +198,10 @@ impl Where {
             }
         };
         let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
-        let recorded = {
-            let _owner = AsOwner::of(store.folder());
+        let recorded = as_owner(store.folder(), || {
             let mut writer = Writer::new(store.folder(), &config.ledger);
             writer.append(&entries).and_then(|()| writer.sync())
-        };
+        });
         if let Err(e) = recorded {
             complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
@@ -269,11 +257,7 @@ fn written_first(store: &Store) -> Result<(), Failure> {
         return Ok(());
     }
     // The daemon sees that somebody could write, and does so. (It holds nothing for a moment, because the file is another.)
-    let touched = {
-        let _owner = AsOwner::of(store.folder());
-        store.touch()
-    };
-    let Ok(mine) = touched else { return Ok(()) }; // told below
+    let Ok(mine) = as_owner(store.folder(), || store.touch()) else { return Ok(()) }; // told below
     if within(CONFIRMED, || store.stamp() != mine && store.held().is_empty()) || store.held().is_empty() {
         return Ok(());
     }

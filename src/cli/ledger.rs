@@ -9,7 +9,7 @@ use crate::ledger::erase::{self, Erased};
 use crate::ledger::line::Digest;
 use crate::ledger::show::{Filter, Format, ShowError, show};
 use crate::ledger::verify;
-use crate::state::{self, AsOwner};
+use crate::state::{self, as_owner};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousTimestamp, TimeZone};
@@ -130,8 +130,7 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
             if args.to < args.from {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
-            let _owner = AsOwner::of(&state);
-            let erased = erase::erase(&state, &config.ledger, args.from, args.to)?;
+            let erased = as_owner(&state, || erase::erase(&state, &config.ledger, args.from, args.to))?;
             if let Err(e) = tell(erased, &args)
                 && !super::broken_pipe(&e)
             {

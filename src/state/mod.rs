@@ -5,7 +5,7 @@
 mod owner;
 
 use crate::config::Config;
-pub use owner::AsOwner;
+pub use owner::as_owner;
 use rustix::fs::OFlags;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};

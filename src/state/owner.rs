@@ -7,17 +7,23 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// As long as this lives, this thread works with files as the owner of the folder does, with no more rights. To be held for what is
-/// written there and not longer: who looks at other processes, or sends them a signal, needs root's rights.
+/// Does something as the owner of this folder would, with no more rights, if root asks for it. For what is written there and nothing
+/// else: who looks at other processes, or sends them a signal, needs root's rights.
+pub fn as_owner<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
+    let _owner = AsOwner::of(folder);
+    work()
+}
+
+/// As long as this lives, this thread has the owner's rights.
 #[derive(Debug)]
-pub struct AsOwner {
+struct AsOwner {
     groups: Vec<Gid>,
 }
 
 impl AsOwner {
     /// None: whoever asks is not root, the folder is root's or is not there, root's rights cannot be given up, or the owner cannot
     /// come there by this way (the folder of a container or of systemd's `DynamicUser=`): then it is done as root.
-    pub fn of(folder: &Path) -> Option<AsOwner> {
+    fn of(folder: &Path) -> Option<AsOwner> {
         let owner = fs::metadata(folder).ok().filter(|owner| geteuid().is_root() && owner.uid() != 0)?;
         let own = AsOwner { groups: getgroups().ok()? };
         let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
