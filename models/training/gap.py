@@ -1,27 +1,33 @@
 #!/usr/bin/env python3
 """What gates cost in accuracy: runs of one recipe with and without them, seed by seed.
 
-    gap.py FEATURES --test FEATURES --gated RUN... --ungated RUN...
+    gap.py FEATURES... --test FEATURES --gated RUN... --ungated RUN... [--picture MODEL.onnx]
 
 The nth run of either kind has the same seed (train.py --seed, and --ungated). Each is judged by the listeners
-to the network and to the sound (emotions.py), which learn here what they learn for a release; the picture is left out, as it
-is the same for both. RUN/gap.json keeps what was found, so that only new runs are judged. `make gap` does it all.
+to the network and to the sound (emotions.py), which learn here what they learn for a release: from all folders of features, of which
+the runs have learnt from the first. The picture is the same for both, and left out unless an exported file is named to take it from.
+RUN/gap.json keeps what was found, so that only new runs are judged. `make gap` does it all.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor
 
 import checkpoint
 import emotions
 from data import VALIDATIONS, DataError, Table, load
+from evaluate import predict
 from functionals import SIZE
-from model import BACKGROUND, DEPTH, PICTURE_SHARE, SOUND_SHARE, Listener
+from model import BACKGROUND, DEPTH, PICTURE_SHARE, SOUND_SHARE, Listener, Shape
+from picture import Picture
+from recover import Unknown, network_of
 from runtime import quicken
 
 TESTS = ("test_seen", "test_unseen")
@@ -34,8 +40,11 @@ def emotional(table: Table, split: str) -> np.ndarray:
     return rows if split == "train" else rows[table.kind[rows] == "utterance"]
 
 
-def judged(run: Path, table: Table, test: Table, seed: int) -> dict:
-    """Accuracy in percent, by split and corpus, of what the network tells alone and of it `mixed` with the sound."""
+def judged(run: Path, table: Table, test: Table, seed: int, picture: Picture | None) -> dict:
+    """Accuracy in percent, by judge, split and corpus: what the `network` tells alone, `mixed` with the sound, and the `whole` with the picture.
+
+    And what a gated run skips, in percent, of clips with an emotion and of background.
+    """
     content = checkpoint.load(run / "last.pt")
     model = checkpoint.network(content)
     settings = argparse.Namespace(**{name: value for name, (value, _) in emotions.SETTINGS.items()})
@@ -57,10 +66,24 @@ def judged(run: Path, table: Table, test: Table, seed: int) -> dict:
         with torch.inference_mode():
             network, sound = (body.eval()(clip.float()) for body, clip in zip(bodies, heard, strict=True))
             mixed = (1.0 - SOUND_SHARE - PICTURE_SHARE) * network + SOUND_SHARE * sound
-        return {name: by_corpus(odds, where, rows) for name, odds in (("network", network), ("mixed", mixed))}
+            odds = {"network": network, "mixed": mixed}
+            if picture:
+                seen = [picture(torch.from_numpy(where.batch(part)[0])).log_softmax(1) for part in np.array_split(rows, -(-len(rows) // 64))]
+                odds["whole"] = mixed + PICTURE_SHARE * torch.cat(seen)
+        return {name: by_corpus(odds, where, rows) for name, odds in odds.items()}
+
+    def skipped(split: str) -> dict:
+        noise = test.rows(split)
+        found = {"speech": emotional(test, split), "background": noise[test.label[noise] == BACKGROUND]}
+        return {name: 100.0 - 100.0 * float(predict(model, test, rows, threshold)["executed"].mean()) for name, rows in found.items() if rows.size}
 
     found = {split: accuracy(table, split) for split in VALIDATIONS} | {split: accuracy(test, split) for split in TESTS}
-    return {"settings": content["settings"], "step": content["step"], "accuracy": found}
+    return {"settings": content["settings"], "step": content["step"], "accuracy": found, "skipped": {split: skipped(split) for split in TESTS}}
+
+
+def picture_of(file: Path) -> Picture:
+    """The picture of an exported file; raises `Unknown`."""
+    return network_of(onnx.load(file), Shape(emotions=emotions.SETTINGS["hidden"][0])).emotions.picture
 
 
 def by_corpus(odds: Tensor, table: Table, rows: np.ndarray) -> dict[str, float]:
@@ -72,15 +95,16 @@ def mean(found: dict, split: str, judge: str) -> float:
     return float(np.mean(list(found["accuracy"][split][judge].values())))
 
 
+def cell(values: list[float], form: str = ".1f") -> str:
+    """Mean and spread (standard deviation) of all seeds."""
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{spread}"
+
+
 def table_of(gated: list[dict], ungated: list[dict]) -> list[str]:
-    """Mean over corpora, by split; of all seeds as mean and spread (standard deviation)."""
-
-    def cell(values: list[float], form: str = ".1f") -> str:
-        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{np.mean(values):{form}}{spread}"
-
+    """Mean over corpora, by split and judge; of all seeds as mean and spread."""
     lines = ["| | gated | ungated | difference | by seed |", "| --- | --- | --- | --- | --- |"]
-    for judge in ("network", "mixed"):
+    for judge in gated[0]["accuracy"][TESTS[0]]:
         overall = []
         for split in (*VALIDATIONS, *TESTS):
             own, other = ([mean(found, split, judge) for found in runs] for runs in (gated, ungated))
@@ -93,21 +117,38 @@ def table_of(gated: list[dict], ungated: list[dict]) -> list[str]:
     return lines
 
 
+def corpora_of(gated: list[dict], ungated: list[dict]) -> list[str]:
+    """Each corpus of the test splits by the judge who hears most, and what is skipped."""
+    judge = list(gated[0]["accuracy"][TESTS[0]])[-1]
+    lines = [f"| {judge} | gated | ungated |", "| --- | --- | --- |"]
+    for split in TESTS:
+        for corpus in gated[0]["accuracy"][split][judge]:
+            own, other = (cell([found["accuracy"][split][judge][corpus] for found in runs]) for runs in (gated, ungated))
+            lines.append(f"| {corpus}, {split.removeprefix('test_')} | {own} | {other} |")
+    for split in TESTS:
+        for name in gated[0]["skipped"][split]:
+            lines.append(f"| modules skipped, {name}, {split.removeprefix('test_')} | {cell([found['skipped'][split][name] for found in gated])} | |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="the features that the runs have learnt from")
+    parser.add_argument("data", nargs="+", type=Path, help="the features that the runs have learnt from, and others for the listeners")
     parser.add_argument("--test", type=Path, required=True, help="features of the test splits")
     parser.add_argument("--gated", nargs="+", type=Path, required=True)
     parser.add_argument("--ungated", nargs="+", type=Path, required=True)
+    parser.add_argument("--picture", type=Path, help="an exported file whose picture is mixed in")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if len(arguments.gated) != len(arguments.ungated):
         sys.exit("as many gated runs as ungated ones, please: they are compared seed by seed")
     quicken(arguments.threads)
     try:
-        table, test = load([arguments.data]), load([arguments.test])
-    except DataError as error:
+        table, test = load(arguments.data), load([arguments.test])
+        picture = picture_of(arguments.picture) if arguments.picture else None
+    except (DataError, Unknown) as error:
         sys.exit(str(error))
+    given = {"data": table.digest, "test": test.digest, "picture": hashlib.sha256(arguments.picture.read_bytes()).hexdigest() if picture else ""}
     sides = []
     for ungated, runs in ((False, arguments.gated), (True, arguments.ungated)):
         side = []
@@ -118,8 +159,8 @@ def main() -> None:
             if own["ungated"] != ungated:
                 sys.exit(f"{run} was trained {'without' if own['ungated'] else 'with'} gates")
             found = json.loads(kept.read_text()) if kept.exists() else {}
-            if found.get("step") != content["step"] or found.get("settings") != own:
-                found = judged(run, table, test, own["seed"])
+            if (found.get("step"), found.get("settings"), found.get("given")) != (content["step"], own, given):
+                found = judged(run, table, test, own["seed"], picture) | {"given": given}
                 kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             side.append(found)
         sides.append(side)
@@ -127,7 +168,7 @@ def main() -> None:
         unlike = [name for name, value in own["settings"].items() if name != "ungated" and other["settings"][name] != value]
         if unlike or own["step"] != other["step"]:
             sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
-    print("\n".join(table_of(*sides)))
+    print("\n".join([*table_of(*sides), "", *corpora_of(*sides)]))
 
 
 if __name__ == "__main__":

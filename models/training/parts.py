@@ -114,7 +114,7 @@ LATER = (
 )
 
 
-def parse(description: str) -> argparse.Namespace:
+def command_line(description: str) -> argparse.ArgumentParser:
     """The command line of train.py."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
@@ -131,4 +131,4 @@ def parse(description: str) -> argparse.Namespace:
             parser.add_argument(flag, action="store_true", help=text)
         else:
             parser.add_argument(flag, type=type(default), default=default, help=f"{text} (default: %(default)s)")
-    return parser.parse_args()
+    return parser

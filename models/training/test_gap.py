@@ -38,7 +38,8 @@ def test_runs_are_compared_seed_by_seed(folder: Path, tmp_path: Path, monkeypatc
     gated, ungated = ([run(tmp_path / f"{name}-{seed}", seed, name == "ungated") for seed in (1, 2)] for name in ("gated", "ungated"))
     told(monkeypatch, folder, gated, ungated)
     first = capsys.readouterr().out
-    assert first.count("|\n") == 2 + 2 * (1 + 2 + 1) and " ± " in first
+    assert first.count("|\n") == 2 + 2 * (1 + 2 + 1) + 2 + 4 and " ± " in first
+    assert "| emodb, unseen |" in first and "| modules skipped, speech, seen |" in first
     assert all((at / "gap.json").exists() for at in gated + ungated)
     monkeypatch.setattr(gap, "judged", lambda *_: pytest.fail("judged again"))
     told(monkeypatch, folder, gated, ungated)

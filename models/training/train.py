@@ -39,7 +39,7 @@ from deck import Deck
 from evaluate import measure
 from model import BACKGROUND, MODULES, GatedConformer, Keep, Output, Shape
 from objective import Objective
-from parts import LATER, SETTINGS, Part, parse, parts
+from parts import LATER, SETTINGS, Part, command_line, parts
 from progress import Progress
 from pupil import Pupil, opinion_loss
 from recorded import Recorded
@@ -293,7 +293,7 @@ def begin(trainer: Trainer) -> None:
 
 
 def main() -> None:
-    settings = parse(__doc__)
+    settings = command_line(__doc__).parse_args()
     quicken(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
     try:
