@@ -14,6 +14,7 @@ household background. --stream: as the daemon listens with asr.mode = "stream".
 import argparse
 import itertools
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -61,9 +62,10 @@ def evaluate(undertone: str, timeline: Path, chosen: dict[str, str], stream: boo
 
 
 def value(group: dict, name: str) -> float:
+    """A figure; not a number where there was nothing to measure, which meets no target."""
     for part in name.split("."):
         group = group[part]
-    return group
+    return math.nan if group is None else group
 
 
 def missed(report: dict) -> list[str]:
@@ -73,8 +75,8 @@ def missed(report: dict) -> list[str]:
         group = next((g for g in report["snr"] if g["snr_db"] == db), None)
         if group is None:
             continue
-        out += [f"{name}@{db}" for name, least in AT_LEAST.items() if value(group, name) < least[place]]
-        out += [f"{name}@{db}" for name, most in AT_MOST.items() if value(group, name) > most[place]]
+        out += [f"{name}@{db}" for name, least in AT_LEAST.items() if not value(group, name) >= least[place]]
+        out += [f"{name}@{db}" for name, most in AT_MOST.items() if not value(group, name) <= most[place]]
     quiet = report["background"]
     out += ["steady"] if quiet["steady"]["wakes"] else []
     out += ["household"] if quiet["household"]["wakes_per_hour"] > 1 else []

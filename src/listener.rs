@@ -18,6 +18,9 @@ pub struct Listener {
     conditioner: Conditioner,
     raw: Vec<f32>,
     samples: Vec<f32>,
+    /// The last sample that was read, and whether all of the last read were like it.
+    last: Option<f32>,
+    still: bool,
     /// Samples at 16 kHz that the source lost.
     lost: u64,
     resample_ns: u64,
@@ -57,6 +60,8 @@ impl Listener {
             raw: Vec::with_capacity(sample_rate as usize),
             samples: Vec::with_capacity(SAMPLE_RATE as usize),
             conditioner: Conditioner::new(&config::Audio::default(), SAMPLE_RATE),
+            last: None,
+            still: true,
             lost: 0,
             resample_ns: 0,
         })
@@ -79,9 +84,10 @@ impl Listener {
         self.resample_ns
     }
 
-    /// Whether every sample of the last read was 0.
-    pub fn zeros(&self) -> bool {
-        self.raw.iter().all(|sample| *sample == 0.0)
+    /// Whether every sample of the last read was the same as the one before it: zeros, as a rule; or -1, which is what a
+    /// data line gives that is loose.
+    pub fn still(&self) -> bool {
+        self.still
     }
 
     /// So many seconds were lost without the source's knowing: they move the clock.
@@ -129,6 +135,9 @@ impl Listener {
         self.samples.clear();
         match source.read(&mut self.raw, PATIENCE)? {
             Read::Samples => {
+                let before = self.last.or(self.raw.first().copied());
+                self.still = self.raw.iter().all(|sample| Some(*sample) == before);
+                self.last = self.raw.last().copied();
                 let begun = Instant::now();
                 self.resampler.push(&self.raw, &mut self.samples);
                 self.conditioner.apply(&mut self.samples);
@@ -169,6 +178,7 @@ impl Listener {
     pub fn forget(&mut self) {
         self.raw.zeroize();
         self.samples.zeroize();
+        self.last = None;
         self.resampler.forget();
         self.conditioner.restart();
     }

@@ -198,7 +198,7 @@ async fn nothing_but_zeros_is_told() {
     let audio = "[audio]\nsilence_seconds = 3.0\n";
     let mut sensor = Sensor::start(&pulse.configuration(), &broker, audio, &[]).await;
     let sentence = sensor.problem(false).await;
-    assert!(sentence.contains("every sample of the microphone has been 0 for 3 s"), "{sentence}");
+    assert!(sentence.contains("every sample of the microphone has been the same for 3 s"), "{sentence}");
     sensor.health("suspect").await;
     let playing = pulse.play(&wav);
     assert_eq!(sensor.problem(true).await, "the microphone is no longer silent");
@@ -265,18 +265,10 @@ async fn a_card_that_comes_back_as_another_device_is_found() {
     second.play(48_000, 60.0, hum);
     std::fs::write(first.configuration(), described("usb7", &second)).unwrap();
     let plugged = Instant::now();
-    assert_eq!(sensor.problem(true).await, "the microphone delivers sound again");
+    let sentence = sensor.problem(true).await;
+    assert!(sentence.starts_with("the microphone delivers sound again, from usb7"), "{sentence}");
     assert!(plugged.elapsed() < BACK, "{:?}", plugged.elapsed());
     sensor.stop();
-}
-
-/// What is preloaded over ALSA's library, built from its source.
-fn shim(card: &Card, name: &str) -> PathBuf {
-    let built = card.configuration().with_file_name(format!("{name}.so"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/{name}.c"));
-    let compiler = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&built).arg(source).status();
-    assert!(compiler.unwrap().success());
-    built
 }
 
 /// A card that ran at 48 kHz comes back at 16 kHz: the same voice is as long as before, and stands where it was
@@ -292,7 +284,7 @@ async fn a_card_that_comes_back_with_another_rate_is_heard_at_that_rate() {
     std::fs::write(&rate, "48000").unwrap();
     first.play(48_000, 13.0, voices(48_000));
     let environment = [
-        ("LD_PRELOAD", shim(&first, "rate").display().to_string()),
+        ("LD_PRELOAD", first.shim("rate").display().to_string()),
         ("UNDERTONE_TEST_RATE", rate.display().to_string()),
     ];
     let mut sensor = Sensor::start(&first.configuration(), &broker, AUDIO, &environment).await;
@@ -323,7 +315,7 @@ async fn a_card_that_comes_back_with_another_rate_is_heard_at_that_rate() {
 #[tokio::test]
 async fn overruns_of_the_card_move_the_clock() {
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
-    let shim = shim(&card, "xrun");
+    let shim = card.shim("xrun");
     let samples = room::at_rate(&room::two_voices(), 48_000);
     card.play(48_000, 60.0, move |k| samples.get(k as usize).copied().unwrap_or(1e-5).to_le_bytes().to_vec());
     let environment = [

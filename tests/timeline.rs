@@ -186,6 +186,15 @@ fn segments_of_another_detector_get_the_same_score() {
     assert!(near(&group["told_ms"]["median"], 300.0), "{report}");
     assert!(near(&report["cpu_ms_per_second"], 10.0), "{report}");
 
+    // A detector that finds nothing has no errors, in the tables either.
+    let none = folder.path().join("none.csv");
+    std::fs::write(&none, "recording,start_s,end_s,told_s,cpu_s\n").unwrap();
+    let deaf = &evaluate(&out, &["--segments", none.to_str().unwrap()]).json()[0]["snr"][0];
+    assert_eq!(
+        (&deaf["found"], &deaf["onset_ms"]["median"], &deaf["emotion"]),
+        (&0.0.into(), &Value::Null, &Value::Null)
+    );
+
     // By their names, whatever folder the other detector saw them in; and names that nobody knows are told.
     let csv = std::fs::read_to_string(&segments).unwrap();
     std::fs::write(&segments, csv.replace("timeline-0", "elsewhere/timeline-0")).unwrap();

@@ -6,12 +6,13 @@
 use super::format::{Format, PROMPT, Pace, choose, ranked};
 use super::ring::{Consumer, Producer, ring};
 use super::usable;
-use crate::config::device::Wanted;
+use crate::config::device::{DEFAULT_DEVICE, Wanted};
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
 use cpal::{
     BufferSize, Data, Device, Error, ErrorKind, Host, InputCallbackInfo, Sample as _, SampleFormat,
     StreamConfig, StreamInstant, SupportedStreamConfigRange,
 };
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
@@ -25,6 +26,7 @@ const BLOCK: usize = 256;
 /// must be closed within a second of its withdrawal, also by a listener that was late.
 const AT_ONCE: f64 = 0.25;
 
+const DENIED: &str = "access is denied; add this user to the group `audio`";
 const UNREADABLE: &str = "it offers no format that undertone can read";
 /// Formats of a device that are tried, one after the other.
 const TRIED: usize = 6;
@@ -50,12 +52,25 @@ pub struct Faults {
     overrun: AtomicBool,
     gone: AtomicBool,
     last: Mutex<Option<String>>,
+    /// Bits of sums of squares: of the channels and of their mean. Only the callback adds to them.
+    powers: [AtomicU64; 2],
 }
 
 impl Faults {
     /// Whether the device has gone for good.
     pub fn gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Sums of squares so far, of the channels and of their mean ([`AudioSource::powers`](super::AudioSource::powers)).
+    pub fn powers(&self) -> [f64; 2] {
+        [&self.powers[0], &self.powers[1]].map(|sum| f64::from_bits(sum.load(Ordering::Relaxed)))
+    }
+
+    fn add(&self, more: [f64; 2]) {
+        for ((sum, before), more) in self.powers.iter().zip(self.powers()).zip(more) {
+            sum.store((before + more).to_bits(), Ordering::Relaxed);
+        }
     }
 
     /// The last error of the device.
@@ -77,15 +92,17 @@ pub fn host() -> Result<Host, String> {
     cpal::host_from_id(id).map_err(|e| reason(&e))
 }
 
-/// Finds the device that is meant.
-pub fn find(host: &Host, wanted: &Wanted) -> Result<Device, String> {
+/// Finds the device that is meant, and its name; of several that match the one of the name `last`, if it is among them.
+pub fn find(host: &Host, wanted: &Wanted, last: Option<&str>) -> Result<(String, Device), String> {
+    let none = |reason: &str| if denied() { DENIED.to_owned() } else { reason.to_owned() };
     if let Wanted::Default = wanted {
-        return host.default_input_device().ok_or_else(|| "no sound card records".into());
+        let device = host.default_input_device().ok_or_else(|| none("no sound card records"))?;
+        return Ok((DEFAULT_DEVICE.into(), device));
     }
     let devices = recording(host)?;
     let names: Vec<_> =
         devices.iter().map(|(name, description, _)| (name.clone(), description.clone())).collect();
-    let chosen = wanted.pick(&names).map(str::to_owned);
+    let chosen = wanted.pick_again(&names, last).map(str::to_owned);
     let mut found: Vec<_> =
         chosen.iter().flat_map(|name| devices.iter().filter(move |(n, ..)| n == name)).collect();
     // A card whose samples are packed in 24 bits is read through ALSA's conversion.
@@ -95,10 +112,22 @@ pub fn find(host: &Host, wanted: &Wanted) -> Result<Device, String> {
     {
         found.splice(0..0, devices.iter().find(|(name, ..)| *name == converting));
     }
-    found.first().map(|(.., device)| device.clone()).ok_or_else(|| match wanted {
-        Wanted::Matching(_) => "no device matches".into(),
-        _ => "there is no such device".into(),
+    found.first().map(|(name, _, device)| (name.clone(), device.clone())).ok_or_else(|| match wanted {
+        Wanted::Matching(_) => none("no device matches"),
+        _ => none("there is no such device"),
     })
+}
+
+/// Whether there are sound cards that this process may not open: ALSA then does not list them at all.
+fn denied() -> bool {
+    let Ok(entries) = std::fs::read_dir("/dev/snd") else { return false };
+    let card = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"controlC"))
+    };
+    let closed = |path: PathBuf| {
+        std::fs::File::open(path).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    entries.flatten().map(|entry| entry.path()).filter(card).any(closed)
 }
 
 /// The name of the same card with ALSA's conversion of formats.
@@ -223,7 +252,7 @@ fn on_data(
         }
         let length = (data.len() / channels) as f64 / f64::from(format.rate);
         end = begin.checked_add(Duration::from_secs_f64(length));
-        average(data, channels, |mono| producer.write(mono));
+        faults.add(average(data, channels, |mono| producer.write(mono)));
         gathered += data.len() / channels;
         if gathered >= enough {
             gathered = 0;
@@ -253,8 +282,9 @@ fn on_error(faults: Arc<Faults>) -> impl FnMut(Error) + Send + 'static {
     }
 }
 
-/// Hands the mean of all channels to `sink`, up to [`BLOCK`] frames at a time.
-fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) {
+/// Hands the mean of all channels to `sink`, up to [`BLOCK`] frames at a time. Returns sums of squares, of the channels and of
+/// their mean; nothing of a single channel.
+fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) -> [f64; 2] {
     let sink = &mut sink;
     match data.sample_format() {
         SampleFormat::I8 => mix(data.as_slice::<i8>(), channels, |s| s.to_sample(), sink),
@@ -272,32 +302,41 @@ fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) {
         SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, usable, sink),
         SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| usable(s as f32), sink),
         // `ranked` offers nothing else.
-        _ => {}
+        _ => [0.0; 2],
     }
 }
 
-/// The mean of the channels of each frame, as levels from -1 to 1.
+/// The mean of the channels of each frame, as levels from -1 to 1; returns as [`average`].
 fn mix<T: Copy>(
     data: Option<&[T]>,
     channels: usize,
     level: impl Fn(T) -> f32,
     sink: &mut impl FnMut(&[f32]),
-) {
-    let mut mono = [0.0; BLOCK];
+) -> [f64; 2] {
+    let (mut mono, mut powers) = ([0.0; BLOCK], [0.0; 2]);
     for block in data.unwrap_or_default().chunks(BLOCK * channels) {
         let count = block.len() / channels;
         match channels {
             // Most microphones, and a loop that works on several samples at a time.
             1 => block.iter().zip(&mut mono).for_each(|(&sample, mean)| *mean = level(sample)),
             _ => {
+                let mut sums = [0.0; 2];
                 for (frame, mean) in block.chunks_exact(channels).zip(&mut mono) {
-                    *mean = frame.iter().map(|&sample| level(sample)).sum::<f32>() / channels as f32;
+                    let (mut sum, mut squares) = (0.0, 0.0);
+                    for level in frame.iter().map(|&sample| level(sample)) {
+                        sum += level;
+                        squares += level * level;
+                    }
+                    *mean = sum / channels as f32;
+                    sums = [sums[0] + squares / channels as f32, sums[1] + *mean * *mean];
                 }
+                powers = [powers[0] + f64::from(sums[0]), powers[1] + f64::from(sums[1])];
             }
         }
         sink(&mono[..count]);
     }
     mono.zeroize();
+    powers
 }
 
 /// 24 bits in four bytes, of which the highest may hold anything.
@@ -308,9 +347,10 @@ fn three_bytes(sample: i32) -> f32 {
 /// cpal's errors as the end of a sentence, with the mend where one is known.
 pub fn reason(error: &Error) -> String {
     match error.kind() {
+        ErrorKind::DeviceNotAvailable if denied() => DENIED.into(),
         ErrorKind::DeviceNotAvailable => "it is not there, or was unplugged".into(),
         ErrorKind::DeviceBusy => super::BUSY.into(),
-        ErrorKind::PermissionDenied => "access is denied; add this user to the group `audio`".into(),
+        ErrorKind::PermissionDenied => DENIED.into(),
         ErrorKind::UnsupportedOperation => "it does not record".into(),
         ErrorKind::Xrun => "it lost samples".into(),
         _ => error.to_string().trim_end_matches('.').into(),

@@ -93,7 +93,11 @@ where
 impl Drop for Held {
     fn drop(&mut self) {
         self.release = None;
-        let _ = self.done.recv_timeout(CLOSE);
+        if self.done.recv_timeout(CLOSE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "the sound system does not close the microphone; nothing of what it still delivers is kept"
+            );
+        }
     }
 }
 

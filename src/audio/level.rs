@@ -2,6 +2,18 @@
 
 use super::usable;
 
+/// Part of the power of the channels; if their mean has less, they cancel each other.
+const CANCELLED: f64 = 0.01;
+
+/// What is wrong then, and the mend.
+pub const CANCEL: &str = "its channels cancel each other (one is the other turned over), and what is heard is their mean; \
+                          hear one of them alone (docs/microphones.md says how)";
+
+/// Whether there is sound in the channels, but hardly any in their mean: of the power (sums of squares) of both.
+pub fn cancelled([channels, mean]: [f64; 2]) -> bool {
+    mean < CANCELLED * channels
+}
+
 /// What the samples tell of the recording's quality.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Level {
@@ -23,12 +35,9 @@ impl Level {
     /// Full scale; float files may go above it, and then they are not cut off there.
     const FULL: std::ops::RangeInclusive<f32> = 0.999..=1.001;
 
-    /// The channels cancel each other: their mean has less than this part of their power.
-    const CANCELLED: f64 = 0.01;
-
     /// Whether there is sound in the channels, but hardly any in their mean.
     pub fn cancelled(&self) -> bool {
-        self.mean < Self::CANCELLED * self.channels
+        cancelled([self.channels, self.mean])
     }
 
     /// Looks at frames of this many channels.

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long a device may take to open. Sound servers take a second or two to start.
 const OPEN: Duration = Duration::from_secs(5);
 
+/// Without a look for so long, what did not come meanwhile is not held against the device.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a device may take to tell its formats, when all are listed.
 const LIST: Duration = Duration::from_secs(3);
 
@@ -34,10 +37,13 @@ const LIST: Duration = Duration::from_secs(3);
 /// fails at once until one ends.
 pub struct Microphone {
     device: String,
+    name: String,
     capture: Capture,
     stall: Duration,
     /// How many samples had been produced when that last changed.
     seen: (u64, Instant),
+    /// When that was last looked at.
+    looked: Instant,
     _stream: Held,
 }
 
@@ -48,20 +54,21 @@ impl Microphone {
     /// # Errors
     /// [`AudioError::Device`] if the device is absent, busy, not allowed, or does not answer.
     pub fn open(settings: &config::Audio) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, PROMPT, None, || true)
+        Microphone::start(settings, PROMPT, None, None, || true)
     }
 
     /// The same at another pace, where the device can, as long as it is `wanted`: once it is not, the attempt is given up,
-    /// and the device is not started.
+    /// and the device is not started. Of several that a pattern matches, the one of the name `last` is taken if it is there.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_at(
         pace: Pace,
         settings: &config::Audio,
+        last: Option<&str>,
         wanted: impl Fn() -> bool,
     ) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, pace, None, wanted)
+        Microphone::start(settings, pace, last, None, wanted)
     }
 
     /// The same at a given rate with a given number of channels.
@@ -69,16 +76,18 @@ impl Microphone {
     /// # Errors
     /// As [`open`](Self::open), also if the device does not offer that.
     pub fn open_as(settings: &config::Audio, rate: u32, channels: u16) -> Result<Microphone, AudioError> {
-        Microphone::start(settings, PROMPT, Some((rate, channels)), || true)
+        Microphone::start(settings, PROMPT, None, Some((rate, channels)), || true)
     }
 
     fn start(
         settings: &config::Audio,
         pace: Pace,
+        last: Option<&str>,
         exactly: Option<(u32, u16)>,
         wanted: impl Fn() -> bool,
     ) -> Result<Microphone, AudioError> {
         let (device, ring_seconds) = (settings.device.clone(), settings.ring_seconds);
+        let last = last.map(str::to_owned);
         let given_up = Arc::new(AtomicBool::new(false));
         let reader = std::thread::current();
         let wish = Wish { ring_seconds, pace, exactly, reader, given_up: given_up.clone() };
@@ -86,10 +95,11 @@ impl Microphone {
             quiet();
             let host = capture::host()?;
             let wanted = Wanted::parse(&device)?;
-            let (capture, stream) = capture::open(&capture::find(&host, &wanted)?, &wish)?;
-            Ok((capture, Overwritten::when_dropped(stream)))
+            let (name, device) = capture::find(&host, &wanted, last.as_deref())?;
+            let (capture, stream) = capture::open(&device, &wish)?;
+            Ok(((name, capture), Overwritten::when_dropped(stream)))
         };
-        let (capture, stream) = hold(OPEN, wanted, open).map_err(|e: HoldError<String>| {
+        let ((name, capture), stream) = hold(OPEN, wanted, open).map_err(|e: HoldError<String>| {
             given_up.store(true, Ordering::SeqCst);
             let device = settings.device.clone();
             match e {
@@ -99,11 +109,18 @@ impl Microphone {
         })?;
         Ok(Microphone {
             device: settings.device.clone(),
+            name,
             capture,
             stall: Duration::from_secs_f64(settings.stall_seconds),
             seen: (0, Instant::now()),
+            looked: Instant::now(),
             _stream: stream,
         })
+    }
+
+    /// Which device it is, by the name that the sound system gives it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// How the device was opened.
@@ -119,6 +136,12 @@ impl Microphone {
 
     /// Fails if the device has gone or has delivered nothing for too long.
     fn check(&mut self) -> Result<(), AudioError> {
+        let now = Instant::now();
+        let pause = now.duration_since(std::mem::replace(&mut self.looked, now));
+        // This thread was late, perhaps because the whole process stood still: the sound system's may not have had its turn yet.
+        if pause > PAUSE {
+            self.seen.1 = now;
+        }
         let produced = self.capture.samples.produced();
         if produced != self.seen.0 {
             self.seen = (produced, Instant::now());
@@ -142,6 +165,10 @@ impl Microphone {
 impl AudioSource for Microphone {
     fn sample_rate(&self) -> u32 {
         self.capture.format.rate
+    }
+
+    fn powers(&self) -> Option<[f64; 2]> {
+        (self.capture.format.channels > 1).then(|| self.capture.faults.powers())
     }
 
     fn pending(&self) -> f64 {
@@ -225,7 +252,7 @@ pub fn list(wanted: &str) -> Result<Devices, AudioError> {
             move || {
                 quiet();
                 let host = capture::host()?;
-                Ok((capture::offer(&capture::find(&host, &Wanted::parse(&name)?)?)?, ()))
+                Ok((capture::offer(&capture::find(&host, &Wanted::parse(&name)?, None)?.1)?, ()))
             },
         );
         hangs |= matches!(asked, Err(HoldError::Late | HoldError::Crowded));

@@ -59,6 +59,12 @@ pub trait AudioSource {
         0.0
     }
 
+    /// Sums of squares since it was opened: of the channels, divided by how many there are, and of their mean, which is what
+    /// is read. None for a source of one channel, and for one that does not know.
+    fn powers(&self) -> Option<[f64; 2]> {
+        None
+    }
+
     /// Overwrites what waits to be read. How many samples that was.
     fn discard(&mut self) -> u64 {
         0

@@ -8,6 +8,7 @@ mod report;
 use super::privacy::{OTHERWISE, runs_otherwise};
 use super::{Failure, runtime};
 use crate::asr::{self, AsrError};
+use crate::audio::level::{CANCEL, cancelled};
 use crate::audio::microphone::Microphone;
 use crate::audio::{AudioError, AudioSource};
 use crate::config::asr::Kind;
@@ -254,14 +255,23 @@ fn microphone(config: &Config, report: &mut Report) {
             return report.tell("microphone", Err(e.to_string()));
         }
     }
-    let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    // Half of what it swings: a constant is no sound.
+    let (least, most) =
+        samples.iter().fold((f32::MAX, f32::MIN), |(least, most), x| (least.min(*x), most.max(*x)));
+    let peak = (most - least) / 2.0;
+    let silenced = microphone.powers().is_some_and(cancelled);
     match (samples.is_empty(), peak) {
         (true, _) => {
             report.tell("microphone", Err(format!("{device}, but no sound comes; see `undertone devices`")))
         }
         (_, 0.0) => {
-            let text =
-                format!("{device}, but every sample is 0: it is muted, or sends zeros while nobody speaks");
+            let text = format!(
+                "{device}, but every sample is the same: it is muted or unplugged, or sends zeros while nobody speaks"
+            );
+            report.add("microphone", Outcome::Warning, text);
+        }
+        _ if silenced => {
+            let text = format!("{device}, but {CANCEL}");
             report.add("microphone", Outcome::Warning, text);
         }
         _ => report.tell("microphone", Ok(format!("{device}, peak {:.0} dBFS", 20.0 * peak.log10()))),

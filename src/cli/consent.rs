@@ -180,7 +180,7 @@ impl Where {
             }
         };
         let record = match as_owner(store.folder(), || store.change(note)) {
-            Ok(record) => record,
+            Ok(changed) => changed.record,
             Err(e) => {
                 let withdrawal = orders.iter().any(|order| !order.gives());
                 if withdrawal && as_owner(store.folder(), || store.lose(&e)) {
@@ -257,8 +257,9 @@ fn written_first(store: &Store) -> Result<(), Failure> {
         return Ok(());
     }
     // The daemon sees that somebody could write, and does so. (It holds nothing for a moment, because the file is another.)
-    let Ok(mine) = as_owner(store.folder(), || store.touch()) else { return Ok(()) }; // told below
-    if within(CONFIRMED, || store.stamp() != mine && store.held().is_empty()) || store.held().is_empty() {
+    let Ok(mine) = as_owner(store.folder(), || store.change(|_| {})) else { return Ok(()) }; // told below
+    if within(CONFIRMED, || store.stamp() != mine.stamp && store.held().is_empty()) || store.held().is_empty()
+    {
         return Ok(());
     }
     Err(Failure::Usage(

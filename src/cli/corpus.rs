@@ -119,6 +119,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
     if let Some(manifest) = &args.manifest {
         spare(manifest, &args.out.join(folder::LIST))?;
     }
+    tell(args.noise.as_deref().and_then(crate::corpus::folder::unread));
     let material = Material::gather(&Sources {
         manifest: args.manifest.as_deref(),
         audio: args.audio.as_deref(),

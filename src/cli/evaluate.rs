@@ -126,6 +126,7 @@ fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> R
     let background = match &args.noise {
         Some(folder) => {
             left_out.replaced = own;
+            super::corpus::tell(folder::unread(folder));
             folder::noise(folder)?
         }
         None => judged(background, &mut left_out, |row| row),
@@ -143,6 +144,13 @@ fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> R
         may_write(outcomes)?;
     }
     tell(&left_out);
+    let mixed = speech.iter().filter(|row| row.snr_db.is_some()).count();
+    if mixed > 0 && !args.clean {
+        complain!(
+            "undertone: {mixed} rows are mixed with background already (snr_db), and get more of it; --clean judges \
+             them as they are"
+        );
+    }
     let (report, found) = judge(&Material::Audio { speech: &speech, background: &background }, test, config)?;
     if let Some(outcomes) = outcomes {
         lines::write(outcomes, &found)?;

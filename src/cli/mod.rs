@@ -196,7 +196,8 @@ fn command_line() -> clap::Command {
 
 /// A finite number of decibels.
 fn decibels(text: &str) -> Result<f32, String> {
-    text.parse().ok().filter(|db: &f32| db.is_finite()).ok_or_else(|| "allowed are numbers, in dB".into())
+    let finite = text.parse().ok().filter(|db: &f32| db.is_finite());
+    finite.map(|db| db + 0.0).ok_or_else(|| "allowed are numbers, in dB".into()) // -0 is 0
 }
 
 /// A progress bar on a terminal; nothing elsewhere.

@@ -226,7 +226,9 @@ fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         writeln!(out)
     };
     let percent = |share: f64| format!("{:.1}", 100.0 * share);
-    let spread = |s: &Spread| format!("{:.0} / {:.0}", s.median, s.p95);
+    let maybe = |share: Option<f64>| share.map_or("-".into(), percent);
+    let ms = |of: Option<f64>| of.map_or("-".into(), |ms| format!("{ms:.0}"));
+    let spread = |s: &Spread| format!("{} / {}", ms(s.median), ms(s.p95));
     line("", &|g| g.snr_db.map_or("two voices".into(), |db| format!("{db} dB")))?;
     line("utterances", &|g| g.utterances.to_string())?;
     line("found, %", &|g| percent(g.found))?;
@@ -234,14 +236,14 @@ fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     line("merged with another, %", &|g| percent(g.merged))?;
     line("split, %", &|g| percent(g.split))?;
     line("speech time captured, %", &|g| percent(g.captured))?;
-    line("captured time that is not speech, %", &|g| percent(g.not_speech))?;
-    line("  outside of utterances, %", &|g| percent(g.outside))?;
+    line("captured time that is not speech, %", &|g| maybe(g.not_speech))?;
+    line("  outside of utterances, %", &|g| maybe(g.outside))?;
     line("onset error, median / 95th, ms", &|g| spread(&g.onset_ms))?;
-    line("  bias, ms", &|g| format!("{:.0}", g.onset_ms.bias))?;
+    line("  bias, ms", &|g| ms(g.onset_ms.bias))?;
     line("offset error, median / 95th, ms", &|g| spread(&g.offset_ms))?;
-    line("  bias, ms", &|g| format!("{:.0}", g.offset_ms.bias))?;
+    line("  bias, ms", &|g| ms(g.offset_ms.bias))?;
     line("told after onset, median / 95th, ms", &|g| spread(&g.told_ms))?;
-    line("emotion right, % of found", &|g| if g.labelled == 0 { "-".into() } else { percent(g.emotion) })?;
+    line("emotion right, % of found", &|g| maybe(g.emotion))?;
     writeln!(out)?;
     let quiet = [("steady", &report.background.steady), ("household", &report.background.household)];
     for (name, q) in quiet {

@@ -44,6 +44,18 @@ impl Wanted {
         Ok(Wanted::Named(device.into()))
     }
 
+    /// As [`pick`](Self::pick), but the device of the name `last`, if it is one of those that match: what was heard is
+    /// heard on, whatever else was plugged in.
+    pub fn pick_again<'a>(&self, devices: &'a [(String, String)], last: Option<&str>) -> Option<&'a str> {
+        let again = match (self, last) {
+            (Wanted::Matching(regex), Some(last)) => devices
+                .iter()
+                .find(|(name, about)| name == last && (regex.is_match(name) || regex.is_match(about))),
+            _ => None,
+        };
+        again.map(|(name, _)| name.as_str()).or_else(|| self.pick(devices))
+    }
+
     /// Which of these devices, each with its name and its description, is meant. Of several that match
     /// a regular expression the most direct one is taken, so that nothing is converted on the way.
     pub fn pick<'a>(&self, devices: &'a [(String, String)]) -> Option<&'a str> {
@@ -107,6 +119,17 @@ mod tests {
         assert_eq!(pick("/plug.*device/", &devices), Some("plughw:CARD=Device,DEV=0"));
         assert_eq!(pick("/#1$/", &devices), Some("hw:CARD=Device,DEV=1"));
         assert_eq!(pick("/bluetooth/", &devices), None);
+        let again = |wanted: &str, last| {
+            Wanted::parse(wanted).unwrap().pick_again(&devices, Some(last)).map(str::to_owned)
+        };
+        assert_eq!(again("/usb pnp/", "hw:CARD=Device,DEV=1").as_deref(), Some("hw:CARD=Device,DEV=1"));
+        assert_eq!(again("/usb pnp/", "hw:CARD=Gone,DEV=0").as_deref(), Some("hw:CARD=Device,DEV=0"));
+        assert_eq!(
+            again("/usb pnp/", "hw:CARD=PCH,DEV=0").as_deref(),
+            Some("hw:CARD=Device,DEV=0"),
+            "it is not meant"
+        );
+        assert_eq!(again("default", "hw:CARD=PCH,DEV=0").as_deref(), Some("default"));
     }
 
     /// Listings in ALSA's form, before a USB microphone was pulled out and after it came back while another

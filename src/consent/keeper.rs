@@ -230,18 +230,8 @@ impl Keeper {
             let before = self.record;
             order.note(&mut self.record, By::Mqtt, now);
             // Once more what holds already is nothing that somebody did.
-            let again = match order {
-                Order::Say(scope, _) => before.said(scope).is_some_and(|said| {
-                    self.record
-                        .said(scope)
-                        .is_some_and(|now| (now.consent, now.by) == (said.consent, said.by))
-                }),
-                Order::GuestsCome(_) => before.guest.is_some_and(|guest| {
-                    !self.guests_may_have_gone()
-                        && self.record.guest.is_some_and(|now| (now.until, now.by) == (guest.until, guest.by))
-                }),
-                Order::GuestsGo => false,
-            };
+            let again = order.repeats(&before, &self.record)
+                && !(matches!(order, Order::GuestsCome(_)) && self.guests_may_have_gone());
             told.extend((!again).then_some(Told::Said(order)));
         }
         if self.store.is_some() {

@@ -184,6 +184,21 @@ impl Order {
         }
     }
 
+    /// Whether the record says what it said `before` this order, by the same: so nobody did anything.
+    pub(super) fn repeats(self, before: &Record, now: &Record) -> bool {
+        match self {
+            Order::Say(scope, _) => before
+                .said(scope)
+                .zip(now.said(scope))
+                .is_some_and(|(before, now)| (before.consent, before.by) == (now.consent, now.by)),
+            Order::GuestsCome(_) => before
+                .guest
+                .zip(now.guest)
+                .is_some_and(|(before, now)| (before.until, before.by) == (now.until, now.by)),
+            Order::GuestsGo => false,
+        }
+    }
+
     /// Takes note of it in the record. A guest mode that holds is never shortened over MQTT: that would
     /// give consent back.
     pub fn note(self, record: &mut Record, by: By, at: Timestamp) {

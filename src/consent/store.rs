@@ -149,6 +149,17 @@ pub struct Loaded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(Option<(u64, u64, i64, i64)>);
 
+/// What [`Store::change`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// What was there before.
+    pub found: Loaded,
+    /// What is there now.
+    pub record: Record,
+    /// Of what was written: whoever writes next is not mistaken for it.
+    pub stamp: Stamp,
+}
+
 /// The place where consent is kept.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -297,7 +308,7 @@ impl Store {
             return Ok((loaded, stamp));
         }
         // Somebody may just be saying something for the first time: what is there once nobody writes is what counts.
-        self.change_found(|_| {}).map(|(found, _, stamp)| (found, stamp))
+        self.change(|_| {}).map(|changed| (changed.found, changed.stamp))
     }
 
     /// Whether there is no file, or none of use, or nothing that would tell of its loss.
@@ -306,35 +317,12 @@ impl Store {
         loaded.problem.is_some() || !there(&self.file()) || !there(&self.folder.join(MARKER))
     }
 
-    /// Reads, changes and writes what was said; on the disk when this returns.
+    /// Reads, changes and writes what was said; on the disk when this returns. No change: the same again, which tells who watches
+    /// the file that it can be written.
     ///
     /// # Errors
     /// See [`ConsentError`]; what was said before still stands then.
-    pub fn change(&self, change: impl FnOnce(&mut Record)) -> Result<Record, ConsentError> {
-        self.change_stamped(change).map(|(record, _)| record)
-    }
-
-    /// Writes the same again, which tells who watches the file that it can be written.
-    ///
-    /// # Errors
-    /// As [`change`](Self::change).
-    pub fn touch(&self) -> Result<Stamp, ConsentError> {
-        self.change_stamped(|_| {}).map(|(_, stamp)| stamp)
-    }
-
-    /// The same, with the stamp of what was written: whoever writes next is not mistaken for it.
-    pub(super) fn change_stamped(
-        &self,
-        change: impl FnOnce(&mut Record),
-    ) -> Result<(Record, Stamp), ConsentError> {
-        self.change_found(change).map(|(_, record, stamp)| (record, stamp))
-    }
-
-    /// The same, with what was found before it was changed.
-    fn change_found(
-        &self,
-        change: impl FnOnce(&mut Record),
-    ) -> Result<(Loaded, Record, Stamp), ConsentError> {
+    pub fn change(&self, change: impl FnOnce(&mut Record)) -> Result<Changed, ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
         state::make(&self.folder).map_err(failed)?;
         let _lock = self.lock()?;
@@ -352,7 +340,7 @@ impl Store {
             state::replace(&marker, text.as_bytes()).map_err(failed)?;
         }
         self.sweep(); // not before: it may have been all that was left
-        Ok((found, record, self.stamp()))
+        Ok(Changed { found, record, stamp: self.stamp() })
     }
 
     /// Removes what writers that were killed left unfinished; the lock is held, so nobody writes now.

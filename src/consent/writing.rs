@@ -6,7 +6,7 @@
 
 use super::Scope;
 use super::order::{Order, Refusal};
-use super::store::{By, Record, Stamp, Store};
+use super::store::{By, Changed, Record, Stamp, Store};
 use crate::events::Consent;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -187,8 +187,8 @@ impl Writing {
 
 fn write(store: &Store, orders: &Orders) -> Outcome {
     let mut overtaken = Vec::new();
-    match store.change_stamped(|record| overtaken = orders.note(record)) {
-        Ok((record, stamp)) => Outcome::Written { record, stamp, overtaken },
+    match store.change(|record| overtaken = orders.note(record)) {
+        Ok(Changed { record, stamp, .. }) => Outcome::Written { record, stamp, overtaken },
         Err(e) => {
             let withdraws = orders.0.iter().any(|heard| !heard.order.gives());
             // Where somebody holds the lock, it is tried again.

@@ -33,18 +33,36 @@ pub fn speech(folder: &Path, split: &str) -> Result<Vec<Row>, CorpusError> {
     Ok(known.map(|row| Row { split: split.into(), ..row }).collect())
 }
 
+/// How the names of audio files end that can be read, and of those that cannot.
+const READ: [&str; 5] = ["wav", "flac", "ogg", "oga", "mp3"];
+const UNREAD: [&str; 12] =
+    ["opus", "m4a", "mp4", "aac", "aif", "aiff", "wma", "webm", "caf", "au", "amr", "w64"];
+
+fn ends_as(path: &Path, endings: &[&str]) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    endings.contains(&extension.as_str())
+}
+
+/// A sentence on audio files that are passed over because they cannot be read, if there are any.
+pub fn unread(folder: &Path) -> Option<String> {
+    let files: Vec<PathBuf> = files(folder).ok()?.into_iter().filter(|file| ends_as(file, &UNREAD)).collect();
+    let first = files.first()?;
+    Some(format!(
+        "{} audio files under {} are passed over, such as {}; make WAV, FLAC, Ogg Vorbis or MP3 of them",
+        files.len(),
+        folder.display(),
+        first.strip_prefix(folder).unwrap_or(first).display()
+    ))
+}
+
 /// Every audio file, as background.
 ///
 /// # Errors
 /// When the folder cannot be read, or holds none.
 pub fn noise(folder: &Path) -> Result<Vec<Row>, CorpusError> {
-    let audio = |path: &PathBuf| {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        ["wav", "flac", "ogg", "oga", "mp3"].contains(&extension.as_str())
-    };
     let rows: Vec<Row> = files(folder)?
         .into_iter()
-        .filter(audio)
+        .filter(|path| ends_as(path, &READ))
         .map(|path| Row {
             corpus: "noise".into(),
             speaker: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),

@@ -1,4 +1,4 @@
-//! Lines of a CSV file, each with its number in the file.
+//! Lines of a CSV file, each with its number in the file. Names of columns may have capitals, and blanks around them.
 //!
 //! In: a path. Out: what each line holds, or why it holds nothing that makes sense. Blank lines are passed over, and
 //! counted. The other way round: what can be serialized in, a file with a header out.
@@ -19,10 +19,18 @@ pub type Numbered<T> = (u64, Result<T, String>);
 pub fn read<T: DeserializeOwned>(path: &Path, doing: &'static str) -> Result<Vec<Numbered<T>>, CorpusError> {
     let bytes = std::fs::read(path).map_err(CorpusError::io(doing, path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
-    let header = match reader.headers() {
+    let mut header = match reader.headers() {
         Ok(header) => header.clone(),
         Err(e) => return Ok(vec![(1, Err(reason(&e)))]),
     };
+    header.trim();
+    let header: StringRecord = header.iter().map(str::to_lowercase).collect();
+    if let Some(separator) = other_separator(&header) {
+        return Ok(vec![(
+            1,
+            Err(format!("fields are separated by {separator} here, and commas are needed")),
+        )]);
+    }
     let (mut lines, mut place) = (Vec::new(), Place { bytes: &bytes, at: 0, line: 1 });
     let mut record = StringRecord::new();
     loop {
@@ -66,11 +74,22 @@ impl Place<'_> {
             if self.at >= end && !matches!(c, b'\r' | b'\n') {
                 break;
             }
-            self.line += u64::from(*c == b'\n');
+            let lone = *c == b'\r' && self.bytes.get(self.at + 1) != Some(&b'\n');
+            self.line += u64::from(*c == b'\n' || lone);
             self.at += 1;
         }
         self.line
     }
+}
+
+/// What separates the fields of a header that holds no comma, if that is to be seen: spreadsheets write semicolons in
+/// many countries.
+fn other_separator(header: &StringRecord) -> Option<&'static str> {
+    let only = header.get(0).filter(|_| header.len() == 1)?;
+    [(';', "`;`"), ('\t', "tabs"), ('|', "`|`")]
+        .into_iter()
+        .find(|(c, _)| only.contains(*c))
+        .map(|(_, name)| name)
 }
 
 fn reason(error: &csv::Error) -> String {
@@ -104,6 +123,7 @@ mod tests {
             ("name,number\n\n\n\na,1\n\nb,2", &[5, 7]),
             ("\u{feff}name,number\r\na,1\r\n\r\nb,2\r\n", &[2, 4]),
             ("name,number\n\"a\nb\nc\",1\nb,2\n", &[2, 5]),
+            ("name,number\ra,1\r\rb,2\r", &[2, 4]),
             ("\n\nname,number\na,1\n", &[4]),
         ] {
             std::fs::write(&path, text).unwrap();

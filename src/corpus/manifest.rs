@@ -145,8 +145,10 @@ fn optional<T>(
 fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
     let emotion = optional("emotion", &line.emotion, &Label::ALL.map(Label::name).join(", "), label)
         .map_err(|reason| format!("{reason} (which leaves the row out)"))?;
-    if !SPLITS.contains(&line.split.as_str()) {
-        return Err(format!("split `{}` is not train, test_seen, test_unseen or empty", line.split));
+    let trimmed = |text: &str| text.trim().to_owned();
+    let split = trimmed(&line.split);
+    if !SPLITS.contains(&split.as_str()) {
+        return Err(format!("split `{split}` is not train, test_seen, test_unseen or empty"));
     }
     let speech = parse_speech(&line.speech)
         .map_err(|part| format!("speech `{part}` is not `start-end` in seconds"))?;
@@ -156,10 +158,10 @@ fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
     let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
     Ok(Row {
         path: folder.join(&line.path),
-        corpus: line.corpus,
-        speaker: line.speaker,
+        corpus: trimmed(&line.corpus),
+        speaker: trimmed(&line.speaker),
         emotion,
-        split: line.split,
+        split,
         snr_db: optional("snr_db", &line.snr_db, "a number of decibels", finite)?,
         kind: optional("kind", &line.kind, &kinds, kind)?.unwrap_or(usual),
         speech,
@@ -236,6 +238,13 @@ mod tests {
     }
 
     #[test]
+    fn capitals_and_blanks_change_nothing() {
+        let rows = read_text("Path, Corpus,speaker,Emotion,SPLIT \na.wav,x ,s1, Happy, test_seen\n").unwrap();
+        assert_eq!((rows[0].corpus.as_str(), rows[0].split.as_str()), ("x", "test_seen"));
+        assert_eq!(rows[0].emotion, Some(Label::Happy));
+    }
+
+    #[test]
     fn errors_name_the_line_and_what_is_allowed() {
         let head = "path,corpus,speaker,emotion,split\n";
         let e = read_text(&format!("{head}a.wav,x,s1,glad,train\n")).unwrap_err();
@@ -244,6 +253,10 @@ mod tests {
         assert!(e.contains("`trian`"), "{e}");
         let e = read_text("path,corpus\na.wav,x\n").unwrap_err();
         assert!(e.contains("columns path,corpus,speaker,emotion,split"), "{e}");
+        for (separator, name) in [(";", "`;`"), ("\t", "tabs")] {
+            let e = read_text(&head.replace(',', separator)).unwrap_err();
+            assert!(e.contains("line 1: fields are separated by") && e.contains(name), "{e}");
+        }
     }
 
     #[test]

@@ -206,7 +206,8 @@ impl Components<'_> {
         self.binary(
             "microphone_open",
             "Microphone open",
-            "value_json.listening",
+            // As long as it may be: a device that is open and late is no closed one.
+            "value_json.listening or value_json.microphone == 'suspect'",
             json!({
                 "device_class": "running", "icon": "mdi:microphone",
             }),

@@ -111,7 +111,8 @@ impl StreamClock {
     /// seconds that were lost without a word.
     pub fn look(&mut self, now: f64, heard: f64) -> Option<f64> {
         let delay = now - self.zero - heard;
-        if now - self.last > JUMP {
+        // Reads may come seldom; what is longer than a stretch is a pause, before which nothing counts.
+        if now - self.last > SHORT {
             self.short = Stretch::new(now);
         }
         self.last = now;

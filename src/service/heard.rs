@@ -86,8 +86,8 @@ impl Outlet {
         Outlet { told, unsent: 0 }
     }
 
-    /// Tells it, if there is room.
-    pub fn send(&mut self, what: Heard) {
+    /// Tells it, if there is room; false: there was none.
+    pub fn send(&mut self, what: Heard) -> bool {
         if self.unsent > 0 && self.told.capacity() > 1 {
             let message = format!("{} messages were lost inside: the machine is overloaded", self.unsent);
             self.unsent = 0;
@@ -98,8 +98,10 @@ impl Outlet {
             });
         }
         let is_progress = matches!(what, Heard::Progress(_));
-        if let Err(TrySendError::Full(_)) = self.told.try_send(what) {
+        let sent = self.told.try_send(what);
+        if let Err(TrySendError::Full(_)) = sent {
             self.unsent += u64::from(!is_progress);
         }
+        sent.is_ok()
     }
 }

@@ -3,16 +3,16 @@
 //! In: sound. Out: [`Heard`], through a bounded queue that never makes this thread wait. It touches
 //! neither the network nor the disk.
 
+mod device;
 mod time;
 
 use super::clock::{StreamClock, since_boot};
 use super::heard::{Heard, Outlet, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
-use super::pace::CardPace;
+use super::quality::Quality;
 use super::renewal::Renewal;
-use crate::audio::microphone::{CALM, Microphone, PROMPT};
-use crate::audio::{AudioError, AudioSource};
+use crate::audio::{AudioError, AudioSource, seconds};
 use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
@@ -29,9 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// When it has been too crowded for so long, it stays so.
-const HOPELESS: Duration = Duration::from_secs(20);
-
 /// The state of the thread.
 pub struct Hearing {
     settings: config::Audio,
@@ -47,8 +44,12 @@ pub struct Hearing {
     clock: Option<StreamClock>,
     line: Line,
     liveness: Liveness,
-    /// A recording that ends keeps no time.
-    pace: Option<CardPace>,
+    /// Of a microphone's sound; a recording that ends has what it has.
+    quality: Option<Quality>,
+    /// The device that was opened last.
+    device: Option<String>,
+    /// What its channels have said ([`AudioSource::powers`]).
+    powers: Option<[f64; 2]>,
     pulse: Arc<Pulse>,
     renewal: Arc<Renewal>,
     lost: u64,
@@ -91,7 +92,9 @@ impl Hearing {
             resting: false,
             clock: None,
             line: Line { zero: Timestamp::now(), pace: 1.0 },
-            pace: None,
+            quality: None,
+            device: None,
+            powers: None,
             pulse,
             renewal,
             lost: 0,
@@ -115,49 +118,11 @@ impl Hearing {
                 }
             }
             Source::Microphone => {
-                self.pace = Some(CardPace::default());
+                self.quality = Some(Quality::default());
                 self.microphone();
             }
         }
         self.progress(false)
-    }
-
-    fn microphone(&mut self) {
-        while !self.stop.is_cancelled() {
-            if !self.may_listen() {
-                self.rest();
-                continue;
-            }
-            self.pulse.beat(); // a microphone that is away is no listener that hangs
-            // Who waits for words, waits for the first sound of them.
-            let pace = if self.cascade.streams() { PROMPT } else { CALM };
-            let pace = pace.within(Duration::from_secs_f64(self.settings.stall_seconds / 5.0));
-            let wanted = || self.may_listen() && !self.stop.is_cancelled();
-            let opened = Microphone::open_at(pace, &self.settings, wanted);
-            let outcome = opened.and_then(|mut microphone| {
-                self.catch_up();
-                self.listen(&mut microphone)
-            });
-            self.exhausted(matches!(outcome, Err(AudioError::Crowded { .. })));
-            if !self.may_listen() {
-                continue; // the microphone is closed by now, and what it last said does not matter
-            }
-            if let Err(e) = outcome {
-                self.audio_failed(&e);
-                let pause = self.liveness.pause();
-                self.wait(Duration::from_secs_f64(pause));
-            }
-        }
-    }
-
-    /// Where dead sound servers have left too much that hangs, only a new process hears anything again.
-    fn exhausted(&mut self, crowded: bool) {
-        if !crowded {
-            self.crowded = None;
-        } else if self.crowded.get_or_insert_with(Instant::now).elapsed() >= HOPELESS {
-            self.crowded = None; // told once more after the same time
-            self.send(Heard::Exhausted);
-        }
     }
 
     fn may_listen(&self) -> bool {
@@ -170,8 +135,8 @@ impl Hearing {
             return;
         }
         self.overwrite();
-        let pace = self.pace.as_mut().and_then(CardPace::closed);
-        let over = self.liveness.closed().or(pace);
+        let quality = self.quality.as_mut().and_then(Quality::closed);
+        let over = self.liveness.closed().or(quality);
         self.audio(over);
         self.send(Heard::Closed(self.clock.is_some()));
         self.progress(false);
@@ -207,7 +172,12 @@ impl Hearing {
             }
             self.obey(&mut listener, source, &mut told);
             self.renew();
+            let whole = listener.lost();
             let step = listener.step(source, &mut self.cascade, &mut |what| told.push(what));
+            if let (Some(quality), true) = (&mut self.quality, listener.lost() > whole) {
+                quality.lost(since_boot(), seconds(listener.lost() - whole));
+            }
+            self.powers = source.powers();
             self.lost = lost_before + listener.lost();
             self.resample_ns = resample_before + listener.resample_ns();
             match &step {
@@ -227,9 +197,9 @@ impl Hearing {
             }
             if self.reported.elapsed() >= PROGRESS {
                 self.pending = source.pending();
-                self.progress(step.is_ok_and(|s| s == Step::Heard));
+                self.progress(self.liveness.flows(since_boot()));
                 if self.liveness.reopen(since_boot()) {
-                    tracing::debug!("nothing but zeros: the microphone is opened anew");
+                    tracing::debug!("always the same sample: the microphone is opened anew");
                     break Ok(());
                 }
             }
@@ -290,7 +260,7 @@ impl Hearing {
             let skipped = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what));
             self.model(skipped);
         }
-        let tell = self.liveness.heard(now, listener.zeros());
+        let tell = self.liveness.heard(now, listener.still());
         self.audio(tell);
     }
 
@@ -315,8 +285,8 @@ impl Hearing {
 
     fn audio(&mut self, tell: Option<Tell>) {
         if let Some(tell) = tell {
-            if let Some(pace) = &mut self.pace {
-                pace.forget();
+            if let Some(quality) = &mut self.quality {
+                quality.forget();
             }
             self.progress(self.flows()); // first, so that the state told with the event is the new one
             self.send(tell.into());
@@ -370,17 +340,8 @@ impl Hearing {
         progress
     }
 
-    fn send(&mut self, what: Heard) {
-        self.told.send(what);
-    }
-
-    fn wait(&mut self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while !self.stop.is_cancelled() && self.may_listen() && Instant::now() < until {
-            self.pulse.beat();
-            self.forget();
-            self.renew();
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    /// False: it was lost.
+    fn send(&mut self, what: Heard) -> bool {
+        self.told.send(what)
     }
 }

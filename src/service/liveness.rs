@@ -5,7 +5,7 @@
 //! it is over.
 //!
 //! ```text
-//!            nothing for a second, or zeros for long           no sound for stall_seconds, or an error
+//!            nothing for a second, or the same for long        no sound for stall_seconds, or an error
 //! healthy ───────────────────────────────► suspect ───────────────────────────────► recovering
 //!    ▲  ▲                                     │                                        │   │
 //!    │  └──────────── sound ──────────────────┘                                        │   │ a minute
@@ -28,13 +28,11 @@ const LATE: f64 = 1.0;
 const SETTLED: f64 = 1.0;
 /// At most so often twice as long: half a minute.
 const DOUBLED: u32 = 5;
-/// A gap in the flow longer than this begins it anew.
-const FLOW: f64 = 0.5;
 /// Away for this long, it needs a person.
 const HOPELESS: f64 = 60.0;
 /// Reasons told in one spell of trouble; a device that finds ever new ones is not listened to.
 const REASONS: usize = 4;
-/// Longest pause between two openings of a device that delivers nothing but zeros.
+/// Longest pause between two openings of a device that always delivers the same.
 const LONGEST_SILENCE: f64 = 600.0;
 
 /// What must be told.
@@ -61,7 +59,7 @@ impl From<Tell> for Heard {
 enum Trouble {
     /// It cannot be opened, or it broke.
     Away,
-    /// It delivers, but only zeros.
+    /// It delivers, but always the same: zeros, or what a line that is stuck gives.
     Silence,
 }
 
@@ -69,7 +67,7 @@ enum Trouble {
 #[derive(Debug)]
 pub struct Liveness {
     retry: f64,
-    /// Seconds of zeros that count as a fault; infinite: never.
+    /// Seconds of one and the same sample that count as a fault; infinite: never.
     silence: f64,
     health: Health,
     trouble: Option<Trouble>,
@@ -82,10 +80,12 @@ pub struct Liveness {
     spells: u32,
     /// When sound began to flow without a break, and its last sample.
     flow: Option<(f64, f64)>,
-    /// Last sample other than zero, or the moment from which zeros are counted.
+    /// Last sample other than the one before, or the moment from which those that are the same are counted.
     signal: f64,
+    /// The device that was opened last, if it is another one than before.
+    other: Option<String>,
     pause: f64,
-    /// When zeros lead to the next opening, and the pause that led to it.
+    /// When silence leads to the next opening, and the pause that led to it.
     reopen: (f64, f64),
 }
 
@@ -104,6 +104,7 @@ impl Liveness {
             spells: 0,
             flow: None,
             signal: now,
+            other: None,
             pause: FIRST_PAUSE,
             reopen: (f64::INFINITY, 0.0),
         }
@@ -114,10 +115,25 @@ impl Liveness {
         self.health
     }
 
-    /// Samples came; `zeros` if every one of them was 0.
-    pub fn heard(&mut self, now: f64, zeros: bool) -> Option<Tell> {
+    /// Seconds of silence that count as a fault.
+    pub fn patience(&self) -> f64 {
+        self.silence
+    }
+
+    /// Whether sound arrives: some came within the last second.
+    pub fn flows(&self, now: f64) -> bool {
+        self.flow.is_some_and(|(_, last)| now - last < LATE)
+    }
+
+    /// It is open; `other`: its name, if it is another one than before.
+    pub fn opened(&mut self, other: Option<String>) {
+        self.other = other.or(self.other.take());
+    }
+
+    /// Samples came; `still` if every one of them was the same as the one before.
+    pub fn heard(&mut self, now: f64, still: bool) -> Option<Tell> {
         let begun = match self.flow {
-            Some((begun, last)) if now - last <= FLOW => begun,
+            Some((begun, last)) if now - last <= LATE => begun,
             Some((_, last)) => {
                 self.signal += now - last; // what did not come, because the machine slept for instance, was not silent
                 now
@@ -128,30 +144,34 @@ impl Liveness {
             }
         };
         self.flow = Some((begun, now));
-        if !zeros {
+        if !still {
             self.signal = now;
         }
         match self.trouble {
             Some(Trouble::Away) if now - begun < SETTLED * f64::from(1 << self.spells) => None,
             Some(Trouble::Away) => {
                 self.over = now;
-                self.over("the microphone delivers sound again")
+                let from = self.other.take().map_or(String::new(), |other| {
+                    format!(", from {other}: that is another device than before (audio.device says which may be used)")
+                });
+                self.over(&format!("the microphone delivers sound again{from}"))
             }
-            Some(Trouble::Silence) if zeros => None,
+            Some(Trouble::Silence) if still => None,
             Some(Trouble::Silence) => self.over("the microphone is no longer silent"),
             None if now - self.signal >= self.silence => {
                 let seconds = self.silence;
                 self.begin(Trouble::Silence, now, Health::Suspect);
                 self.reopen = (now, self.silence);
                 Some(Tell::Problem(format!(
-                    "every sample of the microphone has been 0 for {seconds} s: it is muted, or this is not \
-                     a microphone; see what `undertone devices` shows (audio.silence_seconds sets the limit, \
-                     0 for none)"
+                    "every sample of the microphone has been the same for {seconds} s: it is muted or unplugged, or \
+                     this is not a microphone; see what `undertone devices` shows (audio.silence_seconds sets the \
+                     limit, 0 for none)"
                 )))
             }
             None => {
                 self.health = Health::Healthy;
                 self.pause = FIRST_PAUSE;
+                self.other = None;
                 None
             }
         }
@@ -196,7 +216,7 @@ impl Liveness {
         over.filter(|_| troubled)
     }
 
-    /// Zeros have come for so long that opening the device anew may help. True once for each time.
+    /// The same has come for so long that opening the device anew may help. True once for each time.
     pub fn reopen(&mut self, now: f64) -> bool {
         let due = self.trouble == Some(Trouble::Silence) && now >= self.reopen.0;
         if due {

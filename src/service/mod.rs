@@ -4,9 +4,11 @@
 //! segments that may be transcribed.
 
 mod anew;
+mod channels;
 mod clock;
 mod ending;
 mod folder;
+mod gaps;
 mod heard;
 mod hearing;
 mod household;
@@ -15,6 +17,7 @@ mod memory;
 mod notify;
 mod pace;
 mod problems;
+mod quality;
 mod recogniser;
 mod renewal;
 mod report;

@@ -51,7 +51,7 @@ def main() -> None:
 
     def figures(number: int, name: str, part: str | None, scale: float, digits: int) -> str:
         values = (g[name] if part is None else g[name][part] for g in groups[number])
-        return " / ".join(f"{scale * v:.{digits}f}" for v in values)
+        return " / ".join("-" if v is None else f"{scale * v:.{digits}f}" for v in values)
 
     ratios = " / ".join(f"{g['snr_db']:.0f}" for g in groups[0])
     print(f"{reports[0]['source']}; {reports[0]['audio_seconds'] / 3600:.1f} h\n")

@@ -72,6 +72,15 @@ impl Card {
         std::fs::write(self.configuration(), text).unwrap();
     }
 
+    /// What is preloaded over ALSA's library, built from its source, tests/support/`name`.c.
+    pub fn shim(&self, name: &str) -> PathBuf {
+        let built = self.configuration().with_file_name(format!("{name}.so"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/{name}.c"));
+        let compiler = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&built).arg(source).status();
+        assert!(compiler.unwrap().success());
+        built
+    }
+
     /// Where it is filled.
     pub fn fifo(&self) -> PathBuf {
         self.folder.path().join("fifo")
@@ -99,6 +108,18 @@ impl Card {
         seconds: f64,
         frame: impl Fn(u64) -> Vec<u8> + Send + 'static,
     ) {
+        self.play_in_bursts(1, milliseconds, rate, seconds, frame);
+    }
+
+    /// The same, but so many blocks come at once, and none in between.
+    pub fn play_in_bursts(
+        &self,
+        blocks: u64,
+        milliseconds: u32,
+        rate: u32,
+        seconds: f64,
+        frame: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) {
         let path = self.fifo();
         std::thread::spawn(move || {
             // Blocks until somebody reads.
@@ -116,8 +137,10 @@ impl Card {
                     return;
                 }
                 k += block;
-                let due = Duration::from_secs_f64(k as f64 / f64::from(rate));
-                std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                if (k / block).is_multiple_of(blocks) {
+                    let due = Duration::from_secs_f64(k as f64 / f64::from(rate));
+                    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                }
             }
             // Closing would be the end of the file, and a file that has ended is silence.
             std::thread::sleep(Duration::from_secs(60));

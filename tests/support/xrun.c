@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #define RATE 48000
-#define MOST 8
+#define MOST 64
 
 typedef struct snd_pcm snd_pcm_t;
 typedef long (*readi_t)(snd_pcm_t *, void *, unsigned long);

@@ -5,7 +5,7 @@
 
 use crate::audio::file::FileSource;
 use crate::audio::resample::Resampler;
-use crate::audio::{AudioError, AudioSource, seconds};
+use crate::audio::{AudioError, AudioSource, SAMPLE_RATE, seconds};
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Files that an error names.
-const NAMED: usize = 5;
+const NAMED: usize = 20;
 /// Nobody says a word in fewer seconds.
 const WORD: f64 = 0.1;
 
@@ -43,11 +43,11 @@ pub fn look(rows: &[&Row]) -> Result<(), CorpusError> {
     let mut found: Vec<(u64, String)> = rows
         .par_iter()
         .filter_map(|row| {
-            let reason = opens(&row.path).err()?;
-            Some((
-                row.line,
-                if row.line == 0 { reason.to_string() } else { format!("line {}: {reason}", row.line) },
-            ))
+            let reason = match opens(&row.path).err()? {
+                rate @ AudioError::Rate { .. } => format!("{}: {rate}", row.path.display()),
+                named => named.to_string(),
+            };
+            Some((row.line, if row.line == 0 { reason } else { format!("line {}: {reason}", row.line) }))
         })
         .collect();
     if found.is_empty() {
@@ -78,6 +78,12 @@ pub fn complaint(row: &Row, source: &FileSource, samples: &[f32], speech: bool) 
         None if source.level().sounding == 0 => "digital silence".into(),
         None if source.level().cancelled() => "its channels cancel each other".into(),
         None if speech && seconds < WORD => format!("{seconds:.3} s long, too short for a word"),
+        None if speech && source.sample_rate() < SAMPLE_RATE => {
+            format!(
+                "{} Hz, so nothing of its upper half is there, and emotions are told worse",
+                source.sample_rate()
+            )
+        }
         None => return None,
     };
     Some(Complaint::of(row, what))

@@ -36,21 +36,33 @@ pub struct Timed {
     pub ratio: Option<f64>,
 }
 
-/// Times the samples through `model`, in turns with the network of the file `ungated`.
+/// The network without gates of this file.
 ///
 /// # Errors
-/// When that file cannot be loaded, or a model fails.
+/// When it cannot be loaded, or has gates after all.
+pub fn ungated(path: &Path, settings: &config::Model) -> Result<Model, CorpusError> {
+    let mut model = Model::open(path, settings)?;
+    // Of silence, gates let hardly anything run.
+    if model.infer(&[0.0; INPUT], 0.5)?.executed.iter().all(|ran| *ran) {
+        return Ok(model);
+    }
+    let reason = format!(
+        "{} skips modules, so it is no network without gates; models/training/variants.py makes one (`make bench` does so, too)",
+        path.display()
+    );
+    Err(CorpusError::Nothing(reason))
+}
+
+/// Times the samples through `model`, in turns with the network without gates.
+///
+/// # Errors
+/// When a model fails.
 pub fn measure(
     mut model: Model,
     samples: Vec<Sample>,
-    ungated: Option<&Path>,
-    settings: &config::Model,
+    mut beside: Option<Model>,
+    threshold: f32,
 ) -> Result<Latency, CorpusError> {
-    let mut beside = match ungated {
-        None => None,
-        Some(path) => Some(Model::open(path, settings)?),
-    };
-    let threshold = settings.gate_threshold as f32;
     for sample in samples.iter().take(WARM_UP) {
         model.infer(&sample.input, threshold)?;
         if let Some(beside) = &mut beside {

@@ -98,8 +98,8 @@ pub fn feature_rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
 /// `progress` is told each row that is done.
 ///
 /// # Errors
-/// When the model or a file cannot be read. Files are looked at before any is judged; one that fails later stops all
-/// threads.
+/// When the model or a file cannot be read. Files, and the network without gates, are looked at before anything is judged; one
+/// that fails later stops all threads.
 pub fn evaluate(
     material: &Material,
     test: &Test,
@@ -110,6 +110,7 @@ pub fn evaluate(
         Material::Audio { speech, background } => speech.iter().chain(*background).enumerate().collect(),
         Material::Features { rows, .. } => rows.iter().map(|(number, row)| (*number, row)).collect(),
     };
+    let ungated = test.ungated.as_deref().map(|path| latency::ungated(path, model)).transpose()?;
     if let Material::Audio { .. } = material {
         files::look(&rows.iter().map(|(_, row)| *row).collect::<Vec<_>>())?;
     }
@@ -160,7 +161,7 @@ pub fn evaluate(
     report.complaints_in_all = complaints.len();
     report.complaints =
         complaints.into_iter().take(report::COMPLAINTS).map(|(_, complaint)| complaint).collect();
-    report.latency = latency::measure(first.into_model(), samples, test.ungated.as_deref(), model)?;
+    report.latency = latency::measure(first.into_model(), samples, ungated, model.gate_threshold as f32)?;
     Ok((report, outcomes::of(&judged)))
 }
 

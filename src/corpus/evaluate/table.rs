@@ -14,7 +14,10 @@ const COMPLAINTS: usize = 10;
 /// # Errors
 /// When it cannot be written.
 pub fn print(out: &mut impl Write, report: &Report, colour: bool) -> Result<()> {
-    let mut sheet = Sheet { out, bold: if colour { ["\x1b[1m", "\x1b[0m"] } else { ["", ""] } };
+    let by = &report.by;
+    let names = [&report.corpora, &by.sex, &by.language, &by.snr_db].into_iter().flat_map(BTreeMap::keys);
+    let width = names.map(|name| name.chars().count()).fold(12, usize::max);
+    let mut sheet = Sheet { out, width, bold: if colour { ["\x1b[1m", "\x1b[0m"] } else { ["", ""] } };
     accuracies(&mut sheet, report)?;
     groups(&mut sheet, report)?;
     skips(&mut sheet, report)?;
@@ -27,6 +30,8 @@ pub fn print(out: &mut impl Write, report: &Report, colour: bool) -> Result<()> 
 
 struct Sheet<'a, W> {
     out: &'a mut W,
+    /// Of the names of groups.
+    width: usize,
     bold: [&'static str; 2],
 }
 
@@ -41,21 +46,21 @@ fn percent(share: impl Into<Option<f64>>) -> String {
     share.into().map_or("-".into(), |share| format!("{:.1}", 100.0 * share))
 }
 
-fn columns(name: &str, split: &str, a: &Accuracy) -> String {
+fn columns(name: &str, width: usize, split: &str, a: &Accuracy) -> String {
     let (accuracy, uar, skipped) = (percent(a.accuracy), percent(a.uar), percent(a.skipped));
-    format!("{name:<12} {split:<12} {:>5} {accuracy:>9} {uar:>6} {skipped:>8}", a.n)
+    format!("{name:<width$} {split:<12} {:>5} {accuracy:>9} {uar:>6} {skipped:>8}", a.n)
 }
 
-fn head(name: &str) -> String {
-    format!("{name:<12} {:<12} {:>5} {:>9} {:>6} {:>8}", "split", "n", "accuracy", "UAR", "skipped")
+fn head(name: &str, width: usize) -> String {
+    format!("{name:<width$} {:<12} {:>5} {:>9} {:>6} {:>8}", "split", "n", "accuracy", "UAR", "skipped")
 }
 
 fn accuracies(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
-    sheet.heading("Table 1: accuracy, % (chance for six emotions: 16.7)")?;
-    writeln!(sheet.out, "{}", head("corpus"))?;
+    sheet.heading("Table 1: accuracy, % (UAR of a guess: 100 / emotions that the corpus has)")?;
+    writeln!(sheet.out, "{}", head("corpus", sheet.width))?;
     for (corpus, splits) in &report.corpora {
         for (split, a) in splits {
-            writeln!(sheet.out, "{}", columns(corpus, split, a))?;
+            writeln!(sheet.out, "{}", columns(corpus, sheet.width, split, a))?;
         }
     }
     Ok(())
@@ -72,10 +77,10 @@ fn groups(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
             continue;
         }
         sheet.heading(title)?;
-        writeln!(sheet.out, "{}", head(name))?;
+        writeln!(sheet.out, "{}", head(name, sheet.width))?;
         for (group, splits) in in_order(groups) {
             for (split, a) in splits {
-                writeln!(sheet.out, "{}", columns(&format!("{group}{unit}"), split, a))?;
+                writeln!(sheet.out, "{}", columns(&format!("{group}{unit}"), sheet.width, split, a))?;
             }
         }
     }
@@ -215,7 +220,7 @@ fn complaints(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
     if report.complaints.is_empty() {
         return Ok(());
     }
-    sheet.heading("Audio to look at; it was judged as it is")?;
+    sheet.heading("Audio to look at; what is not left out was judged as it is")?;
     for complaint in report.complaints.iter().take(COMPLAINTS) {
         let line = complaint.line.map_or(String::new(), |line| format!("line {line}, "));
         writeln!(sheet.out, "{line}{}: {}", complaint.path.display(), complaint.what)?;

@@ -46,14 +46,14 @@ pub struct Heard {
 /// Median and 95th percentile of sizes, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Spread {
-    /// Values.
+    /// Values; where there are none, there are no figures.
     pub n: usize,
     /// Median size.
-    pub median: f64,
+    pub median: Option<f64>,
     /// 95th percentile of the sizes.
-    pub p95: f64,
+    pub p95: Option<f64>,
     /// Median with its sign: below 0 is early.
-    pub bias: f64,
+    pub bias: Option<f64>,
 }
 
 /// The figures for one signal-to-noise ratio. Shares run from 0 to 1.
@@ -73,10 +73,10 @@ pub struct Group {
     pub split: f64,
     /// Share of the speech time that was captured.
     pub captured: f64,
-    /// Share of the captured time that is not speech.
-    pub not_speech: f64,
-    /// Share of the captured time that lies outside of utterances.
-    pub outside: f64,
+    /// Share of the captured time that is not speech; none if nothing was captured.
+    pub not_speech: Option<f64>,
+    /// Share of the captured time that lies outside of utterances, likewise.
+    pub outside: Option<f64>,
     /// Onset error.
     pub onset_ms: Spread,
     /// Offset error.
@@ -85,8 +85,8 @@ pub struct Group {
     pub told_ms: Spread,
     /// Found utterances with a label on both sides.
     pub labelled: usize,
-    /// Share of those whose emotion is right.
-    pub emotion: f64,
+    /// Share of those whose emotion is right; none of none.
+    pub emotion: Option<f64>,
 }
 
 /// The figures for stretches without speech.
@@ -246,7 +246,7 @@ impl Tally {
             not_speech += beside;
             outside += beyond;
         }
-        let time = f64::max(time, 1e-9);
+        let of_time = |part: f64| (time > 0.0).then(|| part / time);
         let labelled: Vec<bool> = found.iter().filter_map(|o| o.right).collect();
         Group {
             snr_db,
@@ -256,13 +256,14 @@ impl Tally {
             merged: of_all(found.iter().filter(|o| o.merged).count()),
             split: of_all(found.iter().filter(|o| o.segments > 1).count()),
             captured: sum(|o| o.captured) / sum(|o| o.speech).max(1e-9),
-            not_speech: not_speech / time,
-            outside: outside / time,
+            not_speech: of_time(not_speech),
+            outside: of_time(outside),
             onset_ms: spread(found.iter().filter_map(|o| o.onset)),
             offset_ms: spread(found.iter().filter_map(|o| o.offset)),
             told_ms: spread(found.iter().filter_map(|o| o.told)),
             labelled: labelled.len(),
-            emotion: labelled.iter().filter(|right| **right).count() as f64 / labelled.len().max(1) as f64,
+            emotion: (!labelled.is_empty())
+                .then(|| labelled.iter().filter(|right| **right).count() as f64 / labelled.len() as f64),
         }
     }
 }
@@ -325,7 +326,8 @@ fn captured(utterance: &Entry, heard: &[&Heard]) -> f64 {
         until = span.1;
         span
     });
-    fresh.map(|span| utterance.speech.iter().map(|run| overlap(*run, span)).sum::<f64>()).sum()
+    // The sum of nothing is -0.
+    fresh.map(|span| utterance.speech.iter().map(|run| overlap(*run, span)).sum::<f64>()).sum::<f64>() + 0.0
 }
 
 fn common_speech(utterance: &Entry, segment: &Heard) -> f64 {
@@ -341,9 +343,8 @@ fn spread(seconds: impl Iterator<Item = f64>) -> Spread {
     let mut sizes: Vec<f64> = signed.iter().map(|s| s.abs()).collect();
     signed.sort_by(f64::total_cmp);
     sizes.sort_by(f64::total_cmp);
-    let at = |sorted: &[f64], percent: usize| {
-        sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0.0)
-    };
+    let at =
+        |sorted: &[f64], percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied();
     Spread { n: sizes.len(), median: at(&sizes, 50), p95: at(&sizes, 95), bias: at(&signed, 50) }
 }
 

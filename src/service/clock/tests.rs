@@ -19,21 +19,23 @@ struct Card {
     delivered: f64,
     moved: f64,
     ppm: f64,
+    /// Seconds from one read to the next.
+    every: f64,
 }
 
 impl Card {
     fn new(ppm: f64) -> Card {
         let clock = StreamClock::new(BOOT, noon(), 0.0);
         let random = ChaCha8Rng::seed_from_u64(7);
-        Card { clock, random, now: BOOT, delivered: 0.0, moved: 0.0, ppm }
+        Card { clock, random, now: BOOT, delivered: 0.0, moved: 0.0, ppm, every: 0.02 }
     }
 
     /// Runs for this long; the losses that were found.
     fn run(&mut self, seconds: f64) -> Vec<f64> {
         let (end, mut losses) = (self.now + seconds, Vec::new());
         while self.now < end {
-            self.now += 0.02;
-            self.delivered += 0.02 * (1.0 + self.ppm / 1e6);
+            self.now += self.every;
+            self.delivered += self.every * (1.0 + self.ppm / 1e6);
             let late = self.now + self.random.random_range(0.0..0.06);
             if let Some(lost) = self.clock.look(late, self.delivered + self.moved) {
                 self.moved += lost;
@@ -78,6 +80,23 @@ fn a_suspension_is_a_loss_and_times_stay_right() {
 }
 
 /// A server that stood still and then delivers all at once has lost nothing.
+/// As a network's does, or that of a device with long periods of its own.
+#[test]
+fn what_comes_seldom_is_followed_and_missed_like_any_other() {
+    for every in [0.6, 0.9, 1.5] {
+        let mut card = Card { every, ..Card::new(-80.0) };
+        assert!(card.run(4_000.0).is_empty());
+        let ppm = card.clock.ppm().unwrap();
+        assert!((ppm + 80.0).abs() < 5.0 && card.error().abs() < 0.1, "{ppm}, {}", card.error());
+        for asleep in [4.5, 3_600.0] {
+            card.now += asleep;
+            let losses = card.run(60.0);
+            assert!(losses.len() == 1 && (losses[0] - asleep).abs() < 0.1, "{every}: {losses:?}");
+            assert!(card.error().abs() < 0.15, "{every}: {}", card.error());
+        }
+    }
+}
+
 #[test]
 fn a_burst_is_no_loss() {
     let mut card = Card::new(0.0);

@@ -58,13 +58,14 @@ impl Hearing {
         }
         let (line, steady) = (clock.line(), clock.starving_ppm().or(clock.steady_ppm()));
         let off = line.at(heard).duration_since(self.line.at(heard)).unsigned_abs();
-        if set.is_some() || off >= FOLLOW {
+        // One that is lost is sent again.
+        if (set.is_some() || off >= FOLLOW) && self.send(Heard::Line(line, set.is_some())) {
             self.line = line;
-            self.send(Heard::Line(line, set.is_some()));
         }
         let flows = self.liveness.health() == Health::Healthy;
-        let tell = self.pace.as_mut().filter(|_| flows).and_then(|pace| pace.look(steady));
-        if let Some(tell) = tell {
+        let (powers, patience) = (self.powers, self.liveness.patience());
+        let quality = self.quality.as_mut().filter(|_| flows);
+        if let Some(tell) = quality.and_then(|quality| quality.look(since_boot(), steady, powers, patience)) {
             self.send(tell.into());
         }
     }

@@ -37,8 +37,8 @@ fn only_group(entries: &[Entry], found: &[Heard]) -> Group {
     groups.remove(0)
 }
 
-fn near(a: f64, b: f64) -> bool {
-    (a - b).abs() < 1e-6
+fn near(a: impl Into<Option<f64>>, b: f64) -> bool {
+    a.into().is_some_and(|a| (a - b).abs() < 1e-6)
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn a_perfect_detector_makes_no_error() {
     assert_eq!((g.merged, g.split, g.captured), (0.0, 0.0, 1.0));
     // The pause of half a second is no speech, but it lies inside an utterance.
     assert!(near(g.not_speech, 0.5 / 3.0) && near(g.outside, 0.0), "{g:?}");
-    assert_eq!(g.onset_ms, Spread { n: 2, ..Spread::default() });
-    assert_eq!((g.told_ms.median, g.told_ms.p95), (500.0, 500.0));
-    assert_eq!((g.labelled, g.emotion), (2, 0.5));
+    assert_eq!(g.onset_ms, Spread { n: 2, median: Some(0.0), p95: Some(0.0), bias: Some(0.0) });
+    assert_eq!((g.told_ms.median, g.told_ms.p95), (Some(500.0), Some(500.0)));
+    assert_eq!((g.labelled, g.emotion), (2, Some(0.5)));
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn less_than_half_of_an_utterance_is_not_found_but_captured() {
     let g = only_group(&entries, &[heard(1.6, 2.0), heard(3.5, 4.1)]);
     assert_eq!((g.found, g.missed), (0.5, 0.5));
     assert!(near(g.captured, 0.45) && near(g.not_speech, 0.1), "{g:?}");
-    assert_eq!((g.onset_ms.n, g.onset_ms.median, g.onset_ms.bias), (1, 500.0, 500.0));
-    assert_eq!((g.offset_ms.median, g.offset_ms.bias), (100.0, 100.0));
+    assert_eq!((g.onset_ms.n, g.onset_ms.median, g.onset_ms.bias), (1, Some(500.0), Some(500.0)));
+    assert_eq!((g.offset_ms.median, g.offset_ms.bias), (Some(100.0), Some(100.0)));
 }
 
 #[test]
@@ -81,16 +81,28 @@ fn one_segment_over_two_utterances_is_merged() {
     let g = only_group(&entries, &[heard(0.9, 3.4)]);
     assert_eq!((g.found, g.merged, g.split), (1.0, 1.0, 0.0));
     // It has an onset for the first of them and an offset for the second.
-    assert_eq!((g.onset_ms.n, g.onset_ms.bias), (1, -100.0));
-    assert_eq!((g.offset_ms.n, g.offset_ms.bias), (1, -100.0));
+    assert_eq!((g.onset_ms.n, g.onset_ms.bias), (1, Some(-100.0)));
+    assert_eq!((g.offset_ms.n, g.offset_ms.bias), (1, Some(-100.0)));
     assert!(near(g.not_speech, 0.6 / 2.5), "{g:?}");
+}
+
+/// What was not measured is not the best there is.
+#[test]
+fn where_nothing_is_found_there_are_no_figures() {
+    let g = only_group(&[utterance(10.0, &[(1.0, 2.0)])], &[]);
+    assert_eq!((g.found, g.missed, g.captured.to_string().as_str()), (0.0, 1.0, "0"));
+    assert_eq!((g.not_speech, g.outside, g.emotion), (None, None, None));
+    assert_eq!(
+        [g.onset_ms, g.offset_ms, g.told_ms],
+        [const { Spread { n: 0, median: None, p95: None, bias: None } }; 3]
+    );
 }
 
 #[test]
 fn two_segments_in_one_utterance_are_a_split() {
     let g = only_group(&[utterance(10.0, &[(1.0, 3.0)])], &[heard(1.1, 1.8), heard(2.0, 3.2)]);
     assert_eq!((g.found, g.split, g.merged), (1.0, 1.0, 0.0));
-    assert_eq!((g.onset_ms.bias, g.offset_ms.bias), (100.0, 200.0));
+    assert_eq!((g.onset_ms.bias, g.offset_ms.bias), (Some(100.0), Some(200.0)));
 }
 
 #[test]
@@ -111,7 +123,7 @@ fn ratios_are_kept_apart_and_two_voices_come_last() {
     let ratios: Vec<_> = groups.iter().map(|g| g.snr_db).collect();
     assert_eq!(ratios, [Some(20.0), Some(0.0), None]);
     assert_eq!([groups[0].found, groups[1].found, groups[2].found], [1.0, 0.0, 0.0]);
-    assert!(near(groups[0].not_speech, 0.5 / 1.5) && groups[1].not_speech == 0.0, "{groups:?}");
+    assert!(near(groups[0].not_speech, 0.5 / 1.5) && groups[1].not_speech.is_none(), "{groups:?}");
 }
 
 #[test]
@@ -130,7 +142,7 @@ fn wakes_without_speech_are_counted_by_hour_and_kind() {
     );
     assert_eq!((household.wakes, household.wakes_per_hour, household.starts_per_hour), (1, 2.0, 2.0));
     // What woke it falsely there is not counted a second time.
-    assert_eq!(tally.groups()[0].not_speech, 0.0);
+    assert_eq!(tally.groups()[0].not_speech, Some(0.0));
 }
 
 #[test]
@@ -146,7 +158,7 @@ fn several_recordings_add_up() {
 #[test]
 fn the_median_and_the_95th_percentile_are_of_sizes() {
     let s = spread((1..=100).map(|i| if i % 2 == 0 { 0.001 } else { -0.001 } * f64::from(i)));
-    assert_eq!((s.n, s.median, s.p95), (100, 50.0, 95.0));
-    assert!(s.bias < 0.0);
+    assert_eq!((s.n, s.median, s.p95), (100, Some(50.0), Some(95.0)));
+    assert!(s.bias.unwrap() < 0.0);
     assert_eq!(spread(std::iter::empty()), Spread::default());
 }

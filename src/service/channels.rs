@@ -1,0 +1,84 @@
+//! Do the microphone's channels cancel each other? Their mean is heard, and where one is the other turned over (a balanced line in
+//! a stereo socket) that is silence, which passes for a quiet room.
+//!
+//! In: the power of the channels and of their mean ([`AudioSource::powers`]). Out: what must be told: once when it has lasted,
+//! once when it is over.
+//!
+//! [`AudioSource::powers`]: crate::audio::AudioSource::powers
+
+use super::liveness::Tell;
+use crate::audio::level::{CANCEL, cancelled};
+
+/// What is known of the channels.
+#[derive(Debug, Default)]
+pub struct Channels {
+    before: [f64; 2],
+    since: Option<f64>,
+    told: bool,
+}
+
+impl Channels {
+    /// Looks at the sums so far; it is told once it has lasted for so many seconds.
+    pub fn look(&mut self, now: f64, powers: [f64; 2], patience: f64) -> Option<Tell> {
+        let before = std::mem::replace(&mut self.before, powers);
+        if powers[0] < before[0] {
+            return None; // of another opening
+        }
+        let power = [powers[0] - before[0], powers[1] - before[1]];
+        if power[0] <= 0.0 {
+            return None; // no sound tells nothing
+        }
+        if !cancelled(power) {
+            self.since = None;
+            let told = std::mem::take(&mut self.told);
+            return told
+                .then(|| Tell::Recovered("the microphone's channels no longer cancel each other".into()));
+        }
+        let since = *self.since.get_or_insert(now);
+        if self.told || now - since < patience {
+            return None;
+        }
+        self.told = true;
+        Some(Tell::Problem(format!("nothing is heard of the microphone: {CANCEL}")))
+    }
+
+    /// The microphone is closed on purpose; what was told of it is over.
+    pub fn closed(&mut self) -> Option<Tell> {
+        let told = std::mem::take(self).told;
+        told.then(|| Tell::Recovered("the microphone, whose channels cancel each other, is closed".into()))
+    }
+
+    /// Something else of the microphone was told or ended: if this lasts, it is told again.
+    pub fn forget(&mut self) {
+        self.told = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_that_cancel_are_told_once_and_their_end_once() {
+        let (mut channels, mut told, mut sums) = (Channels::default(), Vec::new(), [0.0; 2]);
+        for second in 0..60 {
+            // Two microphones have half of their power in the mean; then one is the other turned over, with silence in between.
+            let share = if (10..40).contains(&second) { 0.001 } else { 0.5 };
+            let power = if second == 20 { 0.0 } else { 2.0 };
+            sums = [sums[0] + power, sums[1] + share * power];
+            told.extend(channels.look(f64::from(second), sums, 5.0).map(|tell| (second, tell)));
+        }
+        let [(15, Tell::Problem(problem)), (40, Tell::Recovered(_))] = &told[..] else { panic!("{told:?}") };
+        assert!(problem.contains("cancel each other"), "{problem}");
+    }
+
+    #[test]
+    fn another_opening_begins_anew() {
+        let mut channels = Channels::default();
+        assert_eq!(channels.look(0.0, [9.0, 0.0], 5.0), None);
+        assert_eq!(channels.look(9.0, [1.0, 0.5], 5.0), None, "less than before");
+        assert!(matches!(channels.look(10.0, [2.0, 0.5], 5.0), Some(Tell::Problem(_))));
+        assert!(matches!(channels.closed(), Some(Tell::Recovered(_))));
+        assert_eq!(channels.closed(), None);
+    }
+}
