@@ -321,7 +321,7 @@ pub struct Scopes {
 pub enum Health {
     /// Sound arrives.
     Healthy,
-    /// Nothing has come for a second, or nothing but zeros for long.
+    /// Nothing has come for a second, or always the same sample for long.
     Suspect,
     /// It is absent or broke, and is opened again.
     #[default]

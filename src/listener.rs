@@ -178,7 +178,7 @@ impl Listener {
     pub fn forget(&mut self) {
         self.raw.zeroize();
         self.samples.zeroize();
-        self.last = None;
+        self.last.zeroize();
         self.resampler.forget();
         self.conditioner.restart();
     }

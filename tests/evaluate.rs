@@ -207,16 +207,15 @@ fn the_tables_are_readable_and_without_colour_in_a_pipe() {
     let mut corpus = Corpus::new("path,corpus,speaker,emotion,split");
     corpus.voice(9, "ravdess,ravdess-03,sad,test_unseen");
     corpus.noise("hiss.wav", 4, "noise_fan,x,background,test_unseen");
-    let variant = "models/undertone.onnx";
-    let run = finish(undertone().args([
-        "evaluate",
-        "--manifest",
-        &corpus.manifest(),
-        "--snr",
-        "-5,20",
-        "--ungated",
-        variant,
-    ]));
+    // At a threshold of 0 no gate skips anything; at any other, this is no network without gates, and that is told at once.
+    let config = corpus.folder.path().join("open.toml");
+    std::fs::write(&config, "[model]\ngate_threshold = 0.0\n").unwrap();
+    let variant = ["--ungated", "models/undertone.onnx"];
+    let manifest = corpus.manifest();
+    let asked = ["evaluate", "--manifest", &manifest, "--snr", "-5,20"];
+    let run = finish(undertone().args(asked).args(variant));
+    assert!(run.status == 1 && run.sentence().contains("is no network without gates"), "{}", run.err);
+    let run = finish(undertone().args(asked).args(variant).arg("--config").arg(&config));
     assert_eq!(run.status, 0, "{}", run.err);
     for expected in [
         "Table 1: accuracy",

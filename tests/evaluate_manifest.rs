@@ -38,17 +38,18 @@ fn files_that_cannot_be_read_are_told_together_before_any_is_judged() {
     for name in ["text.wav", "folder.wav", "/dev/null", "a.wav", "b.wav", "c.wav"] {
         corpus.rows.push(format!("{name},mine,a,happy,test_unseen"));
     }
+    corpus.rows.extend((0..15).map(|n| format!("gone-{n}.wav,mine,a,happy,test_unseen")));
     corpus.rows.push("left-out.wav,mine,a,happy,train".into());
     let run = evaluate(&corpus.manifest(), &["--clean"]);
     assert_eq!((run.status, run.out.as_str()), (1, ""));
     let told = run.err.lines().last().unwrap();
-    assert!(told.contains("7 of 8 audio files cannot be read: line 2: cannot open"), "{told}");
+    assert!(told.contains("22 of 23 audio files cannot be read: line 2: cannot open"), "{told}");
     for expected in
-        ["line 4: ", "text.wav is not audio", "line 5: ", "line 6: ", "line 7: ", "; and 2 more; mend"]
+        ["line 4: ", "text.wav is not audio", "line 5: ", "line 6: ", "line 22: ", "; and 2 more; mend"]
     {
         assert!(told.contains(expected), "{expected}: {told}");
     }
-    assert!(!told.contains("line 3:") && !told.contains("line 8:"), "{told}");
+    assert!(!told.contains("line 3:") && !told.contains("line 23:"), "{told}");
 }
 
 /// A file that goes away meanwhile stops all threads soon, and is named with its line.

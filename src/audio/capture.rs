@@ -1,26 +1,22 @@
 //! The cpal side of the microphone: which device, and the callback.
 //!
-//! In: a device's name. Out: a running stream whose callback averages the channels into the ring,
-//! whatever the sample format, and wakes the thread that reads it.
+//! In: a device's name. Out: a running stream whose callback averages the channels ([`mix`](super::mix)) into the ring, and
+//! wakes the thread that reads it.
 
 use super::format::{Format, PROMPT, Pace, choose, ranked};
+use super::mix::average;
 use super::ring::{Consumer, Producer, ring};
-use super::usable;
 use crate::config::device::{DEFAULT_DEVICE, Wanted};
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
 use cpal::{
-    BufferSize, Data, Device, Error, ErrorKind, Host, InputCallbackInfo, Sample as _, SampleFormat,
-    StreamConfig, StreamInstant, SupportedStreamConfigRange,
+    BufferSize, Data, Device, Error, ErrorKind, Host, InputCallbackInfo, StreamConfig, StreamInstant,
+    SupportedStreamConfigRange,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
-use zeroize::Zeroize as _;
-
-/// Frames that are averaged at a time, on the stack.
-const BLOCK: usize = 256;
 
 /// Most seconds of sound that one read takes out of the ring. Consent is looked at in between, and a microphone
 /// must be closed within a second of its withdrawal, also by a listener that was late.
@@ -118,7 +114,7 @@ pub fn find(host: &Host, wanted: &Wanted, last: Option<&str>) -> Result<(String,
     })
 }
 
-/// Whether there are sound cards that this process may not open: ALSA then does not list them at all.
+/// Whether there are sound cards, none of which this process may open: ALSA then does not list them at all.
 fn denied() -> bool {
     let Ok(entries) = std::fs::read_dir("/dev/snd") else { return false };
     let card = |path: &PathBuf| {
@@ -127,7 +123,8 @@ fn denied() -> bool {
     let closed = |path: PathBuf| {
         std::fs::File::open(path).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
     };
-    entries.flatten().map(|entry| entry.path()).filter(card).any(closed)
+    let closed: Vec<bool> = entries.flatten().map(|entry| entry.path()).filter(card).map(closed).collect();
+    !closed.is_empty() && closed.into_iter().all(|closed| closed)
 }
 
 /// The name of the same card with ALSA's conversion of formats.
@@ -282,68 +279,6 @@ fn on_error(faults: Arc<Faults>) -> impl FnMut(Error) + Send + 'static {
     }
 }
 
-/// Hands the mean of all channels to `sink`, up to [`BLOCK`] frames at a time. Returns sums of squares, of the channels and of
-/// their mean; nothing of a single channel.
-fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) -> [f64; 2] {
-    let sink = &mut sink;
-    match data.sample_format() {
-        SampleFormat::I8 => mix(data.as_slice::<i8>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::I16 => mix(data.as_slice::<i16>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::I24 => mix(data.as_slice::<cpal::I24>(), channels, |s| three_bytes(s.inner()), sink),
-        SampleFormat::I32 => mix(data.as_slice::<i32>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::I64 => mix(data.as_slice::<i64>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::U8 => mix(data.as_slice::<u8>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::U16 => mix(data.as_slice::<u16>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::U24 => {
-            mix(data.as_slice::<cpal::U24>(), channels, |s| three_bytes(s.inner() ^ 0x80_0000), sink)
-        }
-        SampleFormat::U32 => mix(data.as_slice::<u32>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::U64 => mix(data.as_slice::<u64>(), channels, |s| s.to_sample(), sink),
-        SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, usable, sink),
-        SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| usable(s as f32), sink),
-        // `ranked` offers nothing else.
-        _ => [0.0; 2],
-    }
-}
-
-/// The mean of the channels of each frame, as levels from -1 to 1; returns as [`average`].
-fn mix<T: Copy>(
-    data: Option<&[T]>,
-    channels: usize,
-    level: impl Fn(T) -> f32,
-    sink: &mut impl FnMut(&[f32]),
-) -> [f64; 2] {
-    let (mut mono, mut powers) = ([0.0; BLOCK], [0.0; 2]);
-    for block in data.unwrap_or_default().chunks(BLOCK * channels) {
-        let count = block.len() / channels;
-        match channels {
-            // Most microphones, and a loop that works on several samples at a time.
-            1 => block.iter().zip(&mut mono).for_each(|(&sample, mean)| *mean = level(sample)),
-            _ => {
-                let mut sums = [0.0; 2];
-                for (frame, mean) in block.chunks_exact(channels).zip(&mut mono) {
-                    let (mut sum, mut squares) = (0.0, 0.0);
-                    for level in frame.iter().map(|&sample| level(sample)) {
-                        sum += level;
-                        squares += level * level;
-                    }
-                    *mean = sum / channels as f32;
-                    sums = [sums[0] + squares / channels as f32, sums[1] + *mean * *mean];
-                }
-                powers = [powers[0] + f64::from(sums[0]), powers[1] + f64::from(sums[1])];
-            }
-        }
-        sink(&mono[..count]);
-    }
-    mono.zeroize();
-    powers
-}
-
-/// 24 bits in four bytes, of which the highest may hold anything.
-fn three_bytes(sample: i32) -> f32 {
-    (sample << 8).to_sample()
-}
-
 /// cpal's errors as the end of a sentence, with the mend where one is known.
 pub fn reason(error: &Error) -> String {
     match error.kind() {
@@ -354,45 +289,5 @@ pub fn reason(error: &Error) -> String {
         ErrorKind::UnsupportedOperation => "it does not record".into(),
         ErrorKind::Xrun => "it lost samples".into(),
         _ => error.to_string().trim_end_matches('.').into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mono<T: Copy>(samples: &[T], channels: usize, level: impl Fn(T) -> f32) -> Vec<f32> {
-        let mut out = Vec::new();
-        mix(Some(samples), channels, level, &mut |block| out.extend_from_slice(block));
-        out
-    }
-
-    #[test]
-    fn channels_are_averaged() {
-        let samples: Vec<f32> = (0..3 * 1_000).map(|i| i as f32).collect();
-        let expected: Vec<f32> = (0..1_000).map(|i| (3 * i + 1) as f32).collect();
-        assert_eq!(mono(&samples, 3, |s| s), expected);
-        assert_eq!(mono(&samples, 1, |s| s), samples);
-        assert_eq!(mono(&[i16::MIN, i16::MAX, i16::MIN, i16::MIN], 2, |s| s.to_sample())[1], -1.0);
-        assert!(mono::<f32>(&[], 2, |s| s).is_empty());
-    }
-
-    #[test]
-    fn what_is_no_sound_is_silence() {
-        let [least, loudest] = [f32::MIN_POSITIVE, 4_294_967_040.0];
-        let samples =
-            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, 4_294_967_296.0, least, -0.5, loudest];
-        assert_eq!(mono(&samples, 1, usable), [0.0, 0.0, 0.0, 0.0, 0.0, least, -0.5, loudest]);
-        assert_eq!(mono(&[f32::NAN, 0.5], 2, usable), [0.25], "one dead channel does not silence the other");
-    }
-
-    #[test]
-    fn three_bytes_ignore_the_fourth() {
-        for high in [0, 0x7f << 24, 0xff << 24] {
-            assert_eq!(three_bytes(0x40_0000 | high), 0.5);
-            assert_eq!(three_bytes(0xc0_0000 | high), -0.5);
-        }
-        // Unsigned: the middle is silence.
-        assert_eq!(three_bytes(0x80_0000 ^ 0x80_0000), 0.0);
     }
 }

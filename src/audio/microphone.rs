@@ -44,6 +44,8 @@ pub struct Microphone {
     seen: (u64, Instant),
     /// When that was last looked at.
     looked: Instant,
+    /// Why it is lost.
+    lost: Option<String>,
     _stream: Held,
 }
 
@@ -114,6 +116,7 @@ impl Microphone {
             stall: Duration::from_secs_f64(settings.stall_seconds),
             seen: (0, Instant::now()),
             looked: Instant::now(),
+            lost: None,
             _stream: stream,
         })
     }
@@ -147,6 +150,9 @@ impl Microphone {
             self.seen = (produced, Instant::now());
         }
         let gone = self.capture.faults.gone();
+        if let Some(reason) = &self.lost {
+            return Err(AudioError::Device { device: self.device.clone(), reason: reason.clone() });
+        }
         if !gone && self.seen.1.elapsed() <= self.stall {
             return Ok(());
         }
@@ -158,6 +164,7 @@ impl Microphone {
             (false, Some(last)) => format!("{} ({last})", stalled()),
             (false, None) => stalled(),
         };
+        self.lost = Some(reason.clone());
         Err(AudioError::Device { device: self.device.clone(), reason })
     }
 }
@@ -191,7 +198,7 @@ impl AudioSource for Microphone {
             if left.is_zero() {
                 return Ok(Read::Idle);
             }
-            std::thread::park_timeout(left); // may end for no reason
+            std::thread::park_timeout(left.min(PAUSE / 2)); // may end for no reason
         }
     }
 }

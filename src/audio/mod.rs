@@ -17,6 +17,7 @@ mod freed;
 mod held;
 pub mod level;
 pub mod microphone;
+mod mix;
 pub mod pcm;
 pub mod resample;
 pub mod ring;
@@ -59,8 +60,8 @@ pub trait AudioSource {
         0.0
     }
 
-    /// Sums of squares since it was opened: of the channels, divided by how many there are, and of their mean, which is what
-    /// is read. None for a source of one channel, and for one that does not know.
+    /// Powers, summed up since it was opened, without what is constant: of the channels, divided by how many there are, and of
+    /// their mean, which is what is read. None for a source of one channel, and for one that does not know.
     fn powers(&self) -> Option<[f64; 2]> {
         None
     }

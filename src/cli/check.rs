@@ -264,14 +264,14 @@ fn microphone(config: &Config, report: &mut Report) {
         (true, _) => {
             report.tell("microphone", Err(format!("{device}, but no sound comes; see `undertone devices`")))
         }
+        _ if silenced => {
+            let text = format!("{device}, but {CANCEL}");
+            report.add("microphone", Outcome::Warning, text);
+        }
         (_, 0.0) => {
             let text = format!(
                 "{device}, but every sample is the same: it is muted or unplugged, or sends zeros while nobody speaks"
             );
-            report.add("microphone", Outcome::Warning, text);
-        }
-        _ if silenced => {
-            let text = format!("{device}, but {CANCEL}");
             report.add("microphone", Outcome::Warning, text);
         }
         _ => report.tell("microphone", Ok(format!("{device}, peak {:.0} dBFS", 20.0 * peak.log10()))),

@@ -71,7 +71,8 @@ pub struct Audio {
     pub ring_seconds: f64,
     /// Seconds without a sample after which the microphone is opened again.
     pub stall_seconds: f64,
-    /// Seconds of nothing but zeros after which the microphone counts as muted; 0: never.
+    /// Seconds of one and the same sample after which the microphone counts as muted, and of channels that cancel each
+    /// other; 0: never.
     pub silence_seconds: f64,
     /// Longest pause between two attempts to open the microphone, in seconds.
     pub retry_seconds: f64,

@@ -1,4 +1,4 @@
-//! Lines of a CSV file, each with its number in the file. Names of columns may have capitals, and blanks around them.
+//! Lines of a CSV file, each with its number in the file.
 //!
 //! In: a path. Out: what each line holds, or why it holds nothing that makes sense. Blank lines are passed over, and
 //! counted. The other way round: what can be serialized in, a file with a header out.
@@ -12,11 +12,16 @@ use std::path::Path;
 /// A line's number, counted from 1, and what it holds or what is wrong with it.
 pub type Numbered<T> = (u64, Result<T, String>);
 
-/// Reads a CSV file with a header; nothing is read behind a line that is broken.
+/// Reads a CSV file with a header; nothing is read behind a line that is broken. The columns that there must be may have capitals in
+/// their names, and blanks around them; what has no name of a column is ignored.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn read<T: DeserializeOwned>(path: &Path, doing: &'static str) -> Result<Vec<Numbered<T>>, CorpusError> {
+pub fn read<T: DeserializeOwned>(
+    path: &Path,
+    doing: &'static str,
+    needed: &[&str],
+) -> Result<Vec<Numbered<T>>, CorpusError> {
     let bytes = std::fs::read(path).map_err(CorpusError::io(doing, path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let mut header = match reader.headers() {
@@ -24,12 +29,21 @@ pub fn read<T: DeserializeOwned>(path: &Path, doing: &'static str) -> Result<Vec
         Err(e) => return Ok(vec![(1, Err(reason(&e)))]),
     };
     header.trim();
-    let header: StringRecord = header.iter().map(str::to_lowercase).collect();
+    let written: Vec<&str> = header.iter().collect();
+    let lower = |name: &str| {
+        let other = name.to_lowercase();
+        let meant = needed.contains(&other.as_str()) && !written.contains(&other.as_str());
+        if meant { other } else { name.to_owned() }
+    };
+    let header: StringRecord = written.iter().map(|name| lower(name)).collect();
     if let Some(separator) = other_separator(&header) {
         return Ok(vec![(
             1,
             Err(format!("fields are separated by {separator} here, and commas are needed")),
         )]);
+    }
+    if let Some(absent) = needed.iter().find(|name| !header.iter().any(|column| column == **name)) {
+        return Ok(vec![(1, Err(format!("there is no column {absent}")))]);
     }
     let (mut lines, mut place) = (Vec::new(), Place { bytes: &bytes, at: 0, line: 1 });
     let mut record = StringRecord::new();
@@ -127,13 +141,13 @@ mod tests {
             ("\n\nname,number\na,1\n", &[4]),
         ] {
             std::fs::write(&path, text).unwrap();
-            let lines = read::<Line>(&path, "read").unwrap();
+            let lines = read::<Line>(&path, "read", &["number"]).unwrap();
             let found: Vec<u64> = lines.iter().map(|(line, _)| *line).collect();
             assert_eq!(found, expected, "{text:?}");
             assert!(lines.iter().zip(1..).all(|((_, held), n)| held.as_ref().unwrap().number == n));
         }
         std::fs::write(&path, "name,number\n\na,1\n\nb,2,3\nc,3\n").unwrap();
-        let lines = read::<Line>(&path, "read").unwrap();
+        let lines = read::<Line>(&path, "read", &["number"]).unwrap();
         assert_eq!(lines.len(), 2);
         let (line, held) = &lines[1];
         assert_eq!((*line, held.as_ref().err().unwrap().as_str()), (5, "3 fields, where the header has 2"));

@@ -94,6 +94,9 @@ struct Line {
     language: String,
 }
 
+/// The columns that there must be.
+const COLUMNS: [&str; 5] = ["path", "corpus", "speaker", "emotion", "split"];
+
 /// The splits a row may be in.
 pub const SPLITS: [&str; 4] = ["train", "test_seen", "test_unseen", ""];
 
@@ -118,8 +121,8 @@ pub fn label(name: &str) -> Option<Label> {
 /// When it cannot be read, a column is missing, or a value is not allowed; names the line.
 pub fn read(path: &Path) -> Result<Vec<Row>, CorpusError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let needs = "a manifest has the columns path,corpus,speaker,emotion,split";
-    lines::read::<Line>(path, "read the manifest")?
+    let needs = format!("a manifest has the columns {}", COLUMNS.join(","));
+    lines::read::<Line>(path, "read the manifest", &COLUMNS)?
         .into_iter()
         .map(|(number, line)| {
             let row = line.map_err(|reason| format!("{reason} ({needs})"));
@@ -239,7 +242,9 @@ mod tests {
 
     #[test]
     fn capitals_and_blanks_change_nothing() {
-        let rows = read_text("Path, Corpus,speaker,Emotion,SPLIT \na.wav,x ,s1, Happy, test_seen\n").unwrap();
+        let rows =
+            "Path, Corpus,speaker,Emotion,SPLIT ,Speech,Kind\na.wav,x ,s1, Happy, test_seen,she said,acted\n";
+        let rows = read_text(rows).unwrap();
         assert_eq!((rows[0].corpus.as_str(), rows[0].split.as_str()), ("x", "test_seen"));
         assert_eq!(rows[0].emotion, Some(Label::Happy));
     }

@@ -12,34 +12,36 @@ use crate::audio::level::{CANCEL, cancelled};
 /// What is known of the channels.
 #[derive(Debug, Default)]
 pub struct Channels {
-    before: [f64; 2],
-    since: Option<f64>,
+    /// When a stretch began, and the sums then.
+    begun: Option<(f64, [f64; 2])>,
     told: bool,
 }
 
 impl Channels {
-    /// Looks at the sums so far; it is told once it has lasted for so many seconds.
+    /// Looks at the sums so far. Each stretch of `patience` seconds is judged as a whole, so that what is loud in it decides: the
+    /// noise of converters does not cancel, and in a quiet room there is nothing else.
     pub fn look(&mut self, now: f64, powers: [f64; 2], patience: f64) -> Option<Tell> {
-        let before = std::mem::replace(&mut self.before, powers);
+        let (begun, before) = *self.begun.get_or_insert((now, powers));
         if powers[0] < before[0] {
-            return None; // of another opening
-        }
-        let power = [powers[0] - before[0], powers[1] - before[1]];
-        if power[0] <= 0.0 {
-            return None; // no sound tells nothing
-        }
-        if !cancelled(power) {
-            self.since = None;
-            let told = std::mem::take(&mut self.told);
-            return told
-                .then(|| Tell::Recovered("the microphone's channels no longer cancel each other".into()));
-        }
-        let since = *self.since.get_or_insert(now);
-        if self.told || now - since < patience {
+            self.begun = Some((now, powers)); // of another opening
             return None;
         }
-        self.told = true;
-        Some(Tell::Problem(format!("nothing is heard of the microphone: {CANCEL}")))
+        let power = [powers[0] - before[0], powers[1] - before[1]];
+        if now - begun < patience || power[0] <= 0.0 {
+            return None; // no sound tells nothing
+        }
+        self.begun = Some((now, powers));
+        match (cancelled(power), self.told) {
+            (true, false) => {
+                self.told = true;
+                Some(Tell::Problem(format!("nothing is heard of the microphone: {CANCEL}")))
+            }
+            (false, true) => {
+                self.told = false;
+                Some(Tell::Recovered("the microphone's channels no longer cancel each other".into()))
+            }
+            _ => None,
+        }
     }
 
     /// The microphone is closed on purpose; what was told of it is over.
@@ -62,9 +64,11 @@ mod tests {
     fn channels_that_cancel_are_told_once_and_their_end_once() {
         let (mut channels, mut told, mut sums) = (Channels::default(), Vec::new(), [0.0; 2]);
         for second in 0..60 {
-            // Two microphones have half of their power in the mean; then one is the other turned over, with silence in between.
-            let share = if (10..40).contains(&second) { 0.001 } else { 0.5 };
-            let power = if second == 20 { 0.0 } else { 2.0 };
+            // Two microphones have half of their power in the mean; then one is the other turned over. Every third second is
+            // quiet, and then there is only noise, of which the mean has half in any case.
+            let quiet = second % 3 == 0;
+            let share = if (11..40).contains(&second) && !quiet { 0.001 } else { 0.5 };
+            let power = if quiet { 0.001 } else { 2.0 };
             sums = [sums[0] + power, sums[1] + share * power];
             told.extend(channels.look(f64::from(second), sums, 5.0).map(|tell| (second, tell)));
         }
@@ -77,7 +81,8 @@ mod tests {
         let mut channels = Channels::default();
         assert_eq!(channels.look(0.0, [9.0, 0.0], 5.0), None);
         assert_eq!(channels.look(9.0, [1.0, 0.5], 5.0), None, "less than before");
-        assert!(matches!(channels.look(10.0, [2.0, 0.5], 5.0), Some(Tell::Problem(_))));
+        assert_eq!(channels.look(10.0, [2.0, 0.5], 5.0), None);
+        assert!(matches!(channels.look(14.0, [3.0, 0.5], 5.0), Some(Tell::Problem(_))));
         assert!(matches!(channels.closed(), Some(Tell::Recovered(_))));
         assert_eq!(channels.closed(), None);
     }

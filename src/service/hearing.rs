@@ -43,11 +43,14 @@ pub struct Hearing {
     /// From the first sample on.
     clock: Option<StreamClock>,
     line: Line,
+    /// The wall clock was set, which was not told yet.
+    set: bool,
     liveness: Liveness,
     /// Of a microphone's sound; a recording that ends has what it has.
     quality: Option<Quality>,
-    /// The device that was opened last.
+    /// The device that was heard last, and the one that is open and was not heard yet, with its format.
     device: Option<String>,
+    candidate: Option<(String, String)>,
     /// What its channels have said ([`AudioSource::powers`]).
     powers: Option<[f64; 2]>,
     pulse: Arc<Pulse>,
@@ -94,6 +97,8 @@ impl Hearing {
             line: Line { zero: Timestamp::now(), pace: 1.0 },
             quality: None,
             device: None,
+            candidate: None,
+            set: false,
             powers: None,
             pulse,
             renewal,
@@ -177,15 +182,19 @@ impl Hearing {
             if let (Some(quality), true) = (&mut self.quality, listener.lost() > whole) {
                 quality.lost(since_boot(), seconds(listener.lost() - whole));
             }
-            self.powers = source.powers();
+            // Channels that are turned over have a mean of 0, but they are no line that is stuck.
+            let powers = source.powers();
+            let sounds = powers.zip(self.powers).is_some_and(|(now, before)| now[0] > before[0]);
+            self.powers = powers;
+            let still = listener.still() && !sounds;
             self.lost = lost_before + listener.lost();
             self.resample_ns = resample_before + listener.resample_ns();
             match &step {
-                Ok(Step::Heard) => self.heard(&mut listener, source.pending(), &mut told),
+                Ok(Step::Heard) => self.heard(&mut listener, source.pending(), still, &mut told),
                 Ok(Step::Idle) => self.liveness.idle(since_boot()),
                 Err(ListenError::Model(e)) => {
                     self.model_failed(e);
-                    self.heard(&mut listener, source.pending(), &mut told); // sound comes all the same
+                    self.heard(&mut listener, source.pending(), still, &mut told); // sound comes all the same
                 }
                 _ => {}
             }
@@ -198,6 +207,7 @@ impl Hearing {
             if self.reported.elapsed() >= PROGRESS {
                 self.pending = source.pending();
                 self.progress(self.liveness.flows(since_boot()));
+                self.judge_sound();
                 if self.liveness.reopen(since_boot()) {
                     tracing::debug!("always the same sample: the microphone is opened anew");
                     break Ok(());
@@ -246,7 +256,7 @@ impl Hearing {
     }
 
     /// Sound arrives: the clock is anchored by the first samples, and earlier trouble may be over.
-    fn heard(&mut self, listener: &mut Listener, pending: f64, told: &mut Vec<Told>) {
+    fn heard(&mut self, listener: &mut Listener, pending: f64, still: bool, told: &mut Vec<Told>) {
         self.pulse.beat();
         let now = since_boot();
         let lost = self.look_at_clock(now, pending);
@@ -260,7 +270,10 @@ impl Hearing {
             let skipped = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what));
             self.model(skipped);
         }
-        let tell = self.liveness.heard(now, listener.still());
+        if !still {
+            self.recognised();
+        }
+        let tell = self.liveness.heard(now, still);
         self.audio(tell);
     }
 

@@ -82,7 +82,7 @@ pub struct Liveness {
     flow: Option<(f64, f64)>,
     /// Last sample other than the one before, or the moment from which those that are the same are counted.
     signal: f64,
-    /// The device that was opened last, if it is another one than before.
+    /// The device that is heard, if it is another one than before, and that was not told yet.
     other: Option<String>,
     pause: f64,
     /// When silence leads to the next opening, and the pause that led to it.
@@ -125,9 +125,9 @@ impl Liveness {
         self.flow.is_some_and(|(_, last)| now - last < LATE)
     }
 
-    /// It is open; `other`: its name, if it is another one than before.
-    pub fn opened(&mut self, other: Option<String>) {
-        self.other = other.or(self.other.take());
+    /// What is heard is this device, and no longer the one of before.
+    pub fn opened(&mut self, other: String) {
+        self.other = Some(other);
     }
 
     /// Samples came; `still` if every one of them was the same as the one before.

@@ -135,7 +135,7 @@ impl Notifier {
             (true, _, _) => "the listener hangs",
             (_, true, _) => "listening is withheld",
             // Suspect although samples come: they are all the same.
-            (_, _, true) if microphone == Health::Suspect => "nothing but zeros from the microphone",
+            (_, _, true) if microphone == Health::Suspect => "always the same sample from the microphone",
             (_, _, true) => "listening",
             (_, _, false) => "no sound",
         };

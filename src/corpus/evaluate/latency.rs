@@ -39,11 +39,11 @@ pub struct Timed {
 /// The network without gates of this file.
 ///
 /// # Errors
-/// When it cannot be loaded, or has gates after all.
+/// When it cannot be loaded, or has gates after all (which skip nothing at a threshold of 0).
 pub fn ungated(path: &Path, settings: &config::Model) -> Result<Model, CorpusError> {
     let mut model = Model::open(path, settings)?;
     // Of silence, gates let hardly anything run.
-    if model.infer(&[0.0; INPUT], 0.5)?.executed.iter().all(|ran| *ran) {
+    if model.infer(&[0.0; INPUT], settings.gate_threshold as f32)?.executed.iter().all(|ran| *ran) {
         return Ok(model);
     }
     let reason = format!(

@@ -124,13 +124,7 @@ struct Line {
 pub fn segments(path: &Path) -> Result<BTreeMap<String, Found>, CorpusError> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     let bad = |line: u64, reason: String| CorpusError::Manifest { path: path.into(), line, reason };
-    let lines = lines::read::<Line>(path, "open the segments")?;
-    let mut reader = csv::Reader::from_path(path).map_err(|e| bad(1, e.to_string()))?;
-    let header = reader.headers().map_err(|e| bad(1, e.to_string()))?;
-    if let Some(absent) = COLUMNS.iter().find(|name| !header.iter().any(|h| h == **name)) {
-        return Err(bad(1, format!("there is no column {absent}; the columns are {}", COLUMNS.join(","))));
-    }
-    for (number, line) in lines {
+    for (number, line) in lines::read::<Line>(path, "open the segments", &COLUMNS)? {
         let bad = |reason: String| bad(number, reason);
         let line = line.map_err(|e| bad(format!("{e}; the columns are {}", COLUMNS.join(","))))?;
         let name = Path::new(&line.recording).file_name().unwrap_or_default();

@@ -79,7 +79,6 @@ fn a_suspension_is_a_loss_and_times_stay_right() {
     assert!((measured - 50.0).abs() < 60.0, "{measured}");
 }
 
-/// A server that stood still and then delivers all at once has lost nothing.
 /// As a network's does, or that of a device with long periods of its own.
 #[test]
 fn what_comes_seldom_is_followed_and_missed_like_any_other() {
@@ -97,6 +96,7 @@ fn what_comes_seldom_is_followed_and_missed_like_any_other() {
     }
 }
 
+/// A server that stood still and then delivers all at once has lost nothing.
 #[test]
 fn a_burst_is_no_loss() {
     let mut card = Card::new(0.0);

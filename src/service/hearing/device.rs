@@ -50,15 +50,20 @@ impl Hearing {
         }
     }
 
-    /// Which device it is, if that is news.
+    /// It is open; whether it is a microphone will show.
     fn opened(&mut self, microphone: &Microphone) {
-        let (name, format) = (microphone.name(), microphone.format());
-        let before = self.device.replace(name.to_owned());
-        match before {
+        self.candidate = Some((microphone.name().to_owned(), microphone.format().to_string()));
+        self.powers = None;
+    }
+
+    /// Sound has come from it: this is the device that is heard, and the one to come back to. It is told if that is news.
+    pub(super) fn recognised(&mut self) {
+        let Some((name, format)) = self.candidate.take() else { return };
+        match self.device.replace(name.clone()) {
             Some(before) if before == name => {}
             Some(before) => {
                 tracing::warn!("the microphone is {name} now ({format}), and was {before}");
-                self.liveness.opened(Some(name.to_owned()));
+                self.liveness.opened(name);
             }
             None => tracing::info!("the microphone is {name} ({format})"),
         }

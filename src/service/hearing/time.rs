@@ -56,14 +56,20 @@ impl Hearing {
         if let Some(seconds) = set {
             tracing::warn!("the system's clock was set by {seconds:+.1} s; times of events follow it");
         }
-        let (line, steady) = (clock.line(), clock.starving_ppm().or(clock.steady_ppm()));
+        let line = clock.line();
         let off = line.at(heard).duration_since(self.line.at(heard)).unsigned_abs();
+        self.set |= set.is_some();
         // One that is lost is sent again.
-        if (set.is_some() || off >= FOLLOW) && self.send(Heard::Line(line, set.is_some())) {
-            self.line = line;
+        if (self.set || off >= FOLLOW) && self.send(Heard::Line(line, self.set)) {
+            (self.line, self.set) = (line, false);
         }
+    }
+
+    /// Tells what is amiss with a sound that comes. Not while the end of another trouble is being told, which would end this one, too.
+    pub(super) fn judge_sound(&mut self) {
         let flows = self.liveness.health() == Health::Healthy;
         let (powers, patience) = (self.powers, self.liveness.patience());
+        let steady = self.clock.as_ref().and_then(|clock| clock.starving_ppm().or(clock.steady_ppm()));
         let quality = self.quality.as_mut().filter(|_| flows);
         if let Some(tell) = quality.and_then(|quality| quality.look(since_boot(), steady, powers, patience)) {
             self.send(tell.into());

@@ -57,7 +57,7 @@ fn another_device_than_before_is_named_once() {
     let mut liveness = liveness(30.0);
     flow(&mut liveness, 0.0, 10.0, false);
     problem(liveness.lost(15.0, "it was unplugged"));
-    liveness.opened(Some("hw:CARD=Webcam".into()));
+    liveness.opened("hw:CARD=Webcam".into());
     let told = flow(&mut liveness, 20.0, 23.0, false);
     assert!(
         matches!(&told[..], [Tell::Recovered(s)] if s.contains("again, from hw:CARD=Webcam")),
