@@ -150,9 +150,6 @@ impl Microphone {
             self.seen = (produced, Instant::now());
         }
         let gone = self.capture.faults.gone();
-        if let Some(reason) = &self.lost {
-            return Err(AudioError::Device { device: self.device.clone(), reason: reason.clone() });
-        }
         if !gone && self.seen.1.elapsed() <= self.stall {
             return Ok(());
         }
@@ -187,6 +184,9 @@ impl AudioSource for Microphone {
     }
 
     fn read(&mut self, out: &mut Vec<f32>, timeout: Duration) -> Result<Read, AudioError> {
+        if let Some(reason) = &self.lost {
+            return Err(AudioError::Device { device: self.device.clone(), reason: reason.clone() });
+        }
         let begin = Instant::now();
         loop {
             match self.capture.samples.read(out) {

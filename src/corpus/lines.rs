@@ -12,8 +12,8 @@ use std::path::Path;
 /// A line's number, counted from 1, and what it holds or what is wrong with it.
 pub type Numbered<T> = (u64, Result<T, String>);
 
-/// Reads a CSV file with a header; nothing is read behind a line that is broken. The columns that there must be may have capitals in
-/// their names, and blanks around them; what has no name of a column is ignored.
+/// Reads a CSV file with a header; nothing is read behind a line that is broken. The columns that are `needed`, and those that `may` be
+/// there, may have capitals in their names, and blanks around them; other columns are ignored.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -21,6 +21,7 @@ pub fn read<T: DeserializeOwned>(
     path: &Path,
     doing: &'static str,
     needed: &[&str],
+    may: &[&str],
 ) -> Result<Vec<Numbered<T>>, CorpusError> {
     let bytes = std::fs::read(path).map_err(CorpusError::io(doing, path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
@@ -32,7 +33,7 @@ pub fn read<T: DeserializeOwned>(
     let written: Vec<&str> = header.iter().collect();
     let lower = |name: &str| {
         let other = name.to_lowercase();
-        let meant = needed.contains(&other.as_str()) && !written.contains(&other.as_str());
+        let meant = [needed, may].concat().contains(&other.as_str()) && !written.contains(&other.as_str());
         if meant { other } else { name.to_owned() }
     };
     let header: StringRecord = written.iter().map(|name| lower(name)).collect();
@@ -141,13 +142,13 @@ mod tests {
             ("\n\nname,number\na,1\n", &[4]),
         ] {
             std::fs::write(&path, text).unwrap();
-            let lines = read::<Line>(&path, "read", &["number"]).unwrap();
+            let lines = read::<Line>(&path, "read", &["number"], &[]).unwrap();
             let found: Vec<u64> = lines.iter().map(|(line, _)| *line).collect();
             assert_eq!(found, expected, "{text:?}");
             assert!(lines.iter().zip(1..).all(|((_, held), n)| held.as_ref().unwrap().number == n));
         }
         std::fs::write(&path, "name,number\n\na,1\n\nb,2,3\nc,3\n").unwrap();
-        let lines = read::<Line>(&path, "read", &["number"]).unwrap();
+        let lines = read::<Line>(&path, "read", &["number"], &[]).unwrap();
         assert_eq!(lines.len(), 2);
         let (line, held) = &lines[1];
         assert_eq!((*line, held.as_ref().err().unwrap().as_str()), (5, "3 fields, where the header has 2"));

@@ -9,35 +9,47 @@
 use super::liveness::Tell;
 use crate::audio::level::{CANCEL, cancelled};
 
+/// Looks come every second; after a longer pause (a suspension, or sound that did not flow) a stretch begins anew.
+const PAUSE: f64 = 5.0;
+/// A stretch with less than this part of the power of the one that told is too quiet to say that it is over.
+const QUIET: f64 = 0.1;
+
 /// What is known of the channels.
 #[derive(Debug, Default)]
 pub struct Channels {
     /// When a stretch began, and the sums then.
     begun: Option<(f64, [f64; 2])>,
-    told: bool,
+    looked: f64,
+    /// It was told, of channels with so much power in a second.
+    told: Option<f64>,
 }
 
 impl Channels {
+    /// The microphone is opened: its sums begin anew.
+    pub fn opened(&mut self) {
+        self.begun = None;
+    }
+
     /// Looks at the sums so far. Each stretch of `patience` seconds is judged as a whole, so that what is loud in it decides: the
     /// noise of converters does not cancel, and in a quiet room there is nothing else.
     pub fn look(&mut self, now: f64, powers: [f64; 2], patience: f64) -> Option<Tell> {
-        let (begun, before) = *self.begun.get_or_insert((now, powers));
-        if powers[0] < before[0] {
-            self.begun = Some((now, powers)); // of another opening
-            return None;
+        if now - std::mem::replace(&mut self.looked, now) > PAUSE {
+            self.begun = None;
         }
+        let (begun, before) = *self.begun.get_or_insert((now, powers));
         let power = [powers[0] - before[0], powers[1] - before[1]];
         if now - begun < patience || power[0] <= 0.0 {
             return None; // no sound tells nothing
         }
         self.begun = Some((now, powers));
+        let by_second = power[0] / (now - begun);
         match (cancelled(power), self.told) {
-            (true, false) => {
-                self.told = true;
+            (true, None) => {
+                self.told = Some(by_second);
                 Some(Tell::Problem(format!("nothing is heard of the microphone: {CANCEL}")))
             }
-            (false, true) => {
-                self.told = false;
+            (false, Some(loud)) if by_second > QUIET * loud => {
+                self.told = None;
                 Some(Tell::Recovered("the microphone's channels no longer cancel each other".into()))
             }
             _ => None,
@@ -47,12 +59,12 @@ impl Channels {
     /// The microphone is closed on purpose; what was told of it is over.
     pub fn closed(&mut self) -> Option<Tell> {
         let told = std::mem::take(self).told;
-        told.then(|| Tell::Recovered("the microphone, whose channels cancel each other, is closed".into()))
+        told.map(|_| Tell::Recovered("the microphone, whose channels cancel each other, is closed".into()))
     }
 
     /// Something else of the microphone was told or ended: if this lasts, it is told again.
     pub fn forget(&mut self) {
-        self.told = false;
+        self.told = None;
     }
 }
 
@@ -76,13 +88,29 @@ mod tests {
         assert!(problem.contains("cancel each other"), "{problem}");
     }
 
+    /// Somebody speaks for 20 s of each two minutes; in between there is only noise, of which the mean has half.
     #[test]
-    fn another_opening_begins_anew() {
+    fn a_pause_in_speech_is_no_end() {
+        let (mut channels, mut told, mut sums) = (Channels::default(), Vec::new(), [0.0; 2]);
+        for second in 0..3_600 {
+            let speech = second % 120 < 20;
+            let power = if speech { 1.0 } else { 0.001 };
+            sums = [sums[0] + power, sums[1] + if speech { 0.0 } else { 0.5 * power }];
+            told.extend(channels.look(f64::from(second), sums, 30.0));
+        }
+        assert!(matches!(&told[..], [Tell::Problem(_)]), "{told:?}");
+    }
+
+    #[test]
+    fn another_opening_and_a_pause_begin_anew() {
         let mut channels = Channels::default();
-        assert_eq!(channels.look(0.0, [9.0, 0.0], 5.0), None);
-        assert_eq!(channels.look(9.0, [1.0, 0.5], 5.0), None, "less than before");
-        assert_eq!(channels.look(10.0, [2.0, 0.5], 5.0), None);
-        assert!(matches!(channels.look(14.0, [3.0, 0.5], 5.0), Some(Tell::Problem(_))));
+        assert_eq!(channels.look(0.0, [1.0, 0.95], 5.0), None);
+        channels.opened();
+        assert_eq!(channels.look(4.0, [1.2, 0.6], 5.0), None, "other sums");
+        assert_eq!(channels.look(8.0, [2.0, 1.0], 5.0), None);
+        assert_eq!(channels.look(60.0, [2.1, 1.0], 5.0), None, "a suspension");
+        assert_eq!(channels.look(63.0, [3.0, 1.0], 5.0), None);
+        assert!(matches!(channels.look(66.0, [4.0, 1.0], 5.0), Some(Tell::Problem(_))));
         assert!(matches!(channels.closed(), Some(Tell::Recovered(_))));
         assert_eq!(channels.closed(), None);
     }

@@ -48,9 +48,9 @@ pub struct Hearing {
     liveness: Liveness,
     /// Of a microphone's sound; a recording that ends has what it has.
     quality: Option<Quality>,
-    /// The device that was heard last, and the one that is open and was not heard yet, with its format.
+    /// The device that was opened last, and the one that was heard last, which is the one to come back to.
+    open: Option<String>,
     device: Option<String>,
-    candidate: Option<(String, String)>,
     /// What its channels have said ([`AudioSource::powers`]).
     powers: Option<[f64; 2]>,
     pulse: Arc<Pulse>,
@@ -96,8 +96,8 @@ impl Hearing {
             clock: None,
             line: Line { zero: Timestamp::now(), pace: 1.0 },
             quality: None,
+            open: None,
             device: None,
-            candidate: None,
             set: false,
             powers: None,
             pulse,
@@ -270,8 +270,8 @@ impl Hearing {
             let skipped = listener.skip(seconds, &mut self.cascade, &mut |what| told.push(what));
             self.model(skipped);
         }
-        if !still {
-            self.recognised();
+        if !still && self.device != self.open {
+            self.device.clone_from(&self.open);
         }
         let tell = self.liveness.heard(now, still);
         self.audio(tell);

@@ -82,7 +82,7 @@ pub struct Liveness {
     flow: Option<(f64, f64)>,
     /// Last sample other than the one before, or the moment from which those that are the same are counted.
     signal: f64,
-    /// The device that is heard, if it is another one than before, and that was not told yet.
+    /// The device that is open, if it is not the one that was heard before, and that was not told yet.
     other: Option<String>,
     pause: f64,
     /// When silence leads to the next opening, and the pause that led to it.
@@ -125,9 +125,9 @@ impl Liveness {
         self.flow.is_some_and(|(_, last)| now - last < LATE)
     }
 
-    /// What is heard is this device, and no longer the one of before.
-    pub fn opened(&mut self, other: String) {
-        self.other = Some(other);
+    /// It is open; `other`: its name, if it is not the one that was heard before.
+    pub fn opened(&mut self, other: Option<String>) {
+        self.other = other;
     }
 
     /// Samples came; `still` if every one of them was the same as the one before.
@@ -171,7 +171,6 @@ impl Liveness {
             None => {
                 self.health = Health::Healthy;
                 self.pause = FIRST_PAUSE;
-                self.other = None;
                 None
             }
         }

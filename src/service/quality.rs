@@ -17,6 +17,11 @@ pub struct Quality {
 }
 
 impl Quality {
+    /// The microphone is opened.
+    pub fn opened(&mut self) {
+        self.channels.opened();
+    }
+
     /// So many seconds of sound were lost.
     pub fn lost(&mut self, now: f64, seconds: f64) {
         self.gaps.lost(now, seconds);

@@ -47,7 +47,7 @@ pub fn rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
     }
     let path = folder.join("index.csv");
     let mut rows = Vec::new();
-    for (number, line) in lines::read::<Line>(&path, "read", &[])? {
+    for (number, line) in lines::read::<Line>(&path, "read", &[], &[])? {
         let bad = |reason: String| CorpusError::Manifest { path: path.clone(), line: number, reason };
         let line = line.map_err(bad)?;
         let emotion = match line.emotion.as_str() {

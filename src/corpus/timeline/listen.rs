@@ -124,7 +124,7 @@ struct Line {
 pub fn segments(path: &Path) -> Result<BTreeMap<String, Found>, CorpusError> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     let bad = |line: u64, reason: String| CorpusError::Manifest { path: path.into(), line, reason };
-    for (number, line) in lines::read::<Line>(path, "open the segments", &COLUMNS)? {
+    for (number, line) in lines::read::<Line>(path, "open the segments", &COLUMNS, &[])? {
         let bad = |reason: String| bad(number, reason);
         let line = line.map_err(|e| bad(format!("{e}; the columns are {}", COLUMNS.join(","))))?;
         let name = Path::new(&line.recording).file_name().unwrap_or_default();

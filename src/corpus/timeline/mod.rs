@@ -129,7 +129,7 @@ pub fn write(path: &Path, entries: &[Entry]) -> Result<(), CorpusError> {
 pub fn read(path: &Path) -> Result<Vec<Entry>, CorpusError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut entries = Vec::new();
-    for (number, line) in lines::read::<Line>(path, "open the labels", &[])? {
+    for (number, line) in lines::read::<Line>(path, "open the labels", &[], &[])? {
         let bad = |reason: String| CorpusError::Manifest { path: path.into(), line: number, reason };
         let line = line.map_err(|e| bad(format!("{e}; `undertone corpus timeline` writes such files")))?;
         let entry = entry(line, folder).map_err(bad)?;

@@ -50,22 +50,20 @@ impl Hearing {
         }
     }
 
-    /// It is open; whether it is a microphone will show.
+    /// It is open: which device it is, if that is news.
     fn opened(&mut self, microphone: &Microphone) {
-        self.candidate = Some((microphone.name().to_owned(), microphone.format().to_string()));
-        self.powers = None;
-    }
-
-    /// Sound has come from it: this is the device that is heard, and the one to come back to. It is told if that is news.
-    pub(super) fn recognised(&mut self) {
-        let Some((name, format)) = self.candidate.take() else { return };
-        match self.device.replace(name.clone()) {
+        let (name, format) = (microphone.name(), microphone.format());
+        let before = self.open.replace(name.to_owned());
+        match before {
             Some(before) if before == name => {}
-            Some(before) => {
-                tracing::warn!("the microphone is {name} now ({format}), and was {before}");
-                self.liveness.opened(name);
-            }
+            Some(before) => tracing::warn!("the microphone is {name} now ({format}), and was {before}"),
             None => tracing::info!("the microphone is {name} ({format})"),
+        }
+        let other = self.device.as_ref().is_some_and(|heard| heard != name);
+        self.liveness.opened(other.then(|| name.to_owned()));
+        self.powers = None;
+        if let Some(quality) = &mut self.quality {
+            quality.opened();
         }
     }
 

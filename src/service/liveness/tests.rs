@@ -57,13 +57,14 @@ fn another_device_than_before_is_named_once() {
     let mut liveness = liveness(30.0);
     flow(&mut liveness, 0.0, 10.0, false);
     problem(liveness.lost(15.0, "it was unplugged"));
-    liveness.opened("hw:CARD=Webcam".into());
-    let told = flow(&mut liveness, 20.0, 23.0, false);
+    liveness.opened(Some("hw:CARD=Webcam".into()));
+    let told = flow(&mut liveness, 20.0, 23.0, true); // it begins with zeros
     assert!(
         matches!(&told[..], [Tell::Recovered(s)] if s.contains("again, from hw:CARD=Webcam")),
         "{told:?}"
     );
     problem(liveness.lost(100.0, "it was unplugged"));
+    liveness.opened(None);
     let told = flow(&mut liveness, 110.0, 113.0, false);
     assert_eq!(told, [Tell::Recovered("the microphone delivers sound again".into())]);
 }
