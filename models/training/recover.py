@@ -33,6 +33,9 @@ from runtime import quicken
 from train import Trainer, standardize
 
 CALIBRATION = 2048  # clips by which BatchNorms are measured
+# Slow sinusoids are nearly alike over so few frames. Directions with less than this part of the largest hold nothing but the rounding of
+# the file, which would come back as weights of millions.
+ALIKE = 1e-4
 
 
 class Unknown(Exception):
@@ -123,7 +126,7 @@ def attention(reader: Reader, target: Attention, own: Attention) -> None:
     reader.linear(target.out, own.out)
     # [heads, d/heads, 2T-1] are the sinusoids [2T-1, d] times the weight: the smallest weight that makes them.
     projected = reader.read(array(own.positions(frames))).transpose(2, 0, 1).reshape(2 * frames - 1, width)
-    put(target.position.weight, np.linalg.lstsq(array(target.sinusoids), projected, rcond=None)[0].T)
+    put(target.position.weight, np.linalg.lstsq(array(target.sinusoids), projected, rcond=ALIKE)[0].T)
 
 
 def convolution(reader: Reader, target: Convolution, own: Convolution) -> None:

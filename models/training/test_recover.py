@@ -40,9 +40,11 @@ def clips(count: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [SMALL, PLAIN])
 def test_what_comes_back_answers_as_the_file_does(shape: Shape, small: bool, threshold: float):
     """The emotion head only where the shape has one."""
-    _, file = exported(1, small)
+    model, file = exported(1, small)
     found = network_of(file, shape)
     session = onnxruntime.InferenceSession(file.SerializeToString(), providers=["CPUExecutionProvider"])
+    for block, own in zip(found.blocks, model.blocks, strict=True):
+        assert block.bodies[1].position.weight.abs().max() < 2 * own.bodies[1].position.weight.abs().max(), "no larger than it was"
     ran = 0
     for clip in clips(6).split(1):
         given = {"features": clip.numpy(), "gate_threshold": np.array(threshold, np.float32), "emotion": np.array(bool(shape.emotions))}
