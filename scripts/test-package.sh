@@ -17,7 +17,8 @@ files() { find "$ROOT" -xdev \( -path "$ROOT/var/lib/dpkg" -o -path "$ROOT/var/l
     grep -v -e '/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\?$' -e '/etc/.pwd.lock' | sort; }
 install() { inside apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-confold "$1"; }
 files >"$SCRATCH/before"
-cp "$ROOT/etc/passwd" "$SCRATCH/passwd"
+mkdir "$SCRATCH/accounts"
+cp "$ROOT"/etc/{passwd,group,shadow,gshadow} "$SCRATCH/accounts/"
 
 cp "$package" "$ROOT/root/undertone.deb"
 install /root/undertone.deb >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "install"; }
@@ -37,6 +38,11 @@ done
 pass "installed; it does not listen unasked; user and state directory are there"
 
 inside undertone --version | tee "$SCRATCH/version"
+if [ -n "$(scripts/commit.sh)" ]; then
+    grep -qE '^commit: +[0-9a-f]{12}' "$SCRATCH/version" || fail "the commit is not named"
+else
+    pass "skipped: that the commit is named, which needs a repository"
+fi
 grep -q '^model: .*/usr/share/undertone/undertone.onnx' "$SCRATCH/version" || fail "the model is not found"
 grep -q '^onnxruntime: .*/usr/lib/undertone/' "$SCRATCH/version" || fail "the library is not found"
 inside undertone check --offline --config /etc/undertone/undertone.toml || fail "check --offline"
@@ -88,5 +94,7 @@ inside apt-get remove -y -q undertone >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/lo
 inside apt-get purge -y -q undertone >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "purge"; }
 files >"$SCRATCH/after"
 diff "$SCRATCH/before" "$SCRATCH/after" || fail "purge leaves (or takes) these files"
-diff "$SCRATCH/passwd" "$ROOT/etc/passwd" || fail "purge leaves its user"
+for file in "$SCRATCH"/accounts/*; do
+    diff "$file" "$ROOT/etc/${file##*/}" || fail "purge leaves its user or group, or takes more"
+done
 pass "removal keeps configuration and state; purge leaves nothing"

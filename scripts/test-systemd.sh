@@ -81,9 +81,15 @@ journalled -o json '"UNDERTONE_NODE":"undertone".*"PRIORITY":"6"|"PRIORITY":"6".
     fail "no fields, or no priority, in the journal"
 pass "the journal has fields and priorities"
 
-steps=$(show RestartSteps) # what systemd 254 has
-[ -z "$steps" ] || [ "$steps" = 8 ] || fail "the pauses between restarts do not grow"
-[ -z "$steps" ] || pass "the pauses between restarts grow"
+version=$(enter systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+link=/usr/lib/systemd/system/undertone.service.d/backoff.conf
+if [ "${version:?}" -ge 254 ]; then
+    [ "$(show RestartSteps)" = 8 ] || fail "the pauses between restarts do not grow"
+    pass "the pauses between restarts grow"
+else
+    [ ! -L "$ROOT$link" ] || fail "systemd $version is given $link, which it does not know"
+    pass "skipped: that the pauses between restarts grow, which systemd $version cannot do; it is not asked to"
+fi
 
 enter systemctl reload undertone || { enter journalctl -u undertone --no-pager | tail -30 >&2; fail "reload"; }
 sleep 2

@@ -5,9 +5,17 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
+use undertone::config::{Config, Written};
 
-const OPTIONS: &str = r#"{"node":"living-room","listening":"granted","transcription":"ask","remote_grant":false,"stride_seconds":1,"onset":0.55,
-    "log_level":"info"}"#;
+/// Each is another than the program's own.
+const OPTIONS: &str = r#"{"node":"living-room","listening":"granted","transcription":"withheld","remote_grant":true,
+    "stride_seconds":1,"onset":0.55,"log_level":"debug"}"#;
+
+/// In undertone's place: checks are its own; how it was to run is only written down.
+const STUB: &str = r#"#!/bin/sh
+[ "$1" = run ] || exec "$REAL" "$@"
+printf '%s\n' "$*" "$STATE_DIRECTORY" "$UNDERTONE_LOG" >"$RAN"
+"#;
 
 /// A supervisor that gives this answer; its address.
 fn supervisor(answer: &'static str) -> String {
@@ -27,14 +35,14 @@ fn supervisor(answer: &'static str) -> String {
     address
 }
 
-/// Runs the script with a program in undertone's place that only passes checks on to undertone.
+/// Runs the script with the stub in undertone's place.
 fn run(folder: &Path, options: &str, supervisor: &str) -> Output {
-    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
-    write("options.json", options);
-    let undertone = env!("CARGO_BIN_EXE_undertone");
-    write("undertone", &format!("#!/bin/sh\n[ \"$1\" = run ] && exit 0\nexec {undertone} \"$@\"\n"));
     let stub = folder.join("undertone");
+    std::fs::write(folder.join("options.json"), options).unwrap();
+    std::fs::write(&stub, STUB).unwrap();
     assert!(Command::new("chmod").arg("+x").arg(&stub).status().unwrap().success());
+    let ran = folder.join("ran");
+    let _ = std::fs::remove_file(&ran);
     Command::new("sh")
         .arg("deploy/home-assistant/addon/run.sh")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -42,10 +50,24 @@ fn run(folder: &Path, options: &str, supervisor: &str) -> Output {
         .env("OWN", folder.join("own.toml"))
         .env("OUT", folder.join("out"))
         .env("UNDERTONE", stub)
+        .env("REAL", env!("CARGO_BIN_EXE_undertone"))
+        .env("RAN", ran)
         .env("SUPERVISOR", supervisor)
         .env("SUPERVISOR_TOKEN", "token")
+        .env_remove("STATE_DIRECTORY")
+        .env_remove("UNDERTONE_LOG")
         .output()
         .unwrap()
+}
+
+/// Arguments, state folder and log filter of the program, if the script came to run it.
+fn ran(folder: &Path) -> Option<String> {
+    std::fs::read_to_string(folder.join("ran")).ok()
+}
+
+/// What `ran` must be, with this configuration.
+fn due(config: &Path) -> Option<String> {
+    Some(format!("run --config {}\n/data\ndebug,rumqttd=off,rumqttc=warn\n", config.display()))
 }
 
 fn text(output: &Output) -> String {
@@ -60,21 +82,27 @@ fn options_and_the_service_become_a_configuration() {
     let output = run(folder.path(), OPTIONS, &supervisor(service));
     assert!(output.status.success(), "{}", text(&output));
     let path = folder.path().join("out/undertone.toml");
-    let config = undertone::config::Config::read(&path).unwrap();
+    assert_eq!(ran(folder.path()), due(&path));
+    let config = Config::read(&path).unwrap();
     assert_eq!(config.node, "living-room");
     assert_eq!(config.mqtt.broker, "mqtt://core-mosquitto:1883");
-    assert_eq!((config.mqtt.user.as_str(), config.cascade.stride_seconds), ("addons", 1.0));
+    assert_eq!(config.mqtt.user, "addons");
+    assert_eq!((config.cascade.stride_seconds, config.cascade.onset), (1.0, 0.55));
+    let consent = &config.consent;
+    assert_eq!((consent.listening, consent.transcription), (Written::Granted, Written::Withheld));
+    assert!(consent.remote_grant);
     assert_eq!(std::fs::read_to_string(&config.mqtt.password_file).unwrap(), "se\"cret\n");
     assert!(!std::fs::read_to_string(&path).unwrap().contains("cret"), "no password in the configuration");
     assert!(!text(&output).contains("cret"), "nor in the log");
-    let offset = undertone::config::Config::default().cascade.offset;
+    let offset = Config::default().cascade.offset;
     assert_eq!(config.cascade.offset, offset, "as the program has it");
     for onset in ["0.2", "0", "1"] {
-        let options = OPTIONS.replace("0.55", onset);
+        let options = OPTIONS.replace("0.55", onset).replace("true", "false").replace("granted", "ask");
         let output = run(folder.path(), &options, &supervisor(service));
         assert!(output.status.success(), "onset {onset}: {}", text(&output));
-        let cascade = undertone::config::Config::read(&path).unwrap().cascade;
-        assert_eq!(cascade.offset, cascade.onset.min(offset));
+        let Config { cascade, consent, .. } = Config::read(&path).unwrap();
+        assert_eq!((cascade.onset, cascade.offset), (onset.parse().unwrap(), cascade.onset.min(offset)));
+        assert!(consent.listening == Written::Ask && !consent.remote_grant, "{consent:?}");
     }
 }
 
@@ -85,18 +113,20 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
         OPTIONS.replace('}', r#","broker":"mqtts://broker.example:8883","user":"u","password":"p"}"#);
     let output = run(folder.path(), &options, "http://127.0.0.1:9");
     assert!(output.status.success(), "{}", text(&output));
-    let config = undertone::config::Config::read(&folder.path().join("out/undertone.toml")).unwrap();
+    let config = Config::read(&folder.path().join("out/undertone.toml")).unwrap();
     assert_eq!(config.mqtt.broker, "mqtts://broker.example:8883");
 
     std::fs::write(folder.path().join("own.toml"), "nod = \"x\"\n").unwrap();
     let output = run(folder.path(), &options, "http://127.0.0.1:9");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("did you mean `node`"), "{}", text(&output));
+    assert_eq!(ran(folder.path()), None);
 
     let own = "[mqtt]\nbroker = \"mqtt://broker.example\"\n";
     std::fs::write(folder.path().join("own.toml"), own).unwrap();
     let output = run(folder.path(), OPTIONS, &supervisor(""));
     assert!(output.status.success(), "it needs no MQTT service: {}", text(&output));
+    assert_eq!(ran(folder.path()), due(&folder.path().join("own.toml")));
 
     let password = folder.path().join("out/mqtt-password");
     let service = supervisor(r#"{"data":{"host":"core-mosquitto","port":1883,"password":"service's"}}"#);
@@ -110,6 +140,7 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
     let output = run(folder.path(), OPTIONS, &supervisor(""));
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("install the Mosquitto add-on"), "{}", text(&output));
+    assert_eq!(ran(folder.path()), None);
 }
 
 /// What the supervisor refuses, it hides without a word: a key, an option without a default or a type.
@@ -129,7 +160,7 @@ fn the_options_have_types_and_the_script_knows_them_all() {
         assert_eq!(has_default, !kind.ends_with('?'), "{key}: {kind}");
         assert!(script.contains(key.as_str()), "{key}");
     }
-    let defaults = undertone::config::Config::default().cascade;
+    let defaults = Config::default().cascade;
     for (key, value) in [("stride_seconds", defaults.stride_seconds), ("onset", defaults.onset)] {
         let own =
             options.iter().find(|(option, _)| option == key).map(|(_, own)| own.parse::<f64>().unwrap());
