@@ -143,22 +143,22 @@ test-peers: $(PEERS)/ready ## other voice detectors (Python): their tests, and t
 
 $(PEERS)/ready: tests/peers/requirements.txt tests/peers/without-dependencies.txt
 	@echo "setup: installing Silero VAD and WebRTC VAD into $(PEERS)"
-	python3 -m venv $(PEERS)
+	scripts/setup.sh venv && python3 -m venv $(PEERS)
 	$(PEERS)/bin/pip install -q --disable-pip-version-check -r tests/peers/requirements.txt
 	$(PEERS)/bin/pip install -q --disable-pip-version-check --no-deps -r tests/peers/without-dependencies.txt
 	touch $@
 
 $(VENV)/light:
 	@echo "setup: installing onnx and numpy into $(VENV)"
-	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check onnx numpy && touch $@
+	scripts/setup.sh venv && python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check onnx numpy && touch $@
 
 $(RECOGNISERS)/ready: tests/recognisers/requirements.txt
 	@echo "setup: installing a recogniser and its protocols into $(RECOGNISERS) (70 MB)"
-	python3 -m venv $(RECOGNISERS) && $(RECOGNISERS)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+	scripts/setup.sh venv && python3 -m venv $(RECOGNISERS) && $(RECOGNISERS)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 
 $(VENV)/full: models/training/requirements.txt models/training/without-dependencies.txt
 	@echo "setup: installing PyTorch and what training needs into $(VENV) (some GB)"
-	python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $<
+	scripts/setup.sh venv && python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r $<
 	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -r models/training/without-dependencies.txt && touch $@ $(VENV)/light
 
 deb: ## a Debian package, into dist; ARCH=arm64 or amd64 (cross-built where it must be)

@@ -23,20 +23,20 @@ esac
 UNDERTONE_COMMIT=$(scripts/commit.sh)
 export UNDERTONE_COMMIT
 tool=.tools/bin/cargo-deb
+if [ "$arch" = "$here" ]; then stage=package; else stage=cross-$arch; fi
+scripts/setup.sh "$stage"
 if [ ! -x "$tool" ]; then
     say "installing cargo-deb into .tools"
     cargo install -q cargo-deb --version 3.8.0 --locked --root .tools
 fi
 
 if [ "$arch" = "$here" ]; then
-    scripts/setup.sh package
     runtime=.runtime
     release=$target/release
     cargo=(cargo)
     deb=("$PWD/$tool" deb)
     run=()
 else
-    scripts/setup.sh "cross-$arch"
     runtime=.runtime-$arch
     target=$target/cross
     release=$target/$triple/release

@@ -8,6 +8,7 @@
 #   scripts/setup.sh package-test    what `make test-deb` and `make test-systemd` use
 #   scripts/setup.sh cross-arm64     what `make deb ARCH=arm64` uses
 #   scripts/setup.sh home-assistant  what `make test-home-assistant` uses; `screenshots`, what those do
+#   scripts/setup.sh venv      what Python needs to make an environment of its own
 #   scripts/setup.sh recognisers   a recording of speech, for the tests against a real recogniser
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -99,6 +100,7 @@ case "${1:-}" in
     build) build ;;
     runtime) runtime ;;
     test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime python3 systemd curl jq && runtime ;;
+    venv) python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv ;;
     recognisers) build && install pocketsphinx-testdata && runtime ;;
     package) package ;;
     package-test) build && runtime && install debootstrap systemd-container systemd lintian mosquitto-clients python3 ;;
@@ -106,5 +108,5 @@ case "${1:-}" in
     cross-*) fail "cross-building is set up for arm64 only; build on a machine of the other kind" ;;
     home-assistant) install mosquitto mosquitto-clients vorbis-tools ;;
     screenshots) install chromium fonts-roboto ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
