@@ -3,6 +3,9 @@
 
     scripts/budget.py UNDERTONE [--seconds N] [--model FILE]     `make budget` runs it on the release build
 
+Exit status 1: it takes more memory, or more time to its first decision, than it may. Processor time depends so much
+on the machine that too much of it is only said.
+
 The real daemon with its own broker hears a room without speech at real speed, from a sound card made of a
 FIFO, in the environment that systemd/undertone.service gives it. First steady noise, which its level alone tells; then noise that comes and goes, which the model has
 to look at. Processor time is that of the whole process (CLOCK_PROCESS_CPUTIME_ID, from its figures), so the
@@ -29,6 +32,11 @@ from pathlib import Path
 RATE = 48_000
 BLOCK = RATE // 5  # 200 ms, as the daemon reads
 STAGE = 'stage_seconds_total{stage="%s"}'
+
+# What it may cost.
+RESIDENT_MB = 60.0  # at the end; the start needs more for some seconds
+FIRST_DECISION_S = 2.0
+STEADY_MS = 1.0  # of processor time for a second of steady noise, the whole process
 
 
 def room(seconds: float, comes_and_goes: bool) -> array.array:
@@ -147,7 +155,22 @@ def table(what: str, grown: dict[str, float]) -> str:
     )
 
 
-def main() -> None:
+def missed(decided: float, steady: dict[str, float], resident: float) -> bool:
+    """Says what is beyond the budget; true if it must not be."""
+    milliseconds = 1000 * steady["cpu_seconds_total"] / steady["heard_seconds_total"]
+    if milliseconds > STEADY_MS:
+        print(f"warning: {milliseconds:.2f} ms for a second of steady noise, budget {STEADY_MS} ms")
+    over = []
+    if decided > FIRST_DECISION_S:
+        over.append(f"{decided:.2f} s to the first decision, budget {FIRST_DECISION_S} s")
+    if resident > RESIDENT_MB:
+        over.append(f"{resident:.1f} MB resident, budget {RESIDENT_MB} MB")
+    for what in over:
+        print(f"budget: missed: {what}")
+    return bool(over)
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("undertone", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each kind of sound (default: %(default)s)")
@@ -189,7 +212,8 @@ def main() -> None:
                 time.sleep(0.02)
             print(f"start to first decision            {decided:.2f} s")
             time.sleep(10)  # the noise floor settles
-            print(table("steady noise", listen(port, daemon.pid, arguments.seconds)))
+            quiet = listen(port, daemon.pid, arguments.seconds)
+            print(table("steady noise", quiet))
             card.samples = wavering
             time.sleep(5)
             print(table("noise that comes and goes", listen(port, daemon.pid, arguments.seconds)))
@@ -198,10 +222,11 @@ def main() -> None:
             if arguments.log:
                 print((folder / "log").read_text())
             print(f"resident                           {held['VmRSS']:.1f} MB ({shares}); at most {held['VmHWM']:.1f}")
+            return int(missed(decided, quiet, held["VmRSS"]))
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.wait(20)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

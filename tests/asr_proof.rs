@@ -62,8 +62,8 @@ struct Expected {
 fn expected(config: &Config, samples: &Arc<Vec<f32>>) -> Expected {
     let mut cascade = Cascade::new(config, Model::load(&config.model).unwrap());
     let mut player = Player::new(samples, Duration::ZERO);
-    let mut listener = Listener::new(SAMPLE_RATE).unwrap();
-    // The offset is taken away before anybody hears it.
+    let mut listener = Listener::new(SAMPLE_RATE).unwrap().conditioned(&config.audio);
+    // Conditioned before anybody hears it.
     let mut stream = samples.to_vec();
     Conditioner::new(&config.audio, SAMPLE_RATE).apply(&mut stream);
     let mut expected = Expected::default();
@@ -140,6 +140,7 @@ async fn run(mode: Mode, consent: Written, samples: &Arc<Vec<f32>>) -> (Config, 
     let mut config = Config::default();
     config.consent.listening = Written::Granted;
     config.consent.transcription = consent;
+    (config.audio.gain_db, config.audio.high_pass_hz) = (3.0, 60.0);
     config.asr.hook = Hook::Wyoming;
     config.asr.mode = mode;
     config.asr.queue = 64;

@@ -63,7 +63,7 @@ async fn without_a_command_there_is_nothing_to_wake() {
 async fn a_full_queue_is_busy_and_one_works_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
-    let mut rig = rig(&config::Asr { queue: 2, ..config(&["hang.sh", file.to_str().unwrap()], 1.0) });
+    let mut rig = rig(&config::Asr { queue: 2, ..config(&["hang.sh", file.to_str().unwrap()], 3.0) });
     // One that works and two that wait, even before the worker had its first turn.
     for _ in 0..3 {
         assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
@@ -77,10 +77,13 @@ async fn a_full_queue_is_busy_and_one_works_at_a_time() {
     let problem = rig.problem().await;
     assert!(problem.message.contains("asr.timeout_seconds"), "{}", problem.message);
     assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken, "a place is free again");
+    // Those that waited have their turn.
+    begun(&file, 2).await;
+    rig.shutdown.cancel();
     for _ in 0..3 {
-        assert_eq!(rig.woken().await.outcome, AsrOutcome::TimedOut);
+        assert_eq!(rig.woken().await.outcome, AsrOutcome::Stopped);
     }
-    assert_eq!(rig.end().await, Counts { failed: 4, busy: 2, ..Counts::default() });
+    assert_eq!(rig.end().await, Counts { failed: 1, stopped: 3, busy: 2, ..Counts::default() });
 }
 
 #[tokio::test]

@@ -136,6 +136,8 @@ fn words_that_are_not_allowed_are_named_with_what_is() {
         ("mqtt", "broker", "\"broker.lan\"", "mqtt://host[:port]"),
         ("mqtt", "broker", "\"http://broker.lan\"", "\"embedded\""),
         ("mqtt", "embedded_listen", "\"localhost\"", "127.0.0.1:1883"),
+        ("metrics", "listen", "\"0.0.0.0:9469\"", "this machine itself"),
+        ("metrics", "listen", "\"[::]:9469\"", "this machine itself"),
         ("asr", "command", "[\" \"]", "must name a program"),
         ("audio", "device", "\"hw:1,0\"", "cards change their numbers"),
         ("audio", "device", "\"/usb\"", "no regular expression"),

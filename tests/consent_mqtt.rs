@@ -9,11 +9,14 @@ mod room;
 use household::fifo::Card;
 use household::mosquitto::{Mosquitto, Seen, Speaker, Witness};
 use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card};
+use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use undertone::consent::{By, Record, Said, Scope, Store};
+use undertone::events::Consent;
 
 const IGNORED: &str = "is no command and is ignored";
 const WAITED: &str = "may have waited at the broker";
@@ -377,7 +380,12 @@ async fn what_was_heard_is_withdrawn_while_the_daemon_ends() {
     daemon.signal(Signal::TERM);
     daemon.until("ending", PATIENCE, |d| d.log().contains("stopping"));
     tokio::time::sleep(Duration::from_millis(200)).await;
-    daemon.consent_alone(&["revoke", "all"]);
+    // As `consent revoke` does it, but at once.
+    let withdraw = |record: &mut Record| {
+        let (consent, at, by) = (Consent::Withheld, Timestamp::now(), By::Command);
+        Scope::ALL.into_iter().for_each(|scope| record.say(scope, Said { consent, at, by }));
+    };
+    Store::new(&daemon.state()).change(withdraw).unwrap();
     daemon.until("withdrawn", CLOSED_WITHIN, |d| d.log().contains("listening is withheld: withdrawn"));
     broker.thaw();
     daemon.wait(PATIENCE);
@@ -415,6 +423,7 @@ async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
 async fn a_threshold_that_comes_during_a_restart_is_kept() {
     let (broker, _card, daemon, witness) =
         in_company("[asr]\nhook = \"command\"\ncommand = [\"sleep\", \"100\"]");
+    daemon.until("judged", PATIENCE, |d| d.log().contains("modules ran"));
     let woken =
         |s: &Seen| s.payload.contains("\"type\":\"emotion\"") && s.payload.contains("\"asr\":\"woken\"");
     witness.until("a recogniser at work", |seen| seen.iter().any(woken)).await;

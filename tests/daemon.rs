@@ -148,6 +148,12 @@ async fn without_a_microphone_it_says_so_and_keeps_trying() {
     std::thread::sleep(Duration::from_secs(3));
     assert!(sensor.daemon.ended(Duration::ZERO).is_none(), "it must not exit: {}", sensor.log());
     assert_eq!(sensor.log().matches("microphone default").count(), 1, "told once: {}", sensor.log());
+    // Somebody plugs one in.
+    let plugged = Card::new(BARE);
+    plugged.play(48_000, 60.0, |k| ((k % 96) as f32 * 1e-5).to_le_bytes().to_vec());
+    let found = BARE.replace("{fifo}", plugged.fifo().to_str().unwrap());
+    std::fs::write(card.configuration(), found).unwrap();
+    assert_eq!(sensor.problem(true).await, "the microphone delivers sound again");
     sensor.daemon.stop(STOPPED_WITHIN);
 }
 

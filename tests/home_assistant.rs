@@ -1,12 +1,16 @@
 //! The announcement, held against the schemas of Home Assistant's MQTT integration as they were recorded
 //! from its core (tests/home_assistant/record_schema.py). `make test-home-assistant` asks the real one.
 
-use serde_json::{Map, Value};
+#[path = "home_assistant/told.rs"]
+mod told;
+
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use undertone::config::Mqtt;
+use undertone::config::{Config, Mqtt};
 use undertone::home::discovery::{Announced, payload};
 use undertone::home::topics::Topics;
+use undertone::settings::Settings;
 
 /// The one key of later versions that 2025.4 does not know and leaves out of account.
 const LATER: &str = "default_entity_id";
@@ -143,5 +147,63 @@ fn the_dashboard_names_entities_that_exist() {
     assert!(named.len() > 20, "{named:?}");
     for name in named {
         assert!(ids.contains(name), "the dashboard names {name}, which is not announced");
+    }
+}
+
+/// What a template reads of the message: each NAME in `value_json.NAME`.
+fn named(template: &str) -> impl Iterator<Item = &str> {
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    template.split("value_json.").skip(1).map(move |rest| rest.split(word).next().unwrap())
+}
+
+#[test]
+fn templates_read_what_the_sensor_tells() {
+    let (topics, announced) = (Topics::new(&Mqtt::default(), "kitchen"), announced("kitchen", true));
+    let messages = BTreeMap::from([
+        (topics.state, json!(told::state())),
+        (topics.settings, json!(Settings::fixed(&Config::default()).values())),
+        (topics.event, json!(told::events()[1])),
+        (topics.transcript, json!(told::transcript())),
+    ]);
+    let mut read = BTreeSet::new();
+    for (key, component) in object(&announced["cmps"]) {
+        let Some(template) = component["value_template"].as_str() else { continue };
+        let topic = component["state_topic"].as_str().unwrap();
+        for name in named(template) {
+            assert!(messages[topic].get(name).is_some(), "{key} reads `{name}`, which {topic} does not hold");
+            read.insert((topic, name));
+        }
+    }
+    assert!(read.len() >= 15, "{read:?}");
+}
+
+/// The rows of the table below this heading of docs/mqtt.md: what stands between backticks in each cell.
+fn table(heading: &str) -> Vec<Vec<Vec<&'static str>>> {
+    let documented = include_str!("../docs/mqtt.md");
+    let (_, below) = documented.split_once(&format!("\n### `{heading}`\n")).expect(heading);
+    let rows =
+        below.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let words = |cell: &'static str| cell.split('`').skip(1).step_by(2).collect();
+    rows.skip(2).map(|row| row.split('|').skip(1).map(words).collect()).collect()
+}
+
+#[test]
+fn every_field_of_the_state_is_documented_and_no_other() {
+    let state = json!(told::state());
+    let fields: BTreeSet<&str> = object(&state).keys().map(String::as_str).collect();
+    let documented: BTreeSet<&str> = table("state").into_iter().flat_map(|row| row[0].clone()).collect();
+    assert_eq!(documented, fields);
+}
+
+#[test]
+fn every_field_of_an_event_is_documented_and_no_other() {
+    let documented: BTreeMap<&str, BTreeSet<&str>> =
+        table("event").into_iter().map(|row| (row[0][0], row[2].iter().copied().collect())).collect();
+    let events = told::events().map(|event| json!(event));
+    assert_eq!(documented.len(), events.len(), "{documented:?}");
+    for event in &events {
+        let mut fields: BTreeSet<&str> = object(event).keys().map(String::as_str).collect();
+        assert!(fields.remove("type") && fields.remove("node"), "{event}");
+        assert_eq!(documented[event["type"].as_str().unwrap()], fields);
     }
 }

@@ -13,6 +13,7 @@ mod sensor;
 use fifo::{BARE, Card};
 use mosquitto::Mosquitto;
 use sensor::Sensor;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const SILENCE: &str = "[audio]\nsilence_seconds = 3.0\n";
@@ -83,9 +84,10 @@ async fn sound_that_comes_in_bursts_is_heard_as_any_other() {
         let state = sensor.until("a state", sensor::state).await;
         states.push((state["listening"].clone(), state["microphone"].clone()));
     }
-    // On a machine that is busy a burst may be late; one that is not has not been lost.
-    states.retain(|(_, health)| health == "healthy");
-    assert!(states.len() > 5 && states.iter().all(|(listening, _)| *listening == true), "{states:?}");
+    // On a machine that is busy a burst may be late: then it is suspect, which Home Assistant shows as open, too.
+    let open = |(listening, health): &(Value, Value)| *listening == true || health == "suspect";
+    assert!(states.iter().all(open), "{states:?}");
+    assert!(states.iter().filter(|(_, health)| health == "healthy").count() > 5, "{states:?}");
     let told = sensor.seen.iter().find_map(|message| sensor::event(message, "emotion"));
     let emotion = match told {
         Some(emotion) => emotion,

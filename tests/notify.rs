@@ -11,6 +11,7 @@ use daemon::Daemon;
 use fifo::{BARE, Card};
 use mosquitto::{Mosquitto, free_port};
 use rustix::process::Signal;
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -90,11 +91,13 @@ fn ready_watched_and_stopped() {
     let watched = Watched::start(&[], &card, &at(&broker.url()));
     let seen = watched.until("STATUS=listening; broker connected");
     assert!(seen.iter().any(|m| m == "READY=1\n"), "{seen:?}");
-    // Fed several times within the limit.
+    // Three times within each limit; with less than two, this takes longer.
+    watched.until("WATCHDOG=1");
     let begun = Instant::now();
-    let fed = (0..3).filter(|_| watched.until("WATCHDOG=1").len() < 100).count();
-    assert_eq!(fed, 3);
-    assert!(begun.elapsed() < WATCHDOG * 3, "{:?}", begun.elapsed());
+    for _ in 0..4 {
+        watched.until("WATCHDOG=1");
+    }
+    assert!(begun.elapsed() < WATCHDOG * 2, "{:?}", begun.elapsed());
     watched.daemon.signal(Signal::TERM);
     watched.until("STOPPING=1");
 }
@@ -116,6 +119,9 @@ fn ready_without_a_broker_and_without_a_microphone() {
     while begun.elapsed() < Duration::from_secs(13) {
         watched.until("WATCHDOG=1");
     }
+    // Of all the attempts that were made meanwhile, the first has told why.
+    let log = watched.daemon.log();
+    assert_eq!(log.matches("refuses the connection").count(), 1, "{log}");
 }
 
 /// A card that is mute is told to who looks at the service, and no reason to start it again.
@@ -134,17 +140,25 @@ fn digital_silence_is_told_until_there_is_sound() {
     watched.until("STATUS=listening; broker connected");
 }
 
+/// Nor is a broker that takes connections and never answers; it is away once 10 s are over, and then all is ready.
 #[test]
 fn a_withheld_consent_is_no_hang() {
-    let nobody = format!("mqtt://127.0.0.1:{}", free_port());
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let card = Card::new(BARE);
-    let configuration = at(&nobody).replace("granted", "withheld");
-    let watched = Watched::start(&[], &card, &configuration);
-    watched.until("STATUS=listening is withheld");
+    let broker = format!("mqtt://{}", silent.local_addr().unwrap());
+    let watched = Watched::start(&[], &card, &at(&broker).replace("granted", "withheld"));
+    let mut seen = watched.until("STATUS=listening is withheld");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(13) {
-        watched.until("WATCHDOG=1");
+        seen.extend(watched.until("WATCHDOG=1"));
     }
+    let ready = |message: &String| message == "READY=1\n";
+    if !seen.iter().any(ready) {
+        seen.extend(watched.until("READY=1"));
+    }
+    // Once a second it is fed, which tells the time on a busy machine, too.
+    let fed = seen.iter().take_while(|m| !ready(m)).filter(|m| m.contains("WATCHDOG=1")).count();
+    assert!(fed >= 3, "ready before the broker was known to be away: {seen:?}");
 }
 
 #[test]

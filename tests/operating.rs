@@ -1,5 +1,7 @@
 //! What an operator has: figures for Prometheus, a new model without a restart, memory for other things.
 
+#[path = "operating/asked.rs"]
+mod asked;
 #[path = "support/fifo.rs"]
 mod fifo;
 #[path = "support/figures.rs"]
@@ -349,6 +351,9 @@ async fn code_that_only_the_start_needed_is_given_back() {
         assert!(begun.elapsed() < PATIENCE, "{} kB", resident_code(sensor.daemon.pid()));
         std::thread::sleep(Duration::from_millis(100));
     }
+    let resident = sensor.daemon.figure("VmRSS:");
+    println!("{resident} kB resident");
+    assert!(resident < 75_000, "{resident} kB");
     speak.store(true, Ordering::Relaxed);
     sensor.event("emotion").await;
     assert!(resident_code(sensor.daemon.pid()) > 1_000);

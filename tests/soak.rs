@@ -2,8 +2,9 @@
 //! restarted, the recogniser dies or hangs, and the microphone stops. `make soak` runs it for hours;
 //! `make test` for a quarter of an hour of the room, in about a minute.
 //!
-//! At the end: what the record says was told arrived exactly once, voices lie where they were spoken, every
-//! hand-over ended exactly once, memory is flat, and no thread or file descriptor was left behind.
+//! At the end: what the record says was told arrived, a second time at most where a broker was restarted, voices
+//! lie where they were spoken, every hand-over ended exactly once, memory is flat, and no thread or file descriptor
+//! was left behind.
 //!
 //! The room is faster than the daemon's clock, so a microphone that is away for three seconds costs the
 //! room nothing (the card waits) and moves the samples' clock by three seconds. How far it was moved is
@@ -41,6 +42,12 @@ const AWAY: Duration = Duration::from_secs(3);
 /// How much longer than it stood still a microphone may be missed, in seconds: it is opened again each half
 /// second, on a busy machine later.
 const REOPENED: f64 = 3.0;
+/// Messages on their way when the broker goes may come twice: so many at once (src/home/link.rs).
+const WINDOW: usize = 16;
+/// What the record has of each segment, with its id.
+const TOLD: [&str; 3] = ["speech_started", "emotion", "asr_woken"];
+/// Of so many hand-overs, of which one in sixteen hangs, some did.
+const MANY: usize = 300;
 /// How long it may take to end.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -161,20 +168,32 @@ fn soak(hours: f64, speed: f64) {
         figures.get("undertone_queue{queue=\"outbox\"}")
             + figures.get("undertone_queue{queue=\"recogniser\"}")
     };
-    while waits() > 0.0 && settled.elapsed() < Duration::from_secs(30) {
+    let left = loop {
+        let left = waits();
+        if left == 0.0 || settled.elapsed() > Duration::from_secs(30) {
+            break left;
+        }
         std::thread::sleep(Duration::from_millis(200));
-    }
+    };
+    assert_eq!(left, 0.0, "something waits for the broker or the recogniser: {}", daemon.log());
     std::thread::sleep(Duration::from_secs(2));
     let last = Holds::of(&daemon);
     daemon.stop(STOPPED_WITHIN);
-    std::thread::sleep(Duration::from_secs(1)); // for the witness
-    let events = broker.events();
+    let told = recorded(&daemon);
+    let settled = Instant::now();
+    let arrived = |events: BTreeMap<String, Value>| told.iter().all(|key| events.contains_key(key));
+    while !arrived(broker.events()) && settled.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (events, again) = (broker.events(), broker.again());
     let problems = events.values().filter(|e| e["type"] == "problem" && e["recovered"] == false);
     let audio = problems.clone().filter(|e| e["component"] == "audio").count();
     assert_eq!(audio, losses as usize, "each loss of the device is told once: {}", daemon.log());
     let full: Vec<_> = problems.filter(|e| e["component"] == "service").collect();
     assert!(full.is_empty(), "nothing may be lost inside: {full:?}");
-    check_record(&events, &daemon);
+    check_record(&events, &told);
+    println!("{again} deliveries of what had arrived before");
+    assert!(again <= restarts * WINDOW, "{again} events came again, after {restarts} restarts of the broker");
     check_voices(&events, &before, length, &daemon.log());
     check_wakes(&events);
 
@@ -189,18 +208,22 @@ fn soak(hours: f64, speed: f64) {
     assert!(last.files <= least(|h| h.files) + 4, "files: {last:?}, {holds:?}");
 }
 
-/// What the record says was told, and nothing else, has arrived.
-fn check_record(events: &BTreeMap<String, Value>, daemon: &Daemon) {
+/// What the record says was told of segments, as the witness names it.
+fn recorded(daemon: &Daemon) -> Vec<String> {
     let record = daemon.ask(&["ledger", "show", "--format", "json"]);
-    let told: Vec<Value> = record.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    for kind in ["speech_started", "emotion", "asr_woken"] {
-        let ids = told.iter().filter(|line| line["kind"] == kind).map(|line| line["id"].to_string());
-        let recorded: Vec<String> = ids.collect();
-        let unique: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
+    let lines = record.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let told = lines.filter(|line| TOLD.iter().any(|kind| line["kind"] == *kind));
+    told.map(|line| format!("{} {}", line["kind"].as_str().unwrap(), line["id"].as_str().unwrap())).collect()
+}
+
+/// What the record says was told, and nothing else, has arrived.
+fn check_record(events: &BTreeMap<String, Value>, told: &[String]) {
+    for kind in TOLD {
+        let of_kind = |key: &&str| key.split_once(' ').is_some_and(|(first, _)| first == kind);
+        let recorded: Vec<&str> = told.iter().map(String::as_str).filter(of_kind).collect();
+        let unique: BTreeSet<&str> = recorded.iter().copied().collect();
         assert_eq!(unique.len(), recorded.len(), "{kind} is told once for each segment");
-        let arrived: BTreeSet<String> =
-            events.values().filter(|e| e["type"] == kind).map(|e| e["id"].to_string()).collect();
-        let arrived: BTreeSet<&str> = arrived.iter().map(String::as_str).collect();
+        let arrived: BTreeSet<&str> = events.keys().map(String::as_str).filter(of_kind).collect();
         assert!(!arrived.is_empty());
         let differ: Vec<_> = unique.symmetric_difference(&arrived).collect();
         assert!(differ.is_empty(), "{kind} in the record, or arrived, but not both: {differ:?}");
@@ -249,7 +272,7 @@ fn check_voices(events: &BTreeMap<String, Value>, lost: &[f64], length: f64, log
     assert!(stray.is_empty(), "{} segments are no voice: {stray:?}\n{tail:#?}", stray.len());
 }
 
-/// Every hand-over ended, once, and all three ends occurred.
+/// Every hand-over ended, once, and all ends occurred that had to.
 fn check_wakes(events: &BTreeMap<String, Value>) {
     let mut woken: Vec<&Value> = Vec::new();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -262,7 +285,8 @@ fn check_wakes(events: &BTreeMap<String, Value>) {
     println!("hand-overs: {outcomes:?}");
     open.truncate(5);
     assert!(open.is_empty(), "hand-overs without an end: {open:?}");
-    for outcome in ["transcribed", "failed"] {
+    let hung = (woken.len() >= MANY).then_some("timed_out");
+    for outcome in ["transcribed", "failed"].into_iter().chain(hung) {
         assert!(outcomes.contains_key(outcome), "{outcome} did not occur: {outcomes:?}");
     }
 }

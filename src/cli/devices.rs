@@ -218,6 +218,8 @@ fn show_level(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::AudioError;
+    use crate::config::Audio;
 
     #[test]
     fn a_level_is_a_bar_and_figures() {
@@ -236,6 +238,29 @@ mod tests {
         let mut loud = Level::default();
         loud.add(&[5.0; 10]);
         assert_eq!(loud.line().matches('#').count(), BAR);
+    }
+
+    /// A gain that makes it quieter does not hide that the device cut it off.
+    #[test]
+    fn what_the_device_cut_off_shows_before_any_gain() {
+        struct Loud;
+        impl AudioSource for Loud {
+            fn sample_rate(&self) -> u32 {
+                16_000
+            }
+
+            fn read(&mut self, out: &mut Vec<f32>, _timeout: Duration) -> Result<Read, AudioError> {
+                std::thread::sleep(Duration::from_millis(5));
+                out.extend([1.0, -1.0].repeat(8_000));
+                Ok(Read::Samples)
+            }
+        }
+        let settings = Audio { gain_db: -12.0, ..Audio::default() };
+        let mut out = Vec::new();
+        let conditioner = Conditioner::new(&settings, 16_000);
+        show_level(&mut Loud, conditioner, (0.05, false), || false, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("-12.0 dBFS") && text.contains("  clipped "), "{text}");
     }
 
     #[test]

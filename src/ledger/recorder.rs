@@ -65,6 +65,7 @@ impl Recorder {
             locked: None,
             retry: None,
             unsynced: None,
+            owed: false,
             told,
         };
         let thread = std::thread::Builder::new().name("record".into());
@@ -114,6 +115,8 @@ struct Work {
     retry: Option<Instant>,
     /// Since when lines are in the file and perhaps not on the disk.
     unsynced: Option<Instant>,
+    /// An urgent line is among those: it is forced onto the disk, whatever `fsync` says.
+    owed: bool,
     told: mpsc::Sender<Told>,
 }
 
@@ -198,6 +201,7 @@ impl Work {
             self.waiting.clear();
             self.lost = 0;
             self.unsynced.get_or_insert_with(Instant::now);
+            self.owed |= urgent;
         } else if self.lost > 0 {
             self.waiting.pop_front();
         }
@@ -210,9 +214,9 @@ impl Work {
 
     fn sync(&mut self) {
         if self.unsynced.is_some() {
-            let synced = self.writer.settle(self.rules.fsync != Fsync::Never);
+            let synced = self.writer.settle(self.owed || self.rules.fsync != Fsync::Never);
             if synced.is_ok() {
-                self.unsynced = None;
+                (self.unsynced, self.owed) = (None, false);
             }
             self.outcome(synced);
         }

@@ -209,7 +209,10 @@ impl Metrics {
                 }
             }
             Event::AsrWoken(woken) => {
-                self.recogniser.observe(woken.took_s);
+                // Else it waited in vain: no answer was waited for.
+                if woken.samples > 0 {
+                    self.recogniser.observe(woken.took_s);
+                }
                 self.wakes.get_or_create(&[("outcome", woken.outcome.name())]).inc();
             }
             Event::SpeechStarted(_) | Event::Background(_) | Event::Problem(_) => {}

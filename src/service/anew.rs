@@ -40,6 +40,38 @@ pub(super) fn begins_withheld() -> bool {
 
 /// Whether this process was begun a short while ago because nothing could be heard.
 pub(super) fn was_exhausted_lately() -> bool {
-    let before = std::env::var(EXHAUSTED).ok().and_then(|text| text.parse::<u64>().ok());
-    before.is_some_and(|before| (since_boot() as u64).saturating_sub(before) < AGAIN)
+    is_lately(std::env::var(EXHAUSTED).ok().as_deref(), since_boot() as u64)
+}
+
+/// Whether less than [`AGAIN`] has passed since `before`; both in seconds since boot.
+fn is_lately(before: Option<&str>, now: u64) -> bool {
+    let before = before.and_then(|text| text.parse::<u64>().ok());
+    before.is_some_and(|before| now.saturating_sub(before) < AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Progress;
+
+    #[test]
+    fn ten_minutes_pass_between_two_new_starts() {
+        assert!(is_lately(Some("1000"), 1000) && is_lately(Some("1000"), 1599));
+        assert!(!is_lately(Some("1000"), 1600));
+        assert!(!is_lately(None, 10) && !is_lately(Some("soon"), 10));
+    }
+
+    #[test]
+    fn the_next_process_learns_when_nothing_could_be_heard() {
+        let told = |restart| {
+            let mut command = Command::new("undertone");
+            Ended { progress: Progress::default(), restart: Some(restart), unkept: false }.tell(&mut command);
+            let mut all = command.get_envs();
+            all.find_map(|(name, value)| {
+                (name == EXHAUSTED).then(|| value.unwrap().to_str().unwrap().to_owned())
+            })
+        };
+        assert!(is_lately(told(Restart::Exhausted).as_deref(), since_boot() as u64));
+        assert_eq!(told(Restart::Asked), None);
+    }
 }

@@ -105,3 +105,30 @@ impl Outlet {
         sent.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc::channel;
+
+    #[test]
+    fn what_is_lost_is_counted_and_told_when_there_is_room() {
+        let (told, mut heard) = channel(3);
+        let mut outlet = Outlet::new(told);
+        let sent: Vec<bool> = (0..5).map(|n| outlet.send(Heard::Closed(n == 0))).collect();
+        assert_eq!(sent, [true, true, true, false, false]);
+        assert!(!outlet.send(Heard::Progress(Progress::default())), "the next one says as much");
+        // Room for one is room for the message alone.
+        assert!(matches!(heard.try_recv(), Ok(Heard::Closed(true))));
+        assert!(outlet.send(Heard::Exhausted));
+        let waiting: Vec<Heard> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
+        assert!(matches!(waiting[..], [Heard::Closed(false), Heard::Closed(false), Heard::Exhausted]));
+
+        assert!(outlet.send(Heard::Exhausted) && outlet.send(Heard::Exhausted));
+        let Ok(Heard::Problem { component, message, .. }) = heard.try_recv() else { panic!("no problem") };
+        assert_eq!(component, Component::Service);
+        assert!(message.starts_with("2 messages were lost"), "{message}");
+        let waiting: Vec<Heard> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
+        assert!(matches!(waiting[..], [Heard::Exhausted, Heard::Exhausted]), "it is told once");
+    }
+}

@@ -18,9 +18,15 @@ pub fn with_password(mqtt: Mqtt, folder: &Path, password: &str) -> Mqtt {
     Mqtt { user: "ann".to_owned(), password_file, ..mqtt }
 }
 
-/// Everything that any library logs, at the finest level.
+/// What is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -36,6 +42,7 @@ impl Write for Log {
 async fn a_password_right_and_wrong_and_in_no_log() {
     let log = Log::default();
     let writer = log.clone();
+    // Everything that any library logs, at the finest level.
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
@@ -64,20 +71,28 @@ async fn a_password_right_and_wrong_and_in_no_log() {
     let reason = away(&client, SOON).await;
     assert!(reason.contains("may not accept the user `ann` or its password"), "{reason}");
 
-    let told = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let told = log.text();
     assert!(told.contains("refuses the user `ann`") && told.contains("rumqttd"), "the log was captured");
     assert!(!told.contains("s3cret") && !told.contains("wr0ng"), "a password is in the log");
 }
 
 #[tokio::test]
 async fn a_failure_is_logged_once_not_at_each_attempt() {
+    let log = Log::default();
+    let writer = log.clone();
+    // Of this thread alone, on which the client's task runs.
+    let logging = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(logging);
     let port = free_port();
     let (client, _task) = start(&config(&format!("mqtt://127.0.0.1:{port}")));
     away(&client, SOON).await;
     let mut connection = client.connection();
     connection.mark_unchanged();
+    // The first four attempts come within 1.75 s.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!connection.has_changed().unwrap(), "the watch, which the log follows, did not change");
+    assert!(!connection.has_changed().unwrap(), "told again");
+    let told = log.text();
+    assert_eq!(told.matches("refuses the connection").count(), 1, "{told}");
 }
 
 #[tokio::test]

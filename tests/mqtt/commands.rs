@@ -55,6 +55,13 @@ async fn next(commands: &mut Commands) -> Command {
     tokio::time::timeout(PATIENCE, commands.recv()).await.expect("no command").unwrap().0
 }
 
+/// Until whatever is retained has come, for sure: so long after the broker's answer, which is there when a command is.
+async fn settled(broker: &Mosquitto, commands: &mut Commands) {
+    publish(broker, "command/forget", "PRESS", false);
+    assert_eq!(next(commands).await, Command::Forget);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
 /// Says it again and again, as people do; what is said between two connections nobody hears.
 async fn said_until_heard(broker: &Mosquitto, commands: &mut Commands, said: (&str, &str), command: Command) {
     let heard = async {
@@ -258,8 +265,7 @@ async fn several_messages_that_are_too_long_cost_a_moment_and_no_withdrawal() {
 async fn a_passing_message_that_is_too_long_leaves_every_topic_heard() {
     let broker = broker();
     let (_client, mut commands) = sensor(&broker, &config(&broker.url())).await;
-    // What is retained would have come by now.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    settled(&broker, &mut commands).await;
     publish_bytes(&broker, "consent/transcription/set", 1_500_000, false);
     broker.until_logged_again(SUBSCRIBED).await;
     for (leaf, payload, command) in [
@@ -280,7 +286,7 @@ async fn after_a_message_that_is_too_long_withdrawals_wait_for_the_sensor_again(
         let broker = broker();
         let witness = Witness::watch(broker.port);
         let (client, mut commands) = sensor(&broker, &config(&broker.url())).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        settled(&broker, &mut commands).await;
         let port = broker.port.to_string();
         let file = broker.folder.path().join("payload");
         std::fs::write(&file, vec![b'x'; 1_500_000]).unwrap();

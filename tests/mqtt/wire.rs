@@ -6,8 +6,10 @@ use crate::{PATIENCE, away, config, connected, event, start, state};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use undertone::config::Mqtt;
+use undertone::events::Transcript;
 use undertone::home::{Client, Command, Slot, Subscriber, broker_check};
 use undertone::settings::Setting;
+use uuid::Uuid;
 
 const ACL: &str = include_str!("../../deploy/mosquitto/undertone.acl");
 const USERS: [&str; 3] = ["homeassistant", "kitchen", "living_room"];
@@ -68,12 +70,18 @@ async fn with_the_shipped_list_a_sensor_works_and_home_assistant_commands_it() {
         Slot::Listening,
         Slot::Transcription,
         Slot::Guest,
+        Slot::Privacy,
         Slot::Discovery,
     ] {
         client.retain_text(slot, &format!("{slot:?}"));
     }
+    client.transcript(&Transcript {
+        id: Uuid::now_v7(),
+        node: "kitchen".to_owned(),
+        text: "words".to_owned(),
+    });
     client.event(&event(1));
-    // Retained messages come before events.
+    // Retained messages come before the others, and those in their order.
     let seen = until(&mut home, "\"start_s\":1.0").await;
     assert!(seen.iter().any(|s| s.topic == "homeassistant/device/undertone_kitchen/config"), "{seen:#?}");
     for topic in [
@@ -82,6 +90,8 @@ async fn with_the_shipped_list_a_sensor_works_and_home_assistant_commands_it() {
         "emotion",
         "problems",
         "settings",
+        "privacy",
+        "transcript",
         "consent/listening",
         "consent/transcription",
         "consent/guest",

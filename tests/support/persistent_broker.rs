@@ -9,6 +9,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,8 @@ pub struct Broker {
     witness: Child,
     /// Each event once, by its id and type, or by its number where it has no id.
     events: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// Deliveries of events that were there already.
+    again: Arc<AtomicUsize>,
 }
 
 impl Broker {
@@ -42,17 +46,22 @@ impl Broker {
         let child = run(&configuration, port);
         let mut witness = Command::new("stdbuf")
             .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string()])
-            .args(["-c", "-i", "witness", "-q", "1", "-t", "undertone/#", "-F", "%t %p"])
+            .args(["-c", "-i", "witness", "-q", "1", "-d", "-t", "undertone/#", "-F", "SEEN %t %p"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let lines = BufReader::new(witness.stdout.take().unwrap());
-        let events = Arc::new(Mutex::new(BTreeMap::new()));
-        let kept = events.clone();
+        let (events, again) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicUsize::new(0)));
+        let (kept, more) = (events.clone(), again.clone());
+        let (subscribed, ready) = channel();
         std::thread::spawn(move || {
             for (number, line) in lines.lines().map_while(Result::ok).enumerate() {
-                let Some((topic, payload)) = line.split_once(' ') else { continue };
+                if line.starts_with("Subscribed") {
+                    subscribed.send(()).ok(); // again after each restart, when nobody waits for it
+                }
+                let Some(seen) = line.strip_prefix("SEEN ") else { continue };
+                let Some((topic, payload)) = seen.split_once(' ') else { continue };
                 if !topic.ends_with("/event") {
                     continue;
                 }
@@ -64,11 +73,12 @@ impl Broker {
                     None if kind == "problem" => format!("{kind} {} {}", event["time"], event["message"]),
                     None => format!("{kind} {number}"),
                 };
-                kept.lock().unwrap().insert(key, event);
+                let before = kept.lock().unwrap().insert(key, event);
+                more.fetch_add(usize::from(before.is_some()), Ordering::Relaxed);
             }
         });
-        std::thread::sleep(Duration::from_secs(1)); // for the subscription
-        Broker { port, configuration, child: RefCell::new(child), witness, events }
+        ready.recv_timeout(PATIENCE).expect("mosquitto_sub has no subscription");
+        Broker { port, configuration, child: RefCell::new(child), witness, events, again }
     }
 
     pub fn url(&self) -> String {
@@ -91,6 +101,11 @@ impl Broker {
     /// Each event once.
     pub fn events(&self) -> BTreeMap<String, Value> {
         self.events.lock().unwrap().clone()
+    }
+
+    /// How often an event came that had come before.
+    pub fn again(&self) -> usize {
+        self.again.load(Ordering::Relaxed)
     }
 }
 

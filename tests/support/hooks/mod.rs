@@ -66,9 +66,9 @@ pub fn read_pids(path: &Path) -> Vec<u32> {
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// Whether the process ends within two seconds. A zombie of another parent counts as gone.
+/// Whether the process ends within ten seconds. A zombie of another parent counts as gone.
 pub async fn is_gone(pid: u32) -> bool {
-    for _ in 0..100 {
+    for _ in 0..500 {
         let alive = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
             let after_name = stat.rsplit(") ").next().unwrap_or_default().to_owned();
             let mut fields = after_name.split(' ');
