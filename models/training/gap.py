@@ -7,6 +7,9 @@ The nth run of either kind has the same seed (train.py --seed, and --ungated). E
 to the network and to the sound (emotions.py), which learn here what they learn for a release: from all folders of features, of which
 the runs have learnt from the first. The picture is the same for both, and left out unless an exported file is named to take it from.
 RUN/gap.json keeps what was found, so that only new runs are judged. `make gap` does it all.
+
+The spread is that of the seeds. The error of a difference is that of the clips: what others of the same corpora would move it by, had the
+same networks heard them.
 """
 
 import argparse
@@ -31,6 +34,8 @@ from recover import Unknown, network_of
 from runtime import quicken
 
 TESTS = ("test_seen", "test_unseen")
+# What only gates know of; a run without them may have been given something else.
+OF_GATES = ("ungated", "budget", "gate_cost", "background_gate_cost")
 
 
 def emotional(table: Table, split: str) -> np.ndarray:
@@ -60,7 +65,7 @@ def judged(run: Path, table: Table, test: Table, seed: int, picture: Picture | N
     for body, heard, course in zip(bodies, clips, emotions.courses(settings), strict=True):
         emotions.learn(body, heard, labels, weight, course, settings, log)
 
-    def accuracy(where: Table, split: str) -> dict:
+    def right(where: Table, split: str) -> dict:
         rows = emotional(where, split)
         heard = emotions.listen(model, where, rows, threshold, log)
         with torch.inference_mode():
@@ -77,8 +82,9 @@ def judged(run: Path, table: Table, test: Table, seed: int, picture: Picture | N
         found = {"speech": emotional(test, split), "background": noise[test.label[noise] == BACKGROUND]}
         return {name: 100.0 - 100.0 * float(predict(model, test, rows, threshold)["executed"].mean()) for name, rows in found.items() if rows.size}
 
-    found = {split: accuracy(table, split) for split in VALIDATIONS} | {split: accuracy(test, split) for split in TESTS}
-    return {"settings": content["settings"], "step": content["step"], "accuracy": found, "skipped": {split: skipped(split) for split in TESTS}}
+    clips = {split: right(table, split) for split in VALIDATIONS} | {split: right(test, split) for split in TESTS}
+    found = {split: {judge: {name: 100.0 * of.count("1") / len(of) for name, of in own.items()} for judge, own in judges.items()} for split, judges in clips.items()}
+    return {"accuracy": found, "right": clips, "skipped": {split: skipped(split) for split in TESTS}}
 
 
 def picture_of(file: Path) -> Picture:
@@ -86,9 +92,20 @@ def picture_of(file: Path) -> Picture:
     return network_of(onnx.load(file), Shape(emotions=emotions.SETTINGS["hidden"][0])).emotions.picture
 
 
-def by_corpus(odds: Tensor, table: Table, rows: np.ndarray) -> dict[str, float]:
+def by_corpus(odds: Tensor, table: Table, rows: np.ndarray) -> dict[str, str]:
+    """1 for each clip that is told right, else 0."""
     right = odds.argmax(1).numpy() == table.label[rows]
-    return {str(name): 100.0 * float(right[table.corpus[rows] == name].mean()) for name in np.unique(table.corpus[rows])}
+    return {str(name): "".join("01"[int(told)] for told in right[table.corpus[rows] == name]) for name in np.unique(table.corpus[rows])}
+
+
+def error(gated: list[dict], ungated: list[dict], splits: tuple[str, ...], judge: str) -> float:
+    """Standard error of the mean difference over all corpora of `splits`, in points, by what each clip adds to it."""
+    cells = []
+    for split in splits:
+        for corpus in gated[0]["right"][split][judge]:
+            told = [np.array([list(found["right"][split][judge][corpus]) for found in runs], int).mean(0) for runs in (gated, ungated)]
+            cells.append((told[0] - told[1]).var(ddof=1) / len(told[0]))
+    return 100.0 * float(np.sqrt(np.sum(cells))) / len(cells)
 
 
 def mean(found: dict, split: str, judge: str) -> float:
@@ -103,7 +120,7 @@ def cell(values: list[float], form: str = ".1f") -> str:
 
 def table_of(gated: list[dict], ungated: list[dict]) -> list[str]:
     """Mean over corpora, by split and judge; of all seeds as mean and spread."""
-    lines = ["| | gated | ungated | difference | by seed |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| | gated | ungated | difference | by seed | error by clips |", "| --- | --- | --- | --- | --- | --- |"]
     for judge in gated[0]["accuracy"][TESTS[0]]:
         overall = []
         for split in (*VALIDATIONS, *TESTS):
@@ -111,9 +128,10 @@ def table_of(gated: list[dict], ungated: list[dict]) -> list[str]:
             gap = [a - b for a, b in zip(own, other, strict=True)]
             overall.append(gap)
             each = ", ".join(f"{value:+.1f}" for value in gap)
-            lines.append(f"| {split.replace('_', ' ')}, {judge} | {cell(own)} | {cell(other)} | {cell(gap, '+.1f')} | {each} |")
+            row = f"{cell(own)} | {cell(other)} | {cell(gap, '+.1f')} | {each} | {error(gated, ungated, (split,), judge):.1f}"
+            lines.append(f"| {split.replace('_', ' ')}, {judge} | {row} |")
         gap = np.mean(overall[-2:], axis=0).tolist()
-        lines.append(f"| both test splits, {judge} | | | {cell(gap, '+.1f')} | {', '.join(f'{value:+.1f}' for value in gap)} |")
+        lines.append(f"| both test splits, {judge} | | | {cell(gap, '+.1f')} | {', '.join(f'{value:+.1f}' for value in gap)} | {error(gated, ungated, TESTS, judge):.1f} |")
     return lines
 
 
@@ -158,14 +176,15 @@ def main() -> None:
             own = content["settings"]
             if own["ungated"] != ungated:
                 sys.exit(f"{run} was trained {'without' if own['ungated'] else 'with'} gates")
+            known = {"step": content["step"], "settings": own, "given": given | {"run": hashlib.sha256((run / "last.pt").read_bytes()).hexdigest()}}
             found = json.loads(kept.read_text()) if kept.exists() else {}
-            if (found.get("step"), found.get("settings"), found.get("given")) != (content["step"], own, given):
-                found = judged(run, table, test, own["seed"], picture) | {"given": given}
+            if any(found.get(name) != value for name, value in known.items()):
+                found = judged(run, table, test, own["seed"], picture) | known
                 kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             side.append(found)
         sides.append(side)
     for own, other in zip(*sides, strict=True):
-        unlike = [name for name, value in own["settings"].items() if name != "ungated" and other["settings"][name] != value]
+        unlike = [name for name, value in own["settings"].items() if name not in OF_GATES and other["settings"][name] != value]
         if unlike or own["step"] != other["step"]:
             sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
     print("\n".join([*table_of(*sides), "", *corpora_of(*sides)]))

@@ -48,12 +48,24 @@ def test_runs_are_compared_seed_by_seed(folder: Path, tmp_path: Path, monkeypatc
         told(monkeypatch, folder, ungated, ungated)
     with pytest.raises(SystemExit, match="not of one recipe and seed: seed"):
         told(monkeypatch, folder, gated, ungated[::-1])
+    content = checkpoint.load(gated[0] / "last.pt")
+    checkpoint.save(gated[0] / "last.pt", content | {"average": GatedConformer(Shape(**content["shape"])).state_dict()})
+    with pytest.raises(pytest.fail.Exception, match="judged again"):
+        told(monkeypatch, folder, gated, ungated)
 
 
 def test_means_are_over_corpora_and_differences_within_a_seed():
     def found(a: float, b: float) -> dict:
-        return {"accuracy": {split: {judge: {"emodb": a, "nemo": b} for judge in ("network", "mixed")} for split in (*gap.VALIDATIONS, *gap.TESTS)}}
+        splits, judges = (*gap.VALIDATIONS, *gap.TESTS), ("network", "mixed")
+        accuracy = {split: {judge: {"emodb": a, "nemo": b} for judge in judges} for split in splits}
+        right = {split: {judge: {name: "1" * of + "0" * (100 - of) for name, of in (("emodb", a), ("nemo", b))} for judge in judges} for split in splits}
+        return {"accuracy": accuracy, "right": right}
 
     lines = gap.table_of([found(80, 60), found(70, 60)], [found(70, 66), found(60, 64)])
-    assert "| test unseen, mixed | 67.5 ± 3.5 | 65.0 ± 4.2 | +2.5 ± 0.7 | +2.0, +3.0 |" in lines
-    assert lines[-1] == "| both test splits, mixed | | | +2.5 ± 0.7 | +2.0, +3.0 |"
+    assert "| test unseen, mixed | 67.5 ± 3.5 | 65.0 ± 4.2 | +2.5 ± 0.7 | +2.0, +3.0 | 1.9 |" in lines
+    assert lines[-1] == "| both test splits, mixed | | | +2.5 ± 0.7 | +2.0, +3.0 | 1.4 |"
+
+
+def test_the_error_of_clips_is_that_of_their_differences():
+    runs = [[{"right": {"test_seen": {"network": {"emodb": "1100", "nemo": of}}}}] for of in ("1111", "0110")]
+    assert gap.error(*runs, ("test_seen",), "network") == pytest.approx(100 * (1 / 3 / 4) ** 0.5 / 2)
