@@ -42,6 +42,55 @@ async fn a_hand_over_is_told_and_the_words_come_after_it() {
     assert_eq!(rig.end().await, Counts { transcribed: 1, ..Counts::default() });
 }
 
+/// They may lie between the threads, finished, when somebody withdraws or has what was heard forgotten.
+#[tokio::test]
+async fn words_on_their_way_stand_until_they_are_withdrawn_or_called_back() {
+    let config = config::Asr { publish_transcript: true, ..config(&["echo.sh", "hello"], 10.0) };
+    for recalled in [false, true] {
+        let mut rig = rig(&config);
+        assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+        rig.woken().await;
+        let words = rig.words().await;
+        assert_eq!(rig.asr.standing(words.clone()).unwrap().text, "hello");
+        if recalled {
+            rig.asr.recall()
+        } else {
+            rig.withdraw()
+        }
+        assert!(rig.asr.standing(words.clone()).is_none());
+        // What was called back stays so; what is said then is another matter.
+        rig.consent.send_replace(scopes(Consent::Granted));
+        assert_eq!(rig.asr.standing(words).is_none(), recalled);
+        assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+        rig.woken().await;
+        let words = rig.words().await;
+        assert!(rig.asr.standing(words).is_some());
+        rig.end().await;
+    }
+}
+
+/// As docs/privacy.md says. A machine that is busy with something else has three tries.
+#[tokio::test]
+async fn withdrawn_means_killed_within_a_second() {
+    let mut took = Vec::new();
+    while took.len() < 3 && took.last().is_none_or(|took| *took >= Duration::from_secs(1)) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pids");
+        let mut rig = rig(&config(&["hang.sh", file.to_str().unwrap()], 30.0));
+        assert_eq!(rig.asr.offer(clip(0.5)), AsrDecision::Woken);
+        let pids = begun(&file, 1).await;
+        let withdrawn = Instant::now();
+        rig.withdraw();
+        for pid in pids {
+            assert!(is_gone(pid).await, "{pid} lives");
+        }
+        took.push(withdrawn.elapsed());
+        rig.woken().await;
+        rig.end().await;
+    }
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "{took:?}");
+}
+
 #[tokio::test]
 async fn words_are_not_told_unless_asked_for_nor_if_there_are_none() {
     for (words, publish_transcript) in [(&["echo.sh", "hello"][..], false), (&["echo.sh"][..], true)] {

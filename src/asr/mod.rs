@@ -37,11 +37,20 @@ pub const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
 #[derive(Clone, PartialEq)]
 pub enum Told {
     /// A hand-over ended; and, where words may be told, why with what the recogniser said of it.
-    Woken(AsrWoken, Option<String>),
+    Woken(AsrWoken, Option<Words<String>>),
     /// What was said; only if `asr.publish_transcript` is set.
-    Transcript(Transcript),
+    Transcript(Words<Transcript>),
     /// The recogniser stopped working, or works again.
     Problem(Problem),
+}
+
+/// What a recogniser said, on its way to be told: [`Asr::standing`] says whether it still may be.
+#[derive(Clone, PartialEq)]
+pub struct Words<T> {
+    /// The words, in whatever they are told.
+    pub said: T,
+    /// How often all clips had been called back when this one was taken in.
+    recalls: u64,
 }
 
 /// The words, or why there are none; nothing happens before it is awaited, and dropping it ends the

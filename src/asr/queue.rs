@@ -6,7 +6,7 @@
 
 use super::breaker::Breaker;
 use super::worker::{Herald, Job, Worker};
-use super::{AsrError, Clip, Told, configured};
+use super::{AsrError, Clip, Told, Words, configured};
 use crate::config::{self, asr::QueueFull};
 use crate::events::{AsrDecision, Circuit, Consent, Scopes};
 use std::collections::VecDeque;
@@ -158,7 +158,7 @@ impl Asr {
             match self.enqueue(clip) {
                 Ok(displaced) => {
                     if let Some(job) = displaced {
-                        self.shared.herald.dropped(&job.clip, &AsrError::Displaced, &self.shared);
+                        self.shared.herald.dropped(&job, &AsrError::Displaced, &self.shared);
                     }
                     self.shared.added.notify_one();
                     return AsrDecision::Woken;
@@ -199,7 +199,12 @@ impl Asr {
             self.shared.recalls.send_modify(|recalls| *recalls += 1);
             std::mem::take(&mut waiting.jobs)
         };
-        jobs.iter().for_each(|job| self.shared.herald.dropped(&job.clip, &AsrError::Recalled, &self.shared));
+        jobs.iter().for_each(|job| self.shared.herald.dropped(job, &AsrError::Recalled, &self.shared));
+    }
+
+    /// What a recogniser said, unless transcription is withheld now, or all clips were called back meanwhile.
+    pub fn standing<T>(&self, words: Words<T>) -> Option<T> {
+        (self.granted() && words.recalls == *self.shared.recalls.borrow()).then_some(words.said)
     }
 
     /// What became of the clips so far.

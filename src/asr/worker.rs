@@ -1,7 +1,7 @@
 //! The worker behind the queue: one clip after the other goes to the hook, and how it ended is told.
 
 use super::queue::{Shared, count, granted};
-use super::{AsrError, AsrHook, Clip, Told};
+use super::{AsrError, AsrHook, Clip, Told, Words};
 use crate::config;
 use crate::events::{AsrOutcome, AsrWoken, Component, Consent, Problem, Scopes, Transcript};
 use std::sync::Arc;
@@ -90,16 +90,17 @@ impl Worker {
             _ if opened => (self.take_waiting(), AsrError::Resting),
             _ => (Vec::new(), AsrError::Resting),
         };
-        self.tell_end(&job.clip, began, answer.as_ref().err()).await;
+        self.tell_end(&job, began, answer.as_ref().err()).await;
         self.tell_health(answer.as_ref().err(), opened).await;
         self.refuse(refused, &why).await;
-        let id = job.clip.id;
+        let (id, recalls) = (job.clip.id, job.recalls);
         // The audio has served.
         drop(job);
         let Ok(text) = answer else { return };
         if self.publish && !text.is_empty() && granted(&self.consent) {
             let node = self.shared.herald.node.clone();
-            self.tell(Told::Transcript(Transcript { id, node, text })).await;
+            let said = Transcript { id, node, text };
+            self.tell(Told::Transcript(Words { said, recalls })).await;
         }
     }
 
@@ -163,18 +164,18 @@ impl Worker {
     /// Drops clips that waited, and tells so.
     async fn refuse(&self, jobs: Vec<Job>, why: &AsrError) {
         for job in jobs {
-            self.tell_end(&job.clip, Instant::now(), Some(why)).await;
+            self.tell_end(&job, Instant::now(), Some(why)).await;
         }
     }
 
-    async fn tell_end(&self, clip: &Clip, began: Instant, error: Option<&AsrError>) {
+    async fn tell_end(&self, job: &Job, began: Instant, error: Option<&AsrError>) {
         let counters = &self.shared.counters;
         count(match error {
             None => &counters.transcribed,
             Some(error) if error.is_problem() => &counters.failed,
             Some(_) => &counters.stopped,
         });
-        self.tell(self.shared.herald.woken(clip, began, error)).await;
+        self.tell(self.shared.herald.woken(job, began, error)).await;
     }
 
     /// A problem is told once when it begins, once when the circuit opens, and once when it is over.
@@ -264,7 +265,8 @@ impl Herald {
         Herald { node: node.into(), hook, quotes, events }
     }
 
-    fn woken(&self, clip: &Clip, began: Instant, error: Option<&AsrError>) -> Told {
+    fn woken(&self, job: &Job, began: Instant, error: Option<&AsrError>) -> Told {
+        let clip = &job.clip;
         let said = error.filter(|_| self.quotes).map(|error| (error.sentence(), error.to_string()));
         let woken = AsrWoken {
             id: clip.id,
@@ -278,14 +280,15 @@ impl Herald {
             took_s: began.elapsed().as_secs_f64(),
             error: error.map(ToString::to_string),
         };
-        Told::Woken(woken, said.and_then(|(said, plain)| (said != plain).then_some(said)))
+        let said = said.and_then(|(said, plain)| (said != plain).then_some(said));
+        Told::Woken(woken, said.map(|said| Words { said, recalls: job.recalls }))
     }
 
     /// Tells of a clip that was dropped while it waited, without waiting itself.
-    pub fn dropped(&self, clip: &Clip, why: &AsrError, shared: &Shared) {
+    pub fn dropped(&self, job: &Job, why: &AsrError, shared: &Shared) {
         shared.breaker.undecided(Instant::now());
         count(&shared.counters.stopped);
-        if self.events.try_send(self.woken(clip, Instant::now(), Some(why))).is_err() {
+        if self.events.try_send(self.woken(job, Instant::now(), Some(why))).is_err() {
             count(&shared.counters.untold);
         }
     }

@@ -221,6 +221,15 @@ impl Folder {
         };
         write().map_err(|e| self.failed(&path, e))
     }
+
+    /// Forces the head onto the disk as it is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn force_head(&self) -> Result<(), LedgerError> {
+        let path = self.path.join(HEAD);
+        state::open(&path).and_then(|file| file.sync_data()).map_err(|e| self.failed(&path, e))
+    }
 }
 
 fn slot(head: Head) -> Vec<u8> {

@@ -56,18 +56,7 @@ impl Recorder {
     ) -> Recorder {
         let Some(state) = state else { return Recorder { orders: None, dropped: 0 } };
         let (orders, queue) = sync_channel(QUEUE);
-        let work = Work {
-            writer: Writer::that_retires(state, rules),
-            rules: rules.clone(),
-            waiting: VecDeque::new(),
-            lost: 0,
-            problem: None,
-            locked: None,
-            retry: None,
-            unsynced: None,
-            owed: false,
-            told,
-        };
+        let work = Work::new(state, rules, told);
         let thread = std::thread::Builder::new().name("record".into());
         match thread.spawn(move || work.run(started, &queue)) {
             Ok(_) => Recorder { orders: Some(orders), dropped: 0 },
@@ -121,6 +110,21 @@ struct Work {
 }
 
 impl Work {
+    fn new(state: &Path, rules: &config::Ledger, told: mpsc::Sender<Told>) -> Work {
+        Work {
+            writer: Writer::that_retires(state, rules),
+            rules: rules.clone(),
+            waiting: VecDeque::new(),
+            lost: 0,
+            problem: None,
+            locked: None,
+            retry: None,
+            unsynced: None,
+            owed: false,
+            told,
+        }
+    }
+
     fn run(mut self, started: impl FnOnce(bool) -> Entry, queue: &Receiver<Order>) {
         let opened = self.writer.open();
         let clean = opened.is_ok() && self.writer.ended_clean();
@@ -248,6 +252,42 @@ impl Work {
     fn tell(&self, message: String, recovered: bool) {
         if self.told.try_send(Told { message, recovered }).is_err() {
             tracing::debug!("nobody took a sentence about the record");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts, stops and consent are forced onto the disk with `fsync = "never"`, too, and nothing else is.
+    #[test]
+    fn what_is_urgent_is_forced_whatever_the_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        for fsync in [Fsync::Never, Fsync::Batch] {
+            let rules = config::Ledger { fsync, ..config::Ledger::default() };
+            let (told, _heard) = mpsc::channel(8);
+            let mut work = Work::new(folder.path(), &rules, told);
+            let quiet = || Entry::Background { start: Timestamp::now() };
+            let write = |work: &mut Work, entry: Entry| {
+                work.take(Timestamp::now(), entry);
+                work.write();
+                assert!(work.waiting.is_empty());
+            };
+            write(&mut work, Entry::Lost { lines: 1 });
+            assert!(!work.writer.is_unforced() && work.unsynced.is_none());
+            write(&mut work, quiet());
+            assert!(work.writer.is_unforced());
+            work.sync();
+            assert_eq!(work.writer.is_unforced(), fsync == Fsync::Never, "{fsync:?}");
+            // What could not be forced at once is made up for.
+            write(&mut work, quiet());
+            work.owed = true;
+            work.sync();
+            assert!(!work.writer.is_unforced() && !work.owed);
+            write(&mut work, quiet());
+            write(&mut work, Entry::Lost { lines: 1 });
+            assert!(!work.writer.is_unforced());
         }
     }
 }

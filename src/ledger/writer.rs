@@ -40,6 +40,8 @@ pub struct Writer {
     end: Option<End>,
     /// The head as this writer last wrote or read it.
     head: Option<Head>,
+    /// Lines, or the head, are written and perhaps not on the disk.
+    unforced: bool,
     /// Number of the newest line that this writer has written or found.
     newest: u64,
     /// The last line was a stop.
@@ -61,6 +63,7 @@ impl Writer {
             rules: rules.clone(),
             end: None,
             head: None,
+            unforced: false,
             newest: 0,
             clean: true,
             retired_at: None,
@@ -73,6 +76,11 @@ impl Writer {
     /// The daemon's, which also removes what is too old.
     pub fn that_retires(state: &Path, rules: &config::Ledger) -> Writer {
         Writer { retires: true, ..Writer::new(state, rules) }
+    }
+
+    /// Whether something that is written is perhaps not on the disk yet.
+    pub fn is_unforced(&self) -> bool {
+        self.unforced
     }
 
     /// The folder.
@@ -131,14 +139,21 @@ impl Writer {
     /// What [`settle`](Self::settle) does, with the lock held.
     fn confirm(&mut self, sync: bool) -> Result<(), LedgerError> {
         let Some(end) = &self.end else { return Ok(()) };
-        if self.head == Some(end.last) {
+        let told = self.head == Some(end.last);
+        if told && !(sync && self.unforced) {
             return Ok(());
         }
         if sync {
             end.file.sync_data().map_err(|e| self.folder.failed(&end.path, e))?;
         }
-        self.folder.set_head(end.last, sync)?;
-        self.head = Some(end.last);
+        if told {
+            // Written before, by a sync that failed at the head, or without one.
+            self.folder.force_head()?;
+        } else {
+            self.folder.set_head(end.last, sync)?;
+            self.head = Some(end.last);
+        }
+        self.unforced &= !sync;
         Ok(())
     }
 
@@ -280,6 +295,7 @@ impl Writer {
         if full {
             self.confirm(true)?; // the file before is never touched again
         }
+        self.unforced = true;
         let mut last = self.end.as_ref().map_or(NOTHING, |end| end.last);
         let first = last.n + 1;
         if last.n.saturating_add(entries.len() as u64) > HIGHEST {

@@ -254,25 +254,28 @@ impl Service {
                 let event = Event::AsrWoken(woken.clone());
                 log(&event);
                 self.note(&event);
-                let words =
-                    said.filter(|_| self.keeper.standing().allowed().transcription == Consent::Granted);
-                match words {
+                match said.and_then(|said| self.standing(said)) {
                     Some(said) => {
                         self.client.quote(&Event::AsrWoken(AsrWoken { error: Some(said), ..woken }))
                     }
                     None => self.client.event(&event),
                 }
             }
-            // It was on its way when consent was withdrawn.
-            asr::Told::Transcript(_)
-                if self.keeper.standing().allowed().transcription == Consent::Withheld => {}
-            asr::Told::Transcript(transcript) => {
-                self.words_shown = true;
-                self.client.transcript(&transcript);
+            asr::Told::Transcript(words) => {
+                if let Some(transcript) = self.standing(words) {
+                    self.words_shown = true;
+                    self.client.transcript(&transcript);
+                }
             }
             asr::Told::Problem(problem) => self.problem_logged(problem),
         }
         self.show_circuit();
+    }
+
+    /// The words, unless they were on their way when consent was withdrawn, or when they were to be forgotten.
+    fn standing<T>(&self, words: asr::Words<T>) -> Option<T> {
+        let granted = self.keeper.standing().allowed().transcription == Consent::Granted;
+        self.recogniser.asr().standing(words).filter(|_| granted)
     }
 
     /// A circuit breaker that moved is shown at once: a trial that failed is no news for a `problem`.

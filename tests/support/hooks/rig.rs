@@ -3,7 +3,7 @@
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use undertone::asr::{Asr, Counts, Told};
+use undertone::asr::{Asr, Counts, Told, Words};
 use undertone::config;
 use undertone::events::{AsrWoken, Consent, Problem, Scopes, Transcript};
 
@@ -43,15 +43,20 @@ impl Rig {
     /// And why it failed, with the recogniser's own words.
     pub async fn quoted(&mut self) -> (AsrWoken, Option<String>) {
         match self.next().await {
-            Told::Woken(woken, said) => (woken, said),
+            Told::Woken(woken, words) => (woken, words.map(|words| words.said)),
             Told::Transcript(_) => panic!("a transcript instead of asr_woken"),
             Told::Problem(problem) => panic!("{problem:?} instead of asr_woken"),
         }
     }
 
     pub async fn transcript(&mut self) -> Transcript {
+        self.words().await.said
+    }
+
+    /// A transcript on its way.
+    pub async fn words(&mut self) -> Words<Transcript> {
         match self.next().await {
-            Told::Transcript(transcript) => transcript,
+            Told::Transcript(words) => words,
             _ => panic!("another event instead of the transcript"),
         }
     }
