@@ -105,6 +105,11 @@ def digest_of(folders: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def together(*learnt: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Several of `Table.corpora` as one; an older checkpoint has none."""
+    return {name: sorted({corpus for own in learnt for corpus in own.get(name, [])}) for name in ("voices", "background")}
+
+
 def load(folders: list[Path]) -> Table:
     """Read one or several feature folders; their feature configurations must be equal."""
     columns: dict[str, list] = {

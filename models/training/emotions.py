@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import checkpoint
-from data import VALIDATIONS, DataError, Table, digest_of, load
+from data import VALIDATIONS, DataError, Table, digest_of, load, together
 from evaluate import measure
 from functionals import functionals
 from model import BACKGROUND, Emotions, GatedConformer, Listener, Shape, heard, voiced
@@ -117,7 +117,7 @@ def taught(content: dict, picture: dict, table: Table, settings: argparse.Namesp
         learn(body, own, labels, weights, course, settings, log)
     more = {f"emotions.{name}": value for name, value in head.state_dict().items()}
     chosen = {name: getattr(settings, name) for name in ("everything", *SETTINGS)}
-    return content | {"shape": shape, "average": {**content["average"], **more}, "emotions": chosen, "corpora": learnt_from}
+    return content | {"shape": shape, "average": {**content["average"], **more}, "emotions": chosen, "corpora": together(content.get("corpora", {}), learnt_from)}
 
 
 def parse() -> argparse.Namespace:

@@ -252,7 +252,7 @@ def data_of(corpora: dict[str, list[str]]) -> tuple[str, str]:
     """Of `Table.corpora`: the file's words for what was learnt from, and for the licence that follows from it."""
     if not corpora:
         return "the checkpoint does not say", "see the licences of the corpora it was trained on"
-    voices = [CORPORA.get(name.lower().replace("-", ""), name) for name in corpora["voices"]]
+    voices = list(dict.fromkeys(CORPORA.get(name.lower().replace("-", ""), name) for name in corpora["voices"]))
     said = f"{', '.join(voices)}; background: {', '.join(corpora['background'])}; train split"
     bound, others = [name for name in NON_COMMERCIAL if name in voices], [name for name in voices if name not in CORPORA.values()]
     if not bound:

@@ -3,7 +3,7 @@
 
     gap.py FEATURES... --test FEATURES --gated RUN... --ungated RUN... [--picture MODEL.onnx]
 
-The nth run of either kind has the same seed (train.py --seed, and --ungated). Each is judged by the listeners
+The nth run of either kind has the same seed, and the first part of the gated one (train.py --ungated --start GATED/shallow.pt). Each is judged by the listeners
 to the network and to the sound (emotions.py), which learn here what they learn for a release: from all folders of features, of which
 the runs have learnt from the first. The picture is the same for both, and left out unless an exported file is named to take it from.
 RUN/gap.json keeps what was found, so that only new runs are judged. `make gap` does it all.
@@ -35,7 +35,7 @@ from runtime import quicken
 
 TESTS = ("test_seen", "test_unseen")
 # What only gates know of; a run without them may have been given something else.
-OF_GATES = ("ungated", "budget", "gate_cost", "background_gate_cost")
+OF_GATES = ("ungated", "imitate", "shut", "budget", "gate_cost", "background_gate_cost")
 
 
 def emotional(table: Table, split: str) -> np.ndarray:
@@ -104,7 +104,8 @@ def error(gated: list[dict], ungated: list[dict], splits: tuple[str, ...], judge
     for split in splits:
         for corpus in gated[0]["right"][split][judge]:
             told = [np.array([list(found["right"][split][judge][corpus]) for found in runs], int).mean(0) for runs in (gated, ungated)]
-            cells.append((told[0] - told[1]).var(ddof=1) / len(told[0]))
+            more = told[0] - told[1]
+            cells.append(more.var(ddof=1) / more.size if more.size > 1 else np.nan)
     return 100.0 * float(np.sqrt(np.sum(cells))) / len(cells)
 
 
@@ -181,12 +182,14 @@ def main() -> None:
             if any(found.get(name) != value for name, value in known.items()):
                 found = judged(run, table, test, own["seed"], picture) | known
                 kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            side.append(found)
+            side.append(found | {"first": content.get("first", "")})
         sides.append(side)
     for own, other in zip(*sides, strict=True):
         unlike = [name for name, value in own["settings"].items() if name not in OF_GATES and other["settings"][name] != value]
         if unlike or own["step"] != other["step"]:
             sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
+        if own["first"] != other["first"]:
+            sys.exit("these two do not go on from one first part: train the ungated one with --fresh --start GATED/shallow.pt")
     print("\n".join([*table_of(*sides), "", *corpora_of(*sides)]))
 
 

@@ -92,7 +92,9 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
     "drop_modules": (0.1, "chance that the last module is left out while there are no gates"),
     "dropout": (0.05, "dropout at the end of each module"),
     "head_dropout": (0.1, "dropout in the class head"),
-    "teacher": (2.0, "weight of the teacher's lessons, where teacher.py has written them; 0: none"),
+    "imitate": (1.0, "weight of what a gated network learns from --master, where one is given"),
+    "shut": (False, "the gates of the blocks that stood by begin shut: what they would cost is spent on the others"),
+    "teacher": (2.0, "weight of the teacher's lessons, where teacher.py has written them; 0: nothing of the teacher, nor its opinion"),
     "opinion": (1.0, "weight of the teacher's opinion of the emotion, likewise"),
     "finish_opinion": (0.5, "the same in the finish"),
     "warp": (Change.warp, "largest change of the frequency axis"),
@@ -109,7 +111,7 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
 
 # What the first part does not depend on.
 LATER = (
-    *("deep_epochs", "deep_rate", "ungated", "budget", "gate_cost", "background_gate_cost"),
+    *("deep_epochs", "deep_rate", "ungated", "imitate", "shut", "budget", "gate_cost", "background_gate_cost"),
     *("finish_epochs", "finish_rate", "finish_opinion", "finish_average", "finish_background"),
 )
 
@@ -121,6 +123,7 @@ def command_line(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; goes on if it has a checkpoint")
     parser.add_argument("--fresh", action="store_true", help="start again even if there is a checkpoint")
     parser.add_argument("--start", type=Path, help="shallow.pt of another run: train the later parts only")
+    parser.add_argument("--master", type=Path, help="last.pt of an ungated run: a gated network imitates what it makes of voices")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     parser.add_argument("--validate", type=int, default=10, help="epochs from one validation to the next (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads; more only on cores that are otherwise idle (default: %(default)s)")

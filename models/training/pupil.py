@@ -39,6 +39,20 @@ class Pupil(nn.Module):
         return {"teacher_frames": mean_of(frames, lesson.said), "teacher_clip": mean_of(clip, lesson.said.any(1))}
 
 
+def imitation_loss(mine: Output, theirs: Output, frames: Tensor) -> Tensor:
+    """What the blocks make of voices, and which class is told, against another network; 0 for one that does the same.
+
+    Errors are in spreads of each channel, over the frames in which somebody speaks; `frames` are those of the batch, int8 [B, 90].
+    """
+    said = (frames.unflatten(1, (mine.frames.shape[1], -1)) == 1).any(2)
+    losses = []
+    for own, other in zip(mine.depths[1:], theirs.depths[1:], strict=True):
+        spread = other.float().flatten(0, 1).std(0) + 1e-3
+        losses.append(mean_of(((own.float() - other.float()) / spread).square().mean(2), said))
+    surprise = theirs.logits.softmax(1) * (theirs.logits.log_softmax(1) - mine.logits.log_softmax(1))
+    return sum(losses) / len(losses) + mean_of(surprise.sum(1), said.any(1))
+
+
 def opinion_loss(logits: Tensor, opinion: Tensor) -> Tensor:
     """Cross-entropy with how a listener who does not know the speaker would judge; 0 if there is none."""
     told = logits.log_softmax(1)[:, : opinion.shape[1]]

@@ -8,11 +8,16 @@ RUN/last.pt is then at step 0. The stem, the heads and every second block are th
 listens to the teacher are as a new network has them, so that the later parts begin as they do in any run. What the file
 holds in 8 or 16 bits comes back with that error; BatchNorms are measured anew on the training rows. The emotion head is left to emotions.py.
 
+The run keeps which corpora the file had learnt from. It may have learnt from the validation speakers, too, as the released one has: figures
+of them are then those of known speakers.
+
 Nothing is read by its place in the file: a network of random weights is exported by the same functions, and each number in the file is found
 where that network's number went.
 """
 
 import copy
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -253,6 +258,16 @@ def begun(trainer: Trainer, found: GatedConformer) -> None:
     trainer.average.restore(trainer.model.state_dict(), 0)
 
 
+def learnt_from(file: onnx.ModelProto) -> dict[str, list[str]]:
+    """The corpora that export.py names in a file."""
+    told = next((json.loads(own.value)["corpora"] for own in file.metadata_props if own.key == "training_data"), "")
+    # Until 0.8.0 files named the background together.
+    named = re.fullmatch(r"(.+?)(?:; background: | and )(.+)[;,] train split", told)
+    if not named:
+        raise Unknown("the file does not name the corpora that it has learnt from")
+    return {name: names.split(", ") for name, names in zip(("voices", "background"), named.groups(), strict=True)}
+
+
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="the exported file")
@@ -264,7 +279,9 @@ def main() -> None:
     try:
         shape = Shape(dropout=settings.dropout, head_dropout=settings.head_dropout)
         trainer = Trainer(load(settings.data), shape, settings)
-        begun(trainer, network_of(onnx.load(settings.model), shape))
+        file = onnx.load(settings.model)
+        trainer.before = learnt_from(file)
+        begun(trainer, network_of(file, shape))
     except (DataError, Unknown) as error:
         sys.exit(str(error))
     checkpoint.save(settings.out / "last.pt", trainer.state())

@@ -9,8 +9,8 @@ does not know these speakers (`make train TRAIN=`): where a run has learnt from 
 
 | file | what it shows |
 | --- | --- |
-| training.svg | loss terms and accuracies, epoch by epoch |
-| gates.svg | P(execute) and the share of modules skipped, epoch by epoch |
+| training.svg | loss terms and accuracies, validation by validation |
+| gates.svg | P(execute) and the share of modules skipped, validation by validation |
 | heatmap.svg | how often each of the modules runs, for each class |
 | threshold.svg | accuracy and skipped modules as the gate threshold moves |
 | confusion-validation.svg, confusion-test_seen.svg, … | which label was taken for which |
@@ -74,7 +74,7 @@ def gates_begin(log: list[dict]) -> int | None:
 
 def speakers_of(content: dict) -> str:
     """What the validation speakers are to the network of this checkpoint."""
-    learnt_from = any(content.get(part, {}).get("everything") for part in ("settings", "emotions"))
+    learnt_from = bool(content.get("before")) or any(content.get(part, {}).get("everything") for part in ("settings", "emotions"))
     return KNOWN if learnt_from else UNKNOWN
 
 

@@ -13,7 +13,7 @@ import evaluate
 import opinion
 import report
 from convert import label_of
-from data import load
+from data import load, together
 from export import data_of
 from test_train import TINY, folder, lessons, settings  # noqa: F401  (folder is a fixture)
 from train import Trainer, train
@@ -75,6 +75,8 @@ def test_the_file_names_the_corpora_it_has_learnt_from():
     assert both.startswith("CC BY-NC-SA 4.0: nEMO,") and both.endswith("; see the licences of the others, too: mine")
     assert "licences of the corpora" in data_of({"voices": ["EMO-DB"], "background": noise})[1]
     assert "licences of the corpora" in data_of({})[1], "an older checkpoint"
+    twice = together({"voices": ["nEMO"], "background": noise}, {}, {"voices": ["mine", "nemo"], "background": noise})
+    assert data_of(twice) == data_of({"voices": ["mine", "nemo"], "background": noise})
 
 
 def test_labels_have_the_names_that_evaluate_allows():

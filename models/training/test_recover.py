@@ -1,6 +1,7 @@
 """An exported network comes back as it was, and a run begins with it."""
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from data import load
 from export import build
 from graph import lift_weights, store_small
 from model import Shape
-from recover import Unknown, begun, measured, network_of
+from recover import Unknown, begun, learnt_from, measured, network_of
+from report import KNOWN, speakers_of
 from test_export import SMALL, network
 from test_train import folder, settings  # noqa: F401  (folder is a fixture)
 from train import Trainer
@@ -87,6 +89,8 @@ def test_a_run_begins_with_what_the_first_part_trains(folder: Path, tmp_path: Pa
     table = load([folder])
     trainer = Trainer(table, PLAIN, argparse.Namespace(**vars(settings(tmp_path))))
     fresh = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    file.metadata_props.add(key="training_data", value=json.dumps({"corpora": "RAVDESS, mine; background: noise_rain; train split"}))
+    trainer.before = learnt_from(file)
     begun(trainer, network_of(file, PLAIN))
     own = trainer.model.state_dict()
     assert torch.allclose(own["blocks.0.bodies.1.qkv.weight"], model.blocks[0].bodies[1].qkv.weight, atol=1e-6)
@@ -102,3 +106,15 @@ def test_a_run_begins_with_what_the_first_part_trains(folder: Path, tmp_path: Pa
     again = Trainer(table, PLAIN, trainer.settings)
     again.restore(checkpoint.load(tmp_path / "last.pt"))
     assert again.step == 0
+    assert again.state()["corpora"] == {"voices": ["RAVDESS", "emodb", "mine", "ravdess"], "background": ["noise_fan", "noise_rain"]}
+    assert speakers_of(again.state()) == KNOWN, "the file may have heard them"
+
+
+def test_the_released_file_names_its_corpora():
+    released = Path(__file__).parents[1] / "undertone.onnx"
+    assert set(learnt_from(onnx.load(released))["voices"]) == {"EMO-DB", "RAVDESS", "nEMO"}
+
+
+def test_a_file_that_does_not_name_its_corpora_is_refused():
+    with pytest.raises(Unknown, match="does not name the corpora"):
+        learnt_from(exported(1, False)[1])

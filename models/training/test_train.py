@@ -13,8 +13,8 @@ import checkpoint
 from data import NO_LABEL, DataError, Mix, Sampler, load, save_array
 from model import BACKGROUND, LABELS, Shape
 from objective import class_loss, speech_loss
-from pupil import opinion_loss
 from parts import LATER, SETTINGS
+from pupil import imitation_loss, opinion_loss
 from train import Trainer, begin, train
 
 TINY = Shape(blocks=2, width=8, heads=2, kernel=3, stem=4)
@@ -114,7 +114,7 @@ def test_a_listener_says_nothing_of_background_and_of_validation_speakers(folder
 
 def settings(out: Path) -> argparse.Namespace:
     values = {name: default for name, (default, _) in SETTINGS.items()}
-    return argparse.Namespace(**values | {"shallow_epochs": 2, "deep_epochs": 2, "finish_epochs": 1, "batch": 4, "bf16": False, "out": out, "fresh": False, "device": "cpu", "validate": 1})
+    return argparse.Namespace(**values | {"shallow_epochs": 2, "deep_epochs": 2, "finish_epochs": 1, "batch": 4, "bf16": False, "out": out, "fresh": False, "device": "cpu", "validate": 1, "master": None})
 
 
 def test_stopping_changes_nothing(folder: Path, tmp_path: Path):
@@ -192,3 +192,51 @@ def test_the_deep_part_starts_from_another_run(folder: Path, tmp_path: Path):
     other = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"rate": 1.0}))
     with pytest.raises(DataError, match="settings"):
         other.restore(shallow, after=LATER)
+
+
+def test_later_parts_stay_with_their_first_part(folder: Path, tmp_path: Path):
+    """A run that is there goes on, but not under the name of another beginning."""
+    table = load([folder])
+    own, other, later = (argparse.Namespace(**vars(settings(tmp_path / name)) | {"start": None}) for name in ("own", "other", "later"))
+    other.seed = own.seed + 1
+    for each in (own, other, later):
+        each.out.mkdir()
+    for each in (own, other):
+        train(Trainer(table, TINY, each), each.out)
+    later.start = own.out / "shallow.pt"
+    trainer = Trainer(table, TINY, later)
+    begin(trainer)
+    assert trainer.part() == 1 and trainer.first == checkpoint.load(own.out / "last.pt")["first"] != checkpoint.load(other.out / "last.pt")["first"]
+    checkpoint.save(later.out / "last.pt", trainer.state())
+    begin(Trainer(table, TINY, later))
+    later.start = other.out / "shallow.pt"
+    with pytest.raises(DataError, match="does not go on from"):
+        begin(Trainer(table, TINY, later))
+
+
+def test_a_gated_network_imitates_another(folder: Path, tmp_path: Path):
+    """It comes nearer to its master than without one; the gates of the blocks that stood by begin shut, in the average, too."""
+    table, shape = load([folder]), Shape(**TINY.to_dict() | {"blocks": 8})
+    own = argparse.Namespace(**vars(settings(tmp_path)) | {"start": None, "ungated": True})
+    train(Trainer(table, shape, own), tmp_path)
+    away = {}
+    for imitate in (0.0, 100.0):
+        later = argparse.Namespace(**vars(settings(tmp_path)) | {"start": tmp_path / "shallow.pt", "master": tmp_path / "last.pt", "imitate": imitate, "shut": True, "deep_epochs": 6})
+        later.out = tmp_path / str(imitate)
+        later.out.mkdir()
+        trainer = Trainer(table, shape, later)
+        begin(trainer)
+        trainer.advance(trainer.parts[1].rows(trainer.parts[1].first_epoch, 1)[0])
+        for state in (trainer.model.state_dict(), trainer.average.state):
+            assert state["blocks.1.gate.bias"].max() < -2.5 and state["blocks.0.gate.bias"].min() > 2.5
+        train(trainer, later.out)
+        with pytest.raises(DataError, match="another --master"):
+            begin(Trainer(table, shape, argparse.Namespace(**vars(later) | {"master": None})))
+        features = torch.from_numpy(table.batch(table.rows("train"))[0])
+        frames = torch.from_numpy(table.batch(table.rows("train"))[1])
+        with torch.no_grad():
+            theirs = trainer.master.forward_ungated(features)
+            away[imitate] = float(imitation_loss(trainer.average.network(shape).forward_ungated(features), theirs, frames))
+            assert float(imitation_loss(theirs, theirs, frames)) == pytest.approx(0.0, abs=1e-6)
+    assert away[100.0] < 0.8 * away[0.0], away
+    assert "loss_imitation" in json.loads((tmp_path / "100.0" / "log.jsonl").read_text().splitlines()[-1])["train"]

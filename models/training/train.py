@@ -6,7 +6,7 @@
     train.py FEATURES... --out RUN --start OTHER/shallow.pt   only the later parts, after another run's first
 
 RUN then holds last.pt (the checkpoint: for emotions.py, evaluate.py and for going on) and
-log.jsonl (one line an epoch). Stop it whenever you like, also with kill -9: at most the
+log.jsonl (a line at every validation). Stop it whenever you like, also with kill -9: at most the
 last few minutes are lost, and the outcome is the same as without the stop.
 
 Training has three parts, each with a learning-rate cycle of its own (parts.py):
@@ -22,6 +22,7 @@ What is validated and exported is a running average of the weights (Polyak).
 """
 
 import argparse
+import hashlib
 import sys
 import time
 from functools import partial
@@ -34,14 +35,14 @@ from torch import Tensor
 import checkpoint
 from augment import Change, augment
 from average import Average
-from data import DataError, Table, load
+from data import DataError, Table, load, together
 from deck import Deck
 from evaluate import measure
 from model import BACKGROUND, MODULES, GatedConformer, Keep, Output, Shape
 from objective import Objective
 from parts import LATER, SETTINGS, Part, command_line, parts
 from progress import Progress
-from pupil import Pupil, opinion_loss
+from pupil import Pupil, imitation_loss, opinion_loss
 from recorded import Recorded
 from runtime import quicken
 
@@ -64,6 +65,8 @@ class Trainer:
         self.model = GatedConformer(shape)
         standardize(self.model, table, self.train_rows, settings.seed)
         self.pupil = Pupil(shape, *(table.lessons[0][n].shape[-1] for n in (0, 2))).to(self.device) if self.taught else None
+        # An ungated network that a gated one imitates.
+        self.master = checkpoint.network(checkpoint.load(settings.master)).to(self.device) if settings.master else None
         self.model.to(self.device)
         self.average = Average(self.model)
         own = groups(self.model, self.pupil, settings.weight_decay)
@@ -80,6 +83,8 @@ class Trainer:
         self.change = Change(settings.warp, settings.colour, settings.mask_bands, settings.mask_windows)
         self.recorded = [Recorded(partial(self.learn, part), self.device) for part in self.parts]
         self.step = 0
+        self.before: dict[str, list[str]] = {}  # corpora that the weights had learnt from before this run (recover.py)
+        self.first = ""  # which first part the later ones go on from: a digest of its weights
 
     @property
     def steps(self) -> int:
@@ -109,7 +114,10 @@ class Trainer:
             "settings": {name: value for name, value in vars(self.settings).items() if name in SETTINGS},
             "features": self.table.configuration,
             "data_digest": self.table.digest,
-            "corpora": self.table.corpora(self.train_rows),
+            "corpora": together(self.table.corpora(self.train_rows), self.before),
+            "before": self.before,
+            "first": self.first,
+            "master": digest(self.master) if self.master else "",
         }
 
     def restore(self, content: dict, after: tuple[str, ...] = ()) -> None:
@@ -117,18 +125,25 @@ class Trainer:
         mine = self.state()
 
         def bound(state: dict, name: str) -> object:
-            return state[name] if name != "settings" else {n: v for n, v in state[name].items() if n not in after}
+            if name != "settings":
+                return state[name]
+            # An older one does not name what has become a setting since.
+            return {n: v for n, v in ({n: default for n, (default, _) in SETTINGS.items()} | state[name]).items() if n not in after}
 
         for name in ("settings", "features", "data_digest", "shape"):
             if bound(content, name) != bound(mine, name):
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
+        if not after and content.get("master", "") != mine["master"]:
+            raise DataError("the checkpoint was made with another --master, or without. Name the one it was made with, or give --fresh to start again.")
         self.model.load_state_dict(content["model"])
         self.average.restore(content["average"], content["step"])
         if self.pupil:
             self.pupil.load_state_dict(content["pupil"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step = content["step"]
-        self.sums.copy_(torch.tensor(content["sums"], dtype=torch.float64))
+        self.before, self.first = content.get("before", {}), content.get("first", "")
+        if len(content["sums"]) == len(self.names):  # else it had no master; between two parts nothing is counted
+            self.sums.copy_(torch.tensor(content["sums"], dtype=torch.float64))
 
     def advance(self, rows: np.ndarray) -> Tensor:
         """One step of the optimizer on these rows; returns the loss."""
@@ -138,6 +153,8 @@ class Trainer:
         rate = self.parts[number].rate_at(self.step)
         for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = own.fill_(rate * group["speed"]) if self.device.type == "cuda" else rate * group["speed"]
+        if self.step == self.shallow_steps and self.settings.shut and not self.settings.ungated:
+            self.shut()
         self.model.train()
         self.recorded[number]()
         self.average.update(self.model, self.parts[number].average)
@@ -157,12 +174,24 @@ class Trainer:
             opinion = opinion_loss(output.logits, batch.lesson.opinion)
             losses |= lessons | {"teacher_class": opinion}
             losses["total"] = losses["total"] + part.teacher * sum(lessons.values()) + part.opinion * opinion
+        if self.master and gated:
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+                theirs = self.master.forward_ungated(features)
+            losses["imitation"] = imitation_loss(output, theirs, batch.frames)
+            losses["total"] = losses["total"] + self.settings.imitate * losses["imitation"]
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.loss.copy_(losses["total"].detach())
         self.count(batch.labels, output, losses)
+
+    @torch.no_grad()
+    def shut(self) -> None:
+        """Turn round the gates of the blocks that have stood by, in the average, too."""
+        for index in range(1, self.model.shape.blocks, 2):
+            self.model.blocks[index].gate.bias.neg_()
+            self.average.state[f"blocks.{index}.gate.bias"].neg_()
 
     def kept(self, deep: bool) -> list[list[Keep]]:
         """Stochastic depth, for each clip by itself and rarer in the first blocks (Huang et al. 2016)."""
@@ -173,7 +202,7 @@ class Trainer:
         return [[drawn[b, m] if stands else False for m, stands in enumerate(row)] for b, row in enumerate(self.standing(deep))]
 
     def count_names(self) -> list[str]:
-        losses = ["total", "class", "someone", "speech", "gates"] + (["teacher_frames", "teacher_clip", "teacher_class"] if self.pupil else [])
+        losses = ["total", "class", "someone", "speech", "gates"] + (["teacher_frames", "teacher_clip", "teacher_class"] if self.pupil else []) + ["imitation"] * bool(self.master)
         return [f"loss_{name}" for name in losses] + ["p_execute_background", "p_execute_speech"] + [f"accuracy_{c}" for c in self.corpora]
 
     @torch.no_grad()
@@ -266,7 +295,8 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         for rows in part.rows(epoch, settings.seed)[place:]:
             loss = trainer.advance(rows)
             progress.advance(trainer.step, f"epoch {epoch + 1}/{epochs}", loss)
-            if time.monotonic() - saved > SAVE_SECONDS or trainer.step == until:
+            # The end of a part is saved with its line of the log, below.
+            if (time.monotonic() - saved > SAVE_SECONDS and trainer.step not in ends) or trainer.step == until:
                 checkpoint.save(out / "last.pt", trainer.state())
                 saved = time.monotonic()
             if trainer.step == until:
@@ -275,6 +305,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
             continue
         entry = trainer.finish_epoch()
         if trainer.step == trainer.shallow_steps:
+            trainer.first = digest(trainer.model)
             checkpoint.save(out / "shallow.pt", trainer.state())
         entry |= {"clips_per_second": progress.rate(), "left": progress.left(trainer.step)}
         checkpoint.save(out / "last.pt", trainer.state())
@@ -282,11 +313,17 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         progress.tell(summary(entry))
 
 
+def digest(model: torch.nn.Module) -> str:
+    return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+
+
 def begin(trainer: Trainer) -> None:
     """Go on where the run was stopped, or start another, whose log is then empty."""
     settings, last = trainer.settings, trainer.settings.out / "last.pt"
     if last.exists() and not settings.fresh:
         trainer.restore(checkpoint.load(last))
+        if settings.start and settings.start.exists() and checkpoint.load(settings.start).get("first", "") != trainer.first:
+            raise DataError(f"{last} does not go on from {settings.start}. Give --fresh to start again.")
     elif settings.start:
         trainer.restore(checkpoint.load(settings.start), after=LATER)
     open(settings.out / "log.jsonl", "w" if settings.fresh else "a", encoding="utf-8").close()
@@ -308,6 +345,8 @@ def main() -> None:
         f" {sum(map(len, trainer.validation_rows.values()))} validation rows; step {trainer.step} of {trainer.steps}",
         flush=True,
     )
+    if settings.teacher > 0 and not table.lessons:
+        print("without a teacher: teacher.py and opinion.py have not been run on every folder", flush=True)
     train(trainer, settings.out)
 
 
