@@ -79,7 +79,8 @@ impl Writer {
     }
 
     /// Whether something that is written is perhaps not on the disk yet.
-    pub fn is_unforced(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_unforced(&self) -> bool {
         self.unforced
     }
 
