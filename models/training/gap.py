@@ -3,7 +3,7 @@
 
     gap.py FEATURES... --test FEATURES --gated RUN... --ungated RUN... [--picture MODEL.onnx]
 
-The nth run of either kind has the same seed, and the first part of the gated one (train.py --ungated --start GATED/shallow.pt). Each is judged by the listeners
+The nth run of either kind has the same seed and goes on from the same weights (train.py --ungated --start GATED/shallow.pt, or both with --start OTHER/last.pt). Each is judged by the listeners
 to the network and to the sound (emotions.py), which learn here what they learn for a release: from all folders of features, of which
 the runs have learnt from the first. The picture is the same for both, and left out unless an exported file is named to take it from.
 RUN/gap.json keeps what was found, so that only new runs are judged. `make gap` does it all.
@@ -35,7 +35,7 @@ from runtime import quicken
 
 TESTS = ("test_seen", "test_unseen")
 # What only gates know of; a run without them may have been given something else.
-OF_GATES = ("ungated", "imitate", "shut", "budget", "gate_cost", "background_gate_cost")
+OF_GATES = ("ungated", "imitate", "shut", "drop_gated", "budget", "gate_cost", "background_gate_cost")
 
 
 def emotional(table: Table, split: str) -> np.ndarray:

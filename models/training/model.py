@@ -137,8 +137,8 @@ class Block(nn.Module):
         with torch.autocast(pooled.device.type, enabled=False):
             return self.gate(pooled)
 
-    def sampled(self, x: Tensor, pooled: Tensor, temperature: float) -> Step:
-        """Training: straight-through Gumbel-softmax samples decide (Jang et al. 2017).
+    def sampled(self, x: Tensor, pooled: Tensor, temperature: float, keep: list[Tensor] | None = None) -> Step:
+        """Training: straight-through Gumbel-softmax samples decide (Jang et al. 2017), and `keep`, 1 or 0 for each clip.
 
         For two choices the difference of two Gumbel variables is one logistic variable.
         """
@@ -146,6 +146,8 @@ class Block(nn.Module):
         uniform = torch.rand_like(odds).clamp(1e-6, 1.0 - 1e-6)
         soft = ((odds + uniform.logit()) / temperature).sigmoid()
         gates = (soft > 0.5).float() + soft - soft.detach()
+        if keep is not None:
+            gates = gates * torch.stack(keep, 1)
         for gate, body in zip(gates.unbind(1), self.bodies, strict=True):
             x = x + gate[:, None, None] * body(x)
         return Step(x, summary(x), odds.sigmoid(), gates.detach())
@@ -280,9 +282,9 @@ class GatedConformer(nn.Module):
         """Inference with hard gates: a module runs if its P(execute) is above `threshold`."""
         return self.run(features, lambda index, block, x, pooled: block.thresholded(x, pooled, threshold))
 
-    def forward_sampled(self, features: Tensor, temperature: float = 1.0) -> Output:
-        """Training with gates."""
-        return self.run(features, lambda index, block, x, pooled: block.sampled(x, pooled, temperature))
+    def forward_sampled(self, features: Tensor, temperature: float = 1.0, keep: list[list[Tensor]] | None = None) -> Output:
+        """Training with gates; modules whose `keep` [blocks][4] is 0 for a clip are left out, whatever these say."""
+        return self.run(features, lambda index, block, x, pooled: block.sampled(x, pooled, temperature, keep[index] if keep else None))
 
     def forward_ungated(self, features: Tensor, keep: list[list[Keep]] | None = None) -> Output:
         """Without gates; modules whose `keep` [blocks][4] is false are left out."""

@@ -90,6 +90,7 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
     "gate_cost": (Objective.gate_cost, "price of what speech runs above its budget"),
     "background_gate_cost": (Objective.background_gate_cost, "price of P(execute) on background"),
     "drop_modules": (0.1, "chance that the last module is left out while there are no gates"),
+    "drop_gated": (False, "the same while there are gates: modules that these let run are left out at times"),
     "dropout": (0.05, "dropout at the end of each module"),
     "head_dropout": (0.1, "dropout in the class head"),
     "imitate": (1.0, "weight of what a gated network learns from --master, where one is given"),
@@ -111,7 +112,7 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
 
 # What the first part does not depend on.
 LATER = (
-    *("deep_epochs", "deep_rate", "ungated", "imitate", "shut", "budget", "gate_cost", "background_gate_cost"),
+    *("deep_epochs", "deep_rate", "ungated", "imitate", "shut", "drop_gated", "budget", "gate_cost", "background_gate_cost"),
     *("finish_epochs", "finish_rate", "finish_opinion", "finish_average", "finish_background"),
 )
 
@@ -122,7 +123,7 @@ def command_line(description: str) -> argparse.ArgumentParser:
     parser.add_argument("data", nargs="+", type=Path, help="feature folders")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; goes on if it has a checkpoint")
     parser.add_argument("--fresh", action="store_true", help="start again even if there is a checkpoint")
-    parser.add_argument("--start", type=Path, help="shallow.pt of another run: train the later parts only")
+    parser.add_argument("--start", type=Path, help="shallow.pt of another run: train the later parts only; its last.pt: these parts once more, after all of it")
     parser.add_argument("--master", type=Path, help="last.pt of an ungated run: a gated network imitates what it makes of voices")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     parser.add_argument("--validate", type=int, default=10, help="epochs from one validation to the next (default: %(default)s)")

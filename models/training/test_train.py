@@ -214,6 +214,53 @@ def test_later_parts_stay_with_their_first_part(folder: Path, tmp_path: Path):
         begin(Trainer(table, TINY, later))
 
 
+def test_the_later_parts_come_once_more(folder: Path, tmp_path: Path):
+    """After all of another run, from its averaged weights and with other draws; and not after one that is not through."""
+    table, whole, later = load([folder]), tmp_path / "whole", tmp_path / "later"
+    own, again = (argparse.Namespace(**vars(settings(out)) | {"start": None, "ungated": True}) for out in (whole, later))
+    whole.mkdir(), later.mkdir()
+    half = Trainer(table, TINY, own)
+    train(half, whole, half.steps - 1)
+    again.start = whole / "last.pt"
+    with pytest.raises(DataError, match="come to its end"):
+        begin(Trainer(table, TINY, again))
+    train(half, whole)
+    begin(first := Trainer(table, TINY, again))
+    done = checkpoint.load(whole / "last.pt")
+    assert first.part() == 1 and first.step == first.shallow_steps and first.lap == 1
+    assert all(torch.equal(value, done["average"][name]) for name, value in first.model.state_dict().items())
+    drawn = [trainer.rows_of(trainer.parts[1], 2).tolist() for trainer in (half, first)]
+    assert drawn[0] != drawn[1]
+    gated = Trainer(table, TINY, argparse.Namespace(**vars(again) | {"ungated": False}))
+    begin(gated)
+    assert gated.first == first.first != done["first"]  # gap.py compares these two
+    # Stopped and gone on with, it is the same run, and no other's.
+    train(first, later, first.shallow_steps + 1)
+    begin(piece := Trainer(table, TINY, again))
+    assert (piece.step, piece.lap, piece.first) == (first.shallow_steps + 1, 1, first.first)
+    train(piece, later)
+    assert piece.step == piece.steps and checkpoint.load(later / "last.pt")["lap"] == 1
+    again.start = whole / "shallow.pt"
+    with pytest.raises(DataError, match="does not go on from"):
+        begin(Trainer(table, TINY, again))
+
+
+def test_modules_are_left_out_with_gates_too(folder: Path, tmp_path: Path):
+    """Of the modules that gates let run some are left out for some clips, if asked for; never otherwise."""
+    table, ran = load([folder]), {}
+    for drop in (False, True):
+        trainer = Trainer(table, TINY, argparse.Namespace(**vars(settings(tmp_path)) | {"drop_gated": drop, "drop_modules": 0.9}))
+        for block in trainer.model.blocks:
+            torch.nn.init.constant_(block.gate.bias, 30.0)
+        run, executed = trainer.model.run, []
+        trainer.model.run = lambda *given, run=run, executed=executed: executed.append(out := run(*given)) or out
+        trainer.step = trainer.shallow_steps
+        trainer.advance(trainer.rows_of(trainer.parts[1], 2)[0])
+        ran[drop] = executed[0].executed
+    assert ran[False].min() == 1 and 0 < ran[True].mean() < 1
+    assert ran[True].mean(0)[0] > ran[True].mean(0)[-1]  # the last ones more often
+
+
 def test_a_gated_network_imitates_another(folder: Path, tmp_path: Path):
     """It comes nearer to its master than without one; the gates of the blocks that stood by begin shut, in the average, too."""
     table, shape = load([folder]), Shape(**TINY.to_dict() | {"blocks": 8})

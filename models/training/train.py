@@ -4,6 +4,7 @@
     train.py FEATURES... --out RUN        start, or go on where RUN was stopped
     train.py FEATURES... --out RUN --fresh   start again from nothing
     train.py FEATURES... --out RUN --start OTHER/shallow.pt   only the later parts, after another run's first
+    train.py FEATURES... --out RUN --start OTHER/last.pt      the later parts once more, after all of another run
 
 RUN then holds last.pt (the checkpoint: for emotions.py, evaluate.py and for going on) and
 log.jsonl (a line at every validation). Stop it whenever you like, also with kill -9: at most the
@@ -48,6 +49,7 @@ from runtime import quicken
 
 SAVE_SECONDS = 180.0
 GATE_SPEED = 3.0  # the gates have half of the steps only
+LAP_EPOCHS, LAP_STEPS = 10_000, 100_000_007  # what is added to numbers that random draws come from, when parts are gone through again
 
 
 class Trainer:
@@ -67,6 +69,7 @@ class Trainer:
         self.pupil = Pupil(shape, *(table.lessons[0][n].shape[-1] for n in (0, 2))).to(self.device) if self.taught else None
         # An ungated network that a gated one imitates.
         self.master = checkpoint.network(checkpoint.load(settings.master)).to(self.device) if settings.master else None
+        self.master_digest = digest(self.master.state_dict()) if self.master else ""
         self.model.to(self.device)
         self.average = Average(self.model)
         own = groups(self.model, self.pupil, settings.weight_decay)
@@ -84,7 +87,8 @@ class Trainer:
         self.recorded = [Recorded(partial(self.learn, part), self.device) for part in self.parts]
         self.step = 0
         self.before: dict[str, list[str]] = {}  # corpora that the weights had learnt from before this run (recover.py)
-        self.first = ""  # which first part the later ones go on from: a digest of its weights
+        self.first = ""  # which weights the later parts go on from: a digest
+        self.lap = 0  # how often the later parts had been gone through before
 
     @property
     def steps(self) -> int:
@@ -117,7 +121,8 @@ class Trainer:
             "corpora": together(self.table.corpora(self.train_rows), self.before),
             "before": self.before,
             "first": self.first,
-            "master": digest(self.master) if self.master else "",
+            "lap": self.lap,
+            "master": self.master_digest,
         }
 
     def restore(self, content: dict, after: tuple[str, ...] = ()) -> None:
@@ -141,13 +146,24 @@ class Trainer:
             self.pupil.load_state_dict(content["pupil"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step = content["step"]
-        self.before, self.first = content.get("before", {}), content.get("first", "")
+        self.before, self.first, self.lap = content.get("before", {}), content.get("first", ""), content.get("lap", 0)
         if len(content["sums"]) == len(self.names):  # else it had no master; between two parts nothing is counted
             self.sums.copy_(torch.tensor(content["sums"], dtype=torch.float64))
 
+    def again(self) -> None:
+        """Go through the later parts once more, from the average of a run that is through, with other draws of clips and changes."""
+        self.first = digest(self.average.state)
+        self.model.load_state_dict(self.average.state)
+        self.average.updates = self.step = self.shallow_steps
+        self.lap += 1
+
+    def rows_of(self, part: Part, epoch: int) -> np.ndarray:
+        """The rows of each step of an epoch."""
+        return part.rows(epoch + LAP_EPOCHS * self.lap, self.settings.seed)
+
     def advance(self, rows: np.ndarray) -> Tensor:
         """One step of the optimizer on these rows; returns the loss."""
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step + LAP_STEPS * self.lap)
         self.rows.copy_(torch.from_numpy(rows))
         number = self.part()
         rate = self.parts[number].rate_at(self.step)
@@ -167,7 +183,10 @@ class Trainer:
         features = augment(batch.features, self.model.stem.mean, self.change)
         gated = part.gated
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            output = self.model.forward_sampled(features) if gated else self.model.forward_ungated(features, self.kept(part.deep))
+            if gated:
+                output = self.model.forward_sampled(features, keep=self.kept(part.deep) if self.settings.drop_gated else None)
+            else:
+                output = self.model.forward_ungated(features, self.kept(part.deep))
         losses = self.objective.losses(output, batch.labels, batch.frames, gated)
         if self.pupil:
             lessons = self.pupil.losses(output, batch.lesson)
@@ -292,7 +311,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
     while trainer.step < (until or trainer.steps):
         part = trainer.parts[trainer.part()]
         epoch, place = part.epoch(trainer.step)
-        for rows in part.rows(epoch, settings.seed)[place:]:
+        for rows in trainer.rows_of(part, epoch)[place:]:
             loss = trainer.advance(rows)
             progress.advance(trainer.step, f"epoch {epoch + 1}/{epochs}", loss)
             # The end of a part is saved with its line of the log, below.
@@ -305,7 +324,7 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
             continue
         entry = trainer.finish_epoch()
         if trainer.step == trainer.shallow_steps:
-            trainer.first = digest(trainer.model)
+            trainer.first = digest(trainer.model.state_dict())
             checkpoint.save(out / "shallow.pt", trainer.state())
         entry |= {"clips_per_second": progress.rate(), "left": progress.left(trainer.step)}
         checkpoint.save(out / "last.pt", trainer.state())
@@ -313,8 +332,14 @@ def train(trainer: Trainer, out: Path, until: int | None = None) -> None:
         progress.tell(summary(entry))
 
 
-def digest(model: torch.nn.Module) -> str:
-    return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+def digest(state: dict[str, Tensor]) -> str:
+    """Of the weights of a network."""
+    return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in state.values())).hexdigest()
+
+
+def first_of(content: dict, shallow_steps: int) -> str:
+    """What the later parts name that go on from this checkpoint."""
+    return digest(content["average"]) if content["step"] > shallow_steps else content.get("first", "")
 
 
 def begin(trainer: Trainer) -> None:
@@ -322,10 +347,14 @@ def begin(trainer: Trainer) -> None:
     settings, last = trainer.settings, trainer.settings.out / "last.pt"
     if last.exists() and not settings.fresh:
         trainer.restore(checkpoint.load(last))
-        if settings.start and settings.start.exists() and checkpoint.load(settings.start).get("first", "") != trainer.first:
+        if settings.start and settings.start.exists() and first_of(checkpoint.load(settings.start), trainer.shallow_steps) != trainer.first:
             raise DataError(f"{last} does not go on from {settings.start}. Give --fresh to start again.")
     elif settings.start:
         trainer.restore(checkpoint.load(settings.start), after=LATER)
+        if trainer.step > trainer.shallow_steps:
+            if trainer.step < trainer.steps:
+                raise DataError(f"{settings.start} is of a run that is in its later parts still. Let it come to its end first.")
+            trainer.again()
     open(settings.out / "log.jsonl", "w" if settings.fresh else "a", encoding="utf-8").close()
 
 
