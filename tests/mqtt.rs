@@ -14,6 +14,8 @@ mod mosquitto;
 mod outages;
 #[path = "mqtt/oversized.rs"]
 mod oversized;
+#[path = "mqtt/refused.rs"]
+mod refused;
 #[path = "mqtt/wire.rs"]
 mod wire;
 

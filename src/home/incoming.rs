@@ -13,7 +13,7 @@ use super::slots::Slot;
 use super::subscriptions::Subscriptions;
 use super::topics::ONLINE;
 use crate::events::Component;
-use rumqttc::{AsyncClient, ConnectionError, Publish, SubAck, SubscribeReasonCode};
+use rumqttc::{AsyncClient, ConnectionError, Publish, SubAck};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -108,14 +108,13 @@ impl Incoming {
 
     /// The broker's answer to a subscription.
     pub(super) fn subscribed(&mut self, ack: &SubAck, shared: &Shared) {
-        self.subscriptions.answered();
-        if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
-            let base = &shared.topics.base;
+        let refused = self.subscriptions.answered(&ack.return_codes);
+        if !refused.is_empty() {
             self.refuse(
                 format!(
-                    "the broker does not let this sensor read its command topics; its ACL must allow \
-                     {base}/consent/+/set, {base}/settings/+/set, {base}/command/+ and {}",
-                    shared.topics.birth
+                    "the broker does not let this sensor read {}, so what is said there is not heard; its ACL must \
+                     allow it (asked for again by and by)",
+                    refused.join(", ")
                 ),
                 shared,
             );
@@ -189,7 +188,7 @@ impl Incoming {
         self.announce.get_or_insert(due);
     }
 
-    /// When the next announcement or subscription is due.
+    /// When the next announcement or subscription is due on this connection.
     pub(super) fn due(&self) -> Option<Instant> {
         [self.announce, self.subscriptions.due()].into_iter().flatten().min()
     }

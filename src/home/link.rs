@@ -110,7 +110,8 @@ impl<'a> Link<'a> {
                 let mut poll = pin!(eventloop.poll());
                 loop {
                     let limit = self.goodbye.or(self.shared.lock().closing);
-                    let due = self.incoming.due();
+                    // What nothing can be done about must not wake it again and again.
+                    let due = self.may_send().then(|| self.incoming.due()).flatten();
                     let unanswered = self.owed().map(|since| since + UNANSWERED);
                     let timer = async {
                         match due {
@@ -226,9 +227,13 @@ impl<'a> Link<'a> {
         }
     }
 
+    fn may_send(&self) -> bool {
+        self.connected.is_some() && self.goodbye.is_none()
+    }
+
     /// Hands over what may leave now.
     fn pump(&mut self) {
-        if self.connected.is_none() || self.goodbye.is_some() {
+        if !self.may_send() {
             return;
         }
         if !self.announced {

@@ -9,9 +9,13 @@
 //! watches each for a while before the next: the topic at which the connection ends is left out. What was quiet is
 //! asked for at once at the next connection. What was left out is tried again rarely, one topic at a time, when all
 //! others are there.
+//!
+//! What the broker's access list refuses is asked for again after a growing pause: the list may be mended while the
+//! connection lasts.
 
 use super::shared::Shared;
-use rumqttc::{AsyncClient, QoS, SubscribeFilter};
+use rumqttc::{AsyncClient, QoS, SubscribeFilter, SubscribeReasonCode};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -28,6 +32,8 @@ const FIRST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(960);
 /// From one attempt with a topic that is left out to the next with any: each may cost the connection.
 const APART: Duration = Duration::from_secs(60);
+/// From a refusal by the broker's access list to the next question about the topic; doubled each time up to `LONGEST`.
+const REFUSED: Duration = Duration::from_secs(10);
 /// So long the sensor stays careful.
 const CAREFUL: Duration = Duration::from_secs(3600);
 
@@ -61,6 +67,26 @@ pub(super) struct Subscriptions {
     look: Duration,
     /// When the broker answered the last question; none while it has not.
     answered: Option<Instant>,
+    /// Questions of this connection that it has not answered, in order.
+    open: VecDeque<Vec<String>>,
+    refused: Refused,
+}
+
+/// What the broker's access list does not allow, on this connection.
+#[derive(Debug)]
+struct Refused {
+    filters: Vec<String>,
+    /// What was told of.
+    told: Vec<String>,
+    /// When they are asked for again.
+    again: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for Refused {
+    fn default() -> Refused {
+        Refused { filters: Vec::new(), told: Vec::new(), again: None, pause: REFUSED }
+    }
 }
 
 impl Subscriptions {
@@ -79,6 +105,8 @@ impl Subscriptions {
         self.asked.clear();
         self.watched.clear();
         self.answered = None;
+        self.open.clear();
+        self.refused = Refused::default();
         self.careful_until = self.careful_until.filter(|until| *until > Instant::now());
         if self.careful_until.is_none() {
             *self = Subscriptions::default();
@@ -86,9 +114,25 @@ impl Subscriptions {
         self.resumed = resumed;
     }
 
-    /// The broker has answered.
-    pub(super) fn answered(&mut self) {
-        self.answered = Some(Instant::now());
+    /// The broker has answered a question, with a code for each topic. The topics that it refuses and that were not refused before.
+    pub(super) fn answered(&mut self, codes: &[SubscribeReasonCode]) -> Vec<String> {
+        let now = Instant::now();
+        self.answered = Some(now);
+        let asked = self.open.pop_front().unwrap_or_default();
+        let (mut refused, allowed): (Vec<_>, Vec<_>) =
+            asked.into_iter().zip(codes).partition(|(_, code)| **code == SubscribeReasonCode::Failure);
+        for (filter, _) in allowed.iter().filter(|(filter, _)| self.refused.told.contains(filter)) {
+            tracing::info!("MQTT: the broker lets this sensor read {filter} now");
+        }
+        self.refused.told.retain(|told| allowed.iter().all(|(filter, _)| filter != told));
+        if !refused.is_empty() {
+            self.refused.again.get_or_insert(now + self.refused.pause);
+            self.refused.filters.extend(refused.iter().map(|(filter, _)| filter.clone()));
+        }
+        refused.retain(|(filter, _)| !self.refused.told.contains(filter));
+        let refused: Vec<String> = refused.into_iter().map(|(filter, _)| filter).collect();
+        self.refused.told.extend(refused.iter().cloned());
+        refused
     }
 
     /// A message that is too long ended the connection. The topic that is left out because of it, and for how
@@ -156,8 +200,12 @@ impl Subscriptions {
         }
     }
 
-    /// When [`ask`](Self::ask) has something to do; none: when something else happens.
+    /// When [`ask`](Self::ask) has something to do on this connection; none: when something else happens.
     pub(super) fn due(&self) -> Option<Instant> {
+        [self.refused.again, self.careful_due()].into_iter().flatten().min()
+    }
+
+    fn careful_due(&self) -> Option<Instant> {
         self.careful_until?;
         let looked = self.answered? + self.look;
         if !self.watched.is_empty() {
@@ -171,6 +219,12 @@ impl Subscriptions {
     /// Asks for what is wanted and was not asked for yet.
     pub(super) fn ask(&mut self, client: &AsyncClient, shared: &Shared) {
         let now = Instant::now();
+        if self.refused.again.is_some_and(|again| again <= now) {
+            self.refused.again = None;
+            self.refused.pause = (self.refused.pause * 2).min(LONGEST);
+            let refused = std::mem::take(&mut self.refused.filters);
+            self.asked.retain(|filter| !refused.contains(filter));
+        }
         let subscribe = |filters: &[String]| {
             let filter = |path: &String| SubscribeFilter { path: path.clone(), qos: QoS::AtLeastOnce };
             client.try_subscribe_many(filters.iter().map(filter)).is_ok()
@@ -179,7 +233,8 @@ impl Subscriptions {
             let mut wanted = wanted(shared, false);
             wanted.retain(|filter| !self.asked.contains(filter));
             if !wanted.is_empty() && subscribe(&wanted) {
-                self.asked.extend(wanted);
+                self.asked.extend(wanted.iter().cloned());
+                self.open.push_back(wanted);
             }
             return;
         }
@@ -200,6 +255,7 @@ impl Subscriptions {
                 self.attempt = Some(now + APART);
             }
             self.asked.extend(next.iter().cloned());
+            self.open.push_back(next.clone());
             (self.watched, self.look, self.answered) = (next, look, None);
         }
     }

@@ -8,7 +8,7 @@ use undertone::events::Consent;
 use undertone::home::Command;
 
 /// A message with QoS 1 in MQTT 3.1.1; `length` is what it says of itself.
-fn publish(topic: &str, payload: &[u8], length: Option<usize>) -> Vec<u8> {
+pub fn publish(topic: &str, payload: &[u8], length: Option<usize>) -> Vec<u8> {
     let mut body = (topic.len() as u16).to_be_bytes().to_vec();
     body.extend(topic.as_bytes());
     body.extend([0, 1]);
