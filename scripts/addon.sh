@@ -20,6 +20,10 @@ mkdir -p "$folder"
 (cd deploy/home-assistant/addon && cp -r . "$OLDPWD/$folder/")
 # The package is for one architecture; Home Assistant offers the add-on on no other then.
 sed -i "/^  - $other\$/d" "$folder/config.yaml"
+# Home Assistant updates what has another version, and what is only built anew keeps its old AppArmor profile.
+if builds=$(git rev-list --count HEAD 2>/dev/null); then
+    sed -i "s/^version: \"\(.*\)\"\$/version: \"\1-$builds\"/" "$folder/config.yaml"
+fi
 cp "$package" "$folder/undertone.deb"
 cp CHANGELOG.md "$folder/"
 echo "addon: $folder"

@@ -89,6 +89,15 @@ fn kept(page: &mut Page, config: &Config) {
         seconds.ceil(),
         config.audio.ring_seconds.ceil()
     ));
+    if recogniser(config).is_some() {
+        let most = (config.asr.queue as f64 + 1.0) * config.asr.timeout_seconds;
+        page.item(format!(
+            "Sound of sentences for the recogniser: while transcription is granted, up to {} of them wait for it, in memory \
+             only. If it does not answer, the last may wait for up to {}. When transcription is withdrawn they are overwritten at once.",
+            config.asr.queue,
+            span(most)
+        ));
+    }
     match state::folder(config) {
         None => page.item("A record of decisions: none is kept."),
         Some(folder) => page.item(format!(
@@ -223,6 +232,15 @@ fn recogniser(config: &Config) -> Option<String> {
         Kind::Wyoming => format!("the wyoming recogniser at {}", asr.place()),
         Kind::Http => format!("the http recogniser at {}", asr.place()),
     })
+}
+
+/// A span of time in words.
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{:.0} seconds", s.ceil()),
+        s if s < 7200.0 => format!("{:.0} minutes", (s / 60.0).ceil()),
+        s => format!("{:.0} hours", (s / 3600.0).ceil()),
+    }
 }
 
 /// Who else can hear what the recogniser is sent.

@@ -316,6 +316,24 @@ fn a_wav_that_was_written_to_a_pipe_does_not_know_its_length() {
         assert_eq!((run.status, run.err.as_str()), (0, ""), "{length:#x}");
         assert_voices(&segments(&run.json()), &VOICES[..2], "piped");
     }
+    // The same as floating-point numbers, whose size is not among what symphonia tells.
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    two_voices().iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+    writer.finalize().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let data = bytes.windows(4).position(|w| w == b"data").unwrap();
+    bytes[4..8].copy_from_slice(&0x7fff_ff24u32.to_le_bytes());
+    bytes[data + 4..data + 8].copy_from_slice(&0x7fff_ff00u32.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let run = analyze(&path);
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    assert_voices(&segments(&run.json()), &VOICES[..2], "piped, as floating-point numbers");
 }
 
 #[test]

@@ -418,6 +418,21 @@ async fn told_after_it_hung(scope: &str) -> Vec<Seen> {
     seen
 }
 
+/// Whoever stops the daemon while it is about to start anew does not want it, nor the microphone, back.
+#[tokio::test]
+async fn a_stop_that_comes_during_a_restart_ends_it() {
+    let (broker, _card, mut daemon, witness) =
+        in_company("[asr]\nhook = \"command\"\ncommand = [\"sleep\", \"100\"]");
+    let woken =
+        |s: &Seen| s.payload.contains("\"type\":\"emotion\"") && s.payload.contains("\"asr\":\"woken\"");
+    witness.until("a recogniser at work", |seen| seen.iter().any(woken)).await;
+    say(&broker, "command/restart", "PRESS", false);
+    daemon.until("asked", PATIENCE, |d| d.log().contains("a restart was asked for"));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait(PATIENCE).success(), "{}", daemon.log());
+    assert_eq!(daemon.log().matches(" as undertone").count(), 1, "{}", daemon.log());
+}
+
 /// What the broker has acknowledged is not lost because the daemon is about to start anew: it waits a second for a recogniser.
 #[tokio::test]
 async fn a_threshold_that_comes_during_a_restart_is_kept() {

@@ -16,7 +16,7 @@ fn corpus() -> Corpus {
     let mut corpus = Corpus::new("path,corpus,speaker,emotion,split");
     corpus.voice(9, "mine,a,neutral,test_unseen");
     corpus.voice(3, "mine,b,happy,test_unseen");
-    corpus.noise("hiss.wav", 8, "noise_fan,x,background,test_unseen");
+    corpus.noise("hiss.wav", 7, "noise_fan,x,background,test_unseen");
     corpus
 }
 
@@ -153,6 +153,50 @@ fn features_keep_what_the_manifest_says() {
     for name in ["female", "male", "Italian"] {
         assert!(run.out.contains(&format!("\"{name}\"")), "{name}: {}", run.out);
     }
+}
+
+/// Some corpora come as MP3 and WAV, with videos of the same names.
+#[test]
+fn a_recording_in_several_formats_is_mixed_once() {
+    let corpus = corpus();
+    let (audio, noise) = (corpus.folder.path().join("audio"), corpus.folder.path().join("noise"));
+    let voice = corpus.folder.path().join("voice-3.wav");
+    for folder in ["AudioMP3", "AudioWAV", "Video"] {
+        std::fs::create_dir_all(audio.join(folder)).unwrap();
+    }
+    std::fs::create_dir(&noise).unwrap();
+    std::fs::copy(corpus.folder.path().join("hiss.wav"), noise.join("hiss.wav")).unwrap();
+    std::fs::copy(&voice, audio.join("AudioWAV/1001_DFA_ANG_XX.WAV")).unwrap();
+    std::fs::write(audio.join("AudioMP3/1001_DFA_ANG_XX.mp3"), "never read").unwrap();
+    std::fs::write(audio.join("Video/1001_DFA_ANG_XX.flv"), "no audio").unwrap();
+    std::fs::write(audio.join("03a01Fa.lablaut"), "labels").unwrap();
+    let out = corpus.folder.path().join("out");
+    let flags = ["--snr", "20", "--background", "0"];
+    let run = finish(
+        undertone()
+            .args(["corpus", "mix", "--audio"])
+            .arg(&audio)
+            .arg("--noise")
+            .arg(&noise)
+            .arg("--out")
+            .arg(&out)
+            .args(flags),
+    );
+    assert_eq!(run.status, 0, "{}", run.err);
+    let list = std::fs::read_to_string(out.join("manifest.csv")).unwrap();
+    let mixed: Vec<&str> = list.lines().skip(1).collect();
+    assert!(mixed.len() == 1 && mixed[0].contains("cremad-1001,anger"), "{list}");
+}
+
+/// One input of a long row leaves sound out, which pieces of it do not.
+#[test]
+fn rows_that_are_too_long_for_one_input_are_told() {
+    let mut corpus = corpus();
+    corpus.noise("long.wav", 7, "mine,c,sad,test_unseen");
+    corpus.noise("hum.wav", 8, "noise_fan,y,background,test_unseen");
+    let run = make("features", &corpus.manifest(), &corpus.folder.path().join("out"), &[]);
+    assert_eq!(run.status, 0, "{}", run.err);
+    assert!(run.sentence().contains("2 rows are longer than one input"), "{}", run.err);
 }
 
 /// A folder of noise with a link to itself.

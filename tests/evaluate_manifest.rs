@@ -212,6 +212,61 @@ fn outcomes_tell_what_became_of_each_clip() {
     assert!(run.status == 1 && run.sentence().contains("cannot write /nowhere/outcomes.csv"), "{}", run.err);
 }
 
+/// An archive of another system has names that are no text here. They cost neither the figures nor the lines.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_text_are_written_as_well_as_can_be() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut corpus = Corpus::new(COLUMNS);
+    corpus.voice(9, "mine,a,sad,test_unseen");
+    let noise = corpus.folder.path().join("noise");
+    std::fs::create_dir(&noise).unwrap();
+    for (name, level) in [(&b"L\xfcfter.wav"[..], 0.1), (b"still\xe9.wav", 0.0)] {
+        let samples: Vec<f32> = (0..64_000).map(|i| level * (i as f32 * 0.3).sin()).collect();
+        room::write_wav(&noise.join(std::ffi::OsStr::from_bytes(name)), &samples, 16_000, 1, 16);
+    }
+    let out = corpus.folder.path().join("outcomes.csv");
+    let flags = ["--snr", "20", "--noise", noise.to_str().unwrap(), "--outcomes", out.to_str().unwrap()];
+    let told = report(&evaluate(&corpus.manifest(), &flags));
+    assert!(
+        told["complaints"][0]["path"].as_str().unwrap().ends_with("still\u{fffd}.wav"),
+        "{}",
+        told["complaints"]
+    );
+    assert!(std::fs::read_to_string(&out).unwrap().contains("L\u{fffd}fter.wav,noise,"));
+}
+
+/// The figures come before the lines, which a full disk may cost.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_does_not_cost_the_figures() {
+    let mut corpus = Corpus::new(COLUMNS);
+    corpus.voice(9, "mine,a,sad,test_unseen");
+    let run = evaluate(&corpus.manifest(), &["--clean", "--outcomes", "/dev/full"]);
+    assert!(run.status == 1 && run.sentence().contains("/dev/full"), "{}", run.err);
+    assert_eq!(run.json()[0]["corpora"]["mine"]["test_unseen"]["n"], 1);
+}
+
+#[test]
+fn a_file_without_a_sample_is_left_out_and_named() {
+    let mut corpus = Corpus::new(COLUMNS);
+    corpus.voice(9, "mine,a,sad,test_unseen");
+    corpus.file("header.wav", &[], "mine,a,sad,test_unseen");
+    corpus.noise("hiss.wav", 4, "noise_fan,x,background,test_unseen");
+    corpus.file("nothing.wav", &[], "noise_fan,y,background,test_unseen");
+    std::fs::write(corpus.folder.path().join("nothing.wav"), "").unwrap();
+    let told = report(&evaluate(&corpus.manifest(), &["--snr", "20"]));
+    assert_eq!(
+        (&told["corpora"]["mine"]["test_unseen"]["n"], &told["complaints_in_all"]),
+        (&1.into(), &2.into())
+    );
+    for (i, name) in ["header.wav", "nothing.wav"].into_iter().enumerate() {
+        let complaint = &told["complaints"][i];
+        assert!(complaint["path"].as_str().unwrap().ends_with(name), "{complaint}");
+        assert_eq!(complaint["what"], "no sample in it; left out");
+    }
+}
+
 /// A corpus that means something does so however its name is spelled.
 #[test]
 fn known_corpora_are_known_in_any_spelling() {

@@ -124,6 +124,21 @@ async fn a_sound_server_that_dies_or_freezes_is_left_and_found_again() {
     sensor.stop();
 }
 
+/// Closed is what somebody believes who sees it written: where the sound system hangs, that is said.
+#[tokio::test]
+async fn a_microphone_that_cannot_be_closed_is_not_passed_over() {
+    let (broker, pulse) = (Mosquitto::start(), Pulse::start());
+    pulse.plug("card", 48_000);
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
+    pulse.freeze();
+    sensor.daemon.consent(&["revoke", "listening"]);
+    let sentence = sensor.problem(false).await;
+    assert!(sentence.contains("asked to close the microphone"), "{sentence}");
+    pulse.thaw();
+    assert_eq!(sensor.problem(true).await, "the sound system has closed the microphone");
+    sensor.stop();
+}
+
 /// Each death of a sound server leaves threads behind that hang in it for ever; with too many of them nothing can be opened
 /// any more, so the process is replaced by a new one.
 #[tokio::test]

@@ -203,6 +203,13 @@ fn segments_of_another_detector_get_the_same_score() {
     std::fs::write(&segments, csv.replace("timeline-0", "timelin-0")).unwrap();
     let run = evaluate(&out, &["--segments", segments.to_str().unwrap()]);
     assert!(run.status == 1 && run.sentence().contains("`timelin-0.wav`"), "{}", run.err);
+
+    // Two recordings of one name cannot be told apart by it.
+    let labels = std::fs::read_to_string(out.join("labels.csv")).unwrap();
+    let other: String = labels.lines().skip(1).map(|line| format!("other/{line}\n")).collect();
+    std::fs::write(out.join("labels.csv"), labels + &other).unwrap();
+    let run = evaluate(&out, &["--segments", none.to_str().unwrap()]);
+    assert!(run.status == 1 && run.sentence().contains("have the same file name"), "{}", run.err);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use std::fs::File;
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::{
+    AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known as codecs,
+};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
@@ -103,7 +105,7 @@ impl FileSource {
         let exact = !mpeg || track.delay.is_some();
         let is_wave = format.format_info().short_name == "wave";
         let channels = parameters.channels.as_ref().map_or(1, |c| c.count()) as u64;
-        let bytes = channels * u64::from(parameters.bits_per_sample.unwrap_or(8)) / 8;
+        let bytes = channels * u64::from(bits(parameters)) / 8;
         let known = |samples: &u64| exact && !(is_wave && samples * bytes >= UNKNOWN_LENGTH);
         let expected = track.num_frames.filter(known);
         let decoder = symphonia::default::get_codecs()
@@ -280,6 +282,16 @@ impl FileSource {
             }
         }
     }
+}
+
+/// Bits of a sample, of which symphonia says nothing where they are floating-point numbers.
+fn bits(parameters: &AudioCodecParameters) -> u32 {
+    let float = match parameters.codec {
+        codecs::CODEC_ID_PCM_F32LE | codecs::CODEC_ID_PCM_F32BE => 32,
+        codecs::CODEC_ID_PCM_F64LE | codecs::CODEC_ID_PCM_F64BE => 64,
+        _ => 8,
+    };
+    parameters.bits_per_sample.unwrap_or(float)
 }
 
 impl AudioSource for FileSource {

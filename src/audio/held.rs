@@ -4,8 +4,9 @@
 //! are made here, so the listener waits no longer than it wants to. What hangs is left behind, and
 //! counted: when too much hangs, nothing new is tried until some of it ends.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Threads of this kind that may exist at once; each that hangs costs some 100 kB.
@@ -18,6 +19,17 @@ const LOOK: Duration = Duration::from_millis(100);
 const CLOSE: Duration = Duration::from_secs(1);
 
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
+/// The last value whose drop was waited for in vain: whether it has ended since. None once another was made.
+static LATE: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+
+fn late() -> MutexGuard<'static, Option<Arc<AtomicBool>>> {
+    LATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the last value should be dropped, and is not, because that hangs.
+pub fn hangs() -> bool {
+    late().as_ref().is_some_and(|ended| !ended.load(Ordering::Relaxed))
+}
 
 /// Why there is no value.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +50,7 @@ pub struct Held {
     /// Closing it is the signal to drop.
     release: Option<Sender<()>>,
     done: Receiver<()>,
+    ended: Arc<AtomicBool>,
 }
 
 /// Runs `make` on a new thread and waits for it for `patience`, as long as it is `wanted`. The first part of what it makes
@@ -59,6 +72,8 @@ where
     let (made_in, made_out) = channel();
     let (release_in, release_out) = channel::<()>();
     let (done_in, done_out) = channel();
+    let ended = Arc::new(AtomicBool::new(false));
+    let own = ended.clone();
     let work = move || {
         let _seat = seat;
         match make() {
@@ -68,8 +83,9 @@ where
                     let _ = release_out.recv();
                 }
                 drop(kept);
+                own.store(true, Ordering::Relaxed);
             }
-            Err(error) => drop(made_in.send(Err(error))),
+            Err(error) => _ = made_in.send(Err(error)),
         }
         drop(done_in);
     };
@@ -84,7 +100,10 @@ where
         }
     };
     match made {
-        Ok(Ok(told)) => Ok((told, Held { release: Some(release_in), done: done_out })),
+        Ok(Ok(told)) => {
+            *late() = None;
+            Ok((told, Held { release: Some(release_in), done: done_out, ended }))
+        }
         Ok(Err(error)) => Err(HoldError::Failed(error)),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(HoldError::Late),
     }
@@ -94,6 +113,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.release = None;
         if self.done.recv_timeout(CLOSE) == Err(RecvTimeoutError::Timeout) {
+            *late() = Some(self.ended.clone());
             tracing::warn!(
                 "the sound system does not close the microphone; nothing of what it still delivers is kept"
             );
@@ -119,7 +139,6 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     /// The seats are shared by the whole process, so these tests take turns.
     fn alone() -> MutexGuard<'static, ()> {
@@ -193,7 +212,12 @@ mod tests {
         let before = Instant::now();
         drop(held);
         assert!(before.elapsed() < CLOSE * 2);
+        assert!(hangs());
         drop(end);
+        assert!((0..200).any(|_| !hangs() || {
+            std::thread::sleep(Duration::from_millis(10));
+            false
+        }));
     }
 
     #[test]

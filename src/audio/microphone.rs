@@ -7,7 +7,7 @@ pub use super::capture::Offer;
 use super::capture::{self, Capture, Wish};
 pub use super::format::{CALM, Format, PROMPT, Pace};
 use super::freed::Overwritten;
-use super::held::{Held, HoldError, hold};
+use super::held::{self, Held, HoldError, hold};
 use super::ring::Run;
 use super::{AudioError, AudioSource, Read};
 use crate::config;
@@ -47,6 +47,11 @@ pub struct Microphone {
     /// Why it is lost.
     lost: Option<String>,
     _stream: Held,
+}
+
+/// Whether the microphone that was closed last is not closed yet, because the sound system does not answer.
+pub fn hangs() -> bool {
+    held::hangs()
 }
 
 impl Microphone {

@@ -104,8 +104,14 @@ pub fn run(command: Corpus) -> Result<(), Failure> {
                 return Err(CorpusError::Nothing(reason).into());
             }
             let bar = progress(rows.len() as u64, "features");
-            export::features(&rows, &args.out, |n| bar.inc(n))?;
+            let long = export::features(&rows, &args.out, |n| bar.inc(n))?;
             bar.finish_and_clear();
+            if long > 0 {
+                complain!(
+                    "undertone: {long} rows are longer than one input is made of (utterances of more than 6 s, background of two \
+                     windows or more); they are one input each all the same, whereas `evaluate --manifest` judges them in pieces"
+                );
+            }
             say!("{} rows of features in {}", rows.len(), args.out.display())?;
         }
     }

@@ -91,8 +91,8 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         audio: config.audio.clone(),
         ungated: args.ungated.clone(),
     };
-    let report = match (&args.features, &args.manifest) {
-        (Some(folder), _) => of_features(folder, test, &config)?,
+    let (report, found) = match (&args.features, &args.manifest) {
+        (Some(folder), _) => (of_features(folder, test, &config)?, Vec::new()),
         (None, Some(path)) => of_audio(path, args, &test, &config)?,
         (None, None) => {
             return Err(Failure::Usage("name a --manifest, a --features folder or a --timeline".into()));
@@ -106,10 +106,16 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         let colour = crate::logging::coloured(&out);
         table::print(&mut out, &report, colour)?;
     }
+    // After the figures: a disk that is full by now must not cost them.
+    if let Some(outcomes) = &args.timeline.outcomes {
+        lines::write(outcomes, found)?;
+    }
     Ok(())
 }
 
-fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> Result<Report, Failure> {
+type Found = (Report, Vec<Outcome>);
+
+fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> Result<Found, Failure> {
     let rows = manifest::read(path)?;
     let outcomes = args.timeline.outcomes.as_deref();
     if let Some(outcomes) = outcomes {
@@ -151,11 +157,7 @@ fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> R
              them as they are"
         );
     }
-    let (report, found) = judge(&Material::Audio { speech: &speech, background: &background }, test, config)?;
-    if let Some(outcomes) = outcomes {
-        lines::write(outcomes, &found)?;
-    }
-    Ok(report)
+    judge(&Material::Audio { speech: &speech, background: &background }, test, config)
 }
 
 fn of_features(folder: &Path, test: Test, config: &Config) -> Result<Report, Failure> {
@@ -178,7 +180,7 @@ fn tell(left_out: &LeftOut) {
     }
 }
 
-fn judge(material: &Material, test: &Test, config: &Config) -> Result<(Report, Vec<Outcome>), Failure> {
+fn judge(material: &Material, test: &Test, config: &Config) -> Result<Found, Failure> {
     let bar = progress(material.rows() as u64, "evaluating");
     let found = evaluate(material, test, &config.model, |n| bar.inc(n));
     bar.finish_and_clear();

@@ -13,6 +13,7 @@ use crate::events::Label;
 use clap::Args;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -172,6 +173,14 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         );
         return Err(CorpusError::Nothing(reason).into());
     }
+    if let Some((one, other)) = others.as_ref().and_then(|_| namesakes(recordings.keys())) {
+        let reason = format!(
+            "{} and {} have the same file name, by which segments name recordings; rename one of them",
+            one.display(),
+            other.display()
+        );
+        return Err(CorpusError::Nothing(reason).into());
+    }
     let mut source = args.segments.as_ref().map_or(String::new(), |path| path.display().to_string());
     let ends = |entries: &[Entry]| entries.iter().map(|e| e.end).fold(0.0, f64::max);
     let bar = progress(recordings.values().map(|e| ends(e) as u64).sum(), "listening");
@@ -215,6 +224,17 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         table(&mut out, &report)?;
     }
     Ok(())
+}
+
+/// Two recordings of one file name.
+fn namesakes<'a>(recordings: impl Iterator<Item = &'a PathBuf>) -> Option<(&'a Path, &'a Path)> {
+    let mut seen: BTreeMap<&OsStr, &Path> = BTreeMap::new();
+    for recording in recordings {
+        if let Some(other) = seen.insert(recording.file_name().unwrap_or_default(), recording) {
+            return Some((other, recording));
+        }
+    }
+    None
 }
 
 fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {

@@ -74,7 +74,7 @@ impl Http {
             Some((authority, path)) => (authority, format!("/{path}")),
         };
         let (host, port) = host_and_port(authority)?;
-        let plain = |c: char| c.is_ascii_graphic() && c != '#' && c != '?';
+        let plain = |c: char| c.is_ascii_graphic() && !"#?<>`\"".contains(c);
         let port = port.unwrap_or(if tls { 443 } else { 80 });
         path.chars().all(plain).then(|| HttpAddress { tls, host, port, authority: authority.into(), path })
     }

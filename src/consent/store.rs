@@ -337,7 +337,10 @@ impl Store {
             // Afterwards, so that a power cut between the two loses nothing: whoever finds no marker makes it.
             let text =
                 "undertone keeps consent in this folder. This file says so, should consent.json be lost.\n";
-            state::replace(&marker, text.as_bytes()).map_err(failed)?;
+            // What was said is written; a daemon that finds no marker tries again.
+            if let Err(e) = state::replace(&marker, text.as_bytes()) {
+                tracing::warn!("{} cannot be written yet: {e}", marker.display());
+            }
         }
         self.sweep(); // not before: it may have been all that was left
         Ok(Changed { found, record, stamp: self.stamp() })
@@ -360,12 +363,14 @@ impl Store {
         if matches!(why, ConsentError::Locked { .. }) {
             return false;
         }
-        let Ok(_lock) = self.lock() else { return false };
+        let Ok(folder) = self.lock() else { return false };
+        // Without the last step a power cut may bring the file back, and with it what was granted.
         self.was_used()
             && (fs::remove_file(self.file()).is_ok() || matches!(self.file().try_exists(), Ok(false)))
+            && state::force_names(&folder).is_ok()
     }
 
-    /// One writer at a time; a lock on the folder itself needs no file that somebody could lack.
+    /// One writer at a time; a lock on the folder itself needs no file that somebody could lack. The folder.
     fn lock(&self) -> Result<File, ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
         let flags = rustix::fs::OFlags::DIRECTORY.bits() as i32;

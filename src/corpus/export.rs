@@ -18,7 +18,7 @@ use crate::audio::conditioning::Conditioner;
 use crate::audio::file::read_16k;
 use crate::config;
 use crate::events::Label;
-use crate::features::utterance::{Utterance, hop};
+use crate::features::utterance::{LONGEST, Utterance, hop};
 use crate::features::{CHANNELS, FFT, FRAMES, FeatureConfig, HOP, INPUT, WINDOW};
 use crate::model::SPEECH_FRAMES;
 use half::f16;
@@ -32,11 +32,12 @@ use std::path::Path;
 /// Rows that are worked on before they are written.
 const BATCH: usize = 256;
 
-/// Computes the features of every row into `folder`, telling `progress` how many rows are done.
+/// Computes the features of every row into `folder`, telling `progress` how many rows are done. Each row becomes one input: how many
+/// are longer than what one input is made of elsewhere (6 s of an utterance, 3.6 s of background) is returned.
 ///
 /// # Errors
 /// When audio cannot be read or the folder cannot be written.
-pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(), CorpusError> {
+pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<usize, CorpusError> {
     std::fs::create_dir_all(folder).map_err(CorpusError::io("create", folder))?;
     let listing = Listing::begin(&folder.join("index.csv"))?;
     let create = |name: &str| {
@@ -49,11 +50,13 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
     let (mut values, mut labels) = (create("features.npy")?, create("frames.npy")?);
     write(&mut values, &npy_header("<f2", &[rows.len(), CHANNELS, FRAMES]))?;
     write(&mut labels, &npy_header("|i1", &[rows.len(), SPEECH_FRAMES]))?;
+    let mut long = 0;
     for batch in rows.chunks(BATCH) {
         let done: Result<Vec<_>, CorpusError> = batch.par_iter().map(row_features).collect();
-        for (input, frames) in done? {
+        for (input, frames, longer) in done? {
             write(&mut values, &input)?;
             write(&mut labels, &frames)?;
+            long += usize::from(longer);
         }
         progress(batch.len() as u64);
     }
@@ -62,7 +65,8 @@ pub fn features(rows: &[Row], folder: &Path, progress: impl Fn(u64)) -> Result<(
     let path = folder.join("features.json");
     let json = serde_json::to_string_pretty(&FeatureConfig::default()).unwrap_or_default();
     std::fs::write(&path, json + "\n").map_err(CorpusError::io("write", &path))?;
-    listing.finish(|path| lines::write(path, rows.iter().enumerate().map(Line::of)))
+    listing.finish(|path| lines::write(path, rows.iter().enumerate().map(Line::of)))?;
+    Ok(long)
 }
 
 /// A line of index.csv: where a row came from.
@@ -97,12 +101,17 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Features (f16, little-endian) and frame labels of one clip.
-fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
+/// Features (f16, little-endian) and frame labels of one clip, and whether it is longer than what they should be made of.
+fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>, bool), CorpusError> {
     let mut samples = read_16k(&row.path).map_err(|e| row.failed(e))?;
     crop(row, &mut samples);
     Conditioner::new(&config::Audio::default(), SAMPLE_RATE).apply(&mut samples);
     let mut input = Box::new([0.0; INPUT]);
+    let longer = match row.kind {
+        Kind::Utterance => samples.len() > LONGEST,
+        Kind::Background => samples.len() >= 2 * STREAM_WINDOW,
+        Kind::Window => false,
+    };
     // Middle of the four windows under speech frame j, in samples.
     let middle: Box<dyn Fn(usize) -> f32> = match row.kind {
         Kind::Utterance => {
@@ -127,7 +136,7 @@ fn row_features(row: &Row) -> Result<(Vec<u8>, Vec<u8>), CorpusError> {
         }
     });
     let values = input.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
-    Ok((values, frames.collect()))
+    Ok((values, frames.collect(), longer))
 }
 
 /// Header of a NumPy array file, version 1.0, C order.

@@ -3,7 +3,8 @@
 use super::manifest::Row;
 use super::{CorpusError, layout};
 use crate::events::Label;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Files under a folder, in order of their names.
@@ -23,17 +24,30 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
     Ok(files)
 }
 
-/// The files whose names tell which corpus they are of, all in this split.
+/// The audio files whose names tell which corpus they are of, all in this split. Of recordings that are there in several formats
+/// (some corpora come with MP3 and WAV), the one that comes first in `READ`.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn speech(folder: &Path, split: &str) -> Result<Vec<Row>, CorpusError> {
-    let files = files(folder)?;
+    let mut files = files(folder)?;
+    files.retain(|file| ends_as(file, &READ));
+    let ending = |file: &Path| READ.iter().position(|ending| ends_as(file, &[ending]));
+    let best: HashMap<OsString, Option<usize>> = files.iter().fold(HashMap::new(), |mut best, file| {
+        let own = best.entry(stem(file)).or_insert(ending(file));
+        *own = (*own).min(ending(file));
+        best
+    });
+    files.retain(|file| best.get(&stem(file)) == Some(&ending(file)));
     let known = files.iter().filter_map(|file| layout::by_name(file));
     Ok(known.map(|row| Row { split: split.into(), ..row }).collect())
 }
 
-/// How the names of audio files end that can be read, and of those that cannot.
+fn stem(file: &Path) -> OsString {
+    file.file_stem().unwrap_or_default().to_owned()
+}
+
+/// How the names of audio files end that can be read, the best first, and of those that cannot.
 const READ: [&str; 5] = ["wav", "flac", "ogg", "oga", "mp3"];
 const UNREAD: [&str; 12] =
     ["opus", "m4a", "mp4", "aac", "aif", "aiff", "wma", "webm", "caf", "au", "amr", "w64"];

@@ -5,19 +5,24 @@
 
 use super::CorpusError;
 use super::manifest::Row;
-use crate::audio::file::read_16k;
+use crate::audio::file::{FileSource, read_16k};
+use crate::audio::{AudioError, SAMPLE_RATE};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::f32::consts::PI;
 
+/// Seconds of all recordings together that are kept in memory: 1.8 GB.
+const KEPT: f64 = 8.0 * 3600.0;
+
 /// Noise recordings in memory, at 16 kHz, each with its row's corpus and source.
 pub struct Noise {
     clips: Vec<(Row, Vec<f32>)>,
+    longest: Option<f64>,
 }
 
 impl Noise {
-    /// Reads the recordings.
+    /// Reads the recordings; of long ones only the beginning, if all together are longer than 8 h. One without a sample is passed over.
     ///
     /// # Errors
     /// When there are none, or one cannot be read.
@@ -29,16 +34,35 @@ impl Noise {
                     .into(),
             ));
         }
+        let seconds =
+            |row: &Row| FileSource::open(&row.path).ok().and_then(|file| file.seconds()).unwrap_or(0.0);
+        let longest = at_most(rows.par_iter().map(seconds).collect(), KEPT);
+        let most = longest.map_or(usize::MAX, |seconds| (seconds * f64::from(SAMPLE_RATE)) as usize);
         let clips: Result<Vec<_>, CorpusError> = rows
             .par_iter()
-            .map(|row| Ok((row.clone(), read_16k(&row.path).map_err(|e| row.failed(e))?)))
+            .map(|row| {
+                let mut samples = match read_16k(&row.path) {
+                    Err(AudioError::Empty { .. }) => Vec::new(),
+                    read => read.map_err(|e| row.failed(e))?,
+                };
+                if samples.len() > most {
+                    samples.truncate(most);
+                    samples.shrink_to_fit();
+                }
+                Ok((row.clone(), samples))
+            })
             .collect();
         let mut clips = clips?;
         clips.retain(|(_, samples)| rms(samples) > 1e-6);
         if clips.is_empty() {
             return Err(CorpusError::Nothing("every background recording is silent".into()));
         }
-        Ok(Noise { clips })
+        Ok(Noise { clips, longest })
+    }
+
+    /// Of how many seconds longer recordings keep their beginning; none: all are whole.
+    pub fn longest(&self) -> Option<f64> {
+        self.longest
     }
 
     /// The recordings.
@@ -116,6 +140,23 @@ impl Halves {
     }
 }
 
+/// The length that longer ones are cut to, so that the sum is no more than `all`; none if it is not.
+fn at_most(mut lengths: Vec<f64>, all: f64) -> Option<f64> {
+    if lengths.iter().sum::<f64>() <= all {
+        return None;
+    }
+    lengths.sort_by(f64::total_cmp);
+    let (mut left, mut count) = (all, lengths.len() as f64);
+    for length in lengths {
+        if length * count > left {
+            break;
+        }
+        left -= length;
+        count -= 1.0;
+    }
+    Some(left / count.max(1.0))
+}
+
 /// Shaped noise: white to brown, with a slow swell and sometimes mains hum; about -20 dBFS.
 pub fn made(length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let pole: f32 = [0.0, 0.5, 0.8, 0.95, 0.99][rng.random_range(0..5)];
@@ -164,6 +205,20 @@ mod tests {
     use rand::SeedableRng as _;
 
     #[test]
+    fn long_recordings_are_cut_until_all_fit() {
+        assert_eq!(at_most(vec![10.0, 20.0, 30.0], 60.0), None);
+        for (lengths, all, expected) in [
+            (vec![10.0, 20.0, 30.0], 50.0, 20.0),
+            (vec![1.0, 100.0, 100.0], 21.0, 10.0),
+            (vec![100.0; 4], 8.0, 2.0),
+        ] {
+            let most = at_most(lengths.clone(), all).unwrap();
+            assert!((most - expected).abs() < 1e-9, "{lengths:?}: {most}");
+            assert!(lengths.iter().map(|length| length.min(most)).sum::<f64>() <= all + 1e-9);
+        }
+    }
+
+    #[test]
     fn voices_that_are_kept_apart_have_noise_of_their_own() {
         let scratch = tempfile::tempdir().unwrap();
         let rows: Vec<Row> = ["held", "fan", "street"]
@@ -192,7 +247,7 @@ mod tests {
     #[test]
     fn a_piece_is_never_silent() {
         let samples = [vec![0.0; 9_000], vec![0.1; 1_000]].concat();
-        let noise = Noise { clips: vec![(Row::default(), samples)] };
+        let noise = Noise { clips: vec![(Row::default(), samples)], longest: None };
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..50 {
             let (_, piece) = noise.cut(500, &mut rng);

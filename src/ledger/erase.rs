@@ -11,7 +11,7 @@ use super::line::{self, BLOT, Digest, LONGEST, Line};
 use super::writer::Writer;
 use crate::{config, state};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 /// One line of a file: its bytes, and what it says if it can be read.
@@ -28,6 +28,9 @@ pub struct Erased {
 
 /// How much later than speech a line about it may have been recorded.
 const LATER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Background follows the speech that it ended by no more than this, as times are computed and rounded.
+const ROUNDED: SignedDuration = SignedDuration::from_millis(100);
 
 /// Erases every line that was recorded, or is about speech, from `from` until `until`, and damaged ones that may be.
 ///
@@ -51,7 +54,7 @@ pub fn erase(
         start <= until && line.t >= from && !line.entry.as_ref().is_some_and(Entry::is_bookkeeping)
     };
     // What is about the same speech, or begins where it ended, tells as much: it goes, too.
-    let (mut segments, mut ends) = (HashSet::new(), HashSet::new());
+    let (mut segments, mut ends) = (HashSet::new(), BTreeSet::new());
     for (_, path) in folder.list()? {
         for entry in
             read(&folder, &path)?.iter().filter_map(|(_, line)| line.as_ref()).filter(|line| inside(line))
@@ -63,7 +66,9 @@ pub fn erase(
     let inside = |line: &Line| {
         let entry = line.entry.as_ref();
         let same = entry.and_then(Entry::id).is_some_and(|id| segments.contains(&id));
-        let after = matches!(entry, Some(Entry::Background { start }) if ends.contains(start));
+        // Both times are computed, by different sums.
+        let near = |start: Timestamp| ends.range(start - ROUNDED..=start + ROUNDED).next().is_some();
+        let after = matches!(entry, Some(Entry::Background { start }) if near(*start));
         inside(line) || same || after
     };
     let (mut gaps, mut lines) = (Vec::new(), 0);

@@ -53,6 +53,28 @@ pub struct Writer {
     retires: bool,
     /// Number of the last line that is said to be retired.
     retired: u64,
+    /// What was not as it had been left, until a line says so: an attempt to write that may fail.
+    finding: Finding,
+}
+
+/// What is wrong with the end of the record.
+#[derive(Default, Clone)]
+struct Finding {
+    cut_bytes: u64,
+    missing_lines: u64,
+    damage: Vec<Damage>,
+}
+
+impl Finding {
+    fn is_nothing(&self) -> bool {
+        self.cut_bytes == 0 && self.missing_lines == 0 && self.damage.is_empty()
+    }
+
+    fn damaged(&mut self, what: Damage) {
+        if !self.damage.contains(&what) {
+            self.damage.push(what);
+        }
+    }
 }
 
 impl Writer {
@@ -70,6 +92,7 @@ impl Writer {
             clock: Clock::default(),
             retires: false,
             retired: 0,
+            finding: Finding::default(),
         }
     }
 
@@ -179,7 +202,7 @@ impl Writer {
             own.and_then(|own| Ok((own, there?)))
                 .is_ok_and(|(own, there)| own.ino() == there.ino() && there.len() == end.bytes)
         });
-        if known && head == self.head {
+        if known && head == self.head && self.finding.is_nothing() {
             return Ok(());
         }
         let begun = self.end.take().is_some() || self.folder.has_begun();
@@ -187,9 +210,8 @@ impl Writer {
         self.folder.sweep()?;
         let files = self.folder.list()?;
         let mut cut_bytes = 0;
-        let mut damage = Vec::new();
         for (_, path) in files.iter().rev() {
-            let (end, cut) = self.end_of(path, head, &mut damage)?;
+            let (end, cut) = self.end_of(path, head)?;
             cut_bytes += cut;
             if let Some((end, line)) = end {
                 self.clean = self.stopped_before(path, &line)?;
@@ -201,24 +223,25 @@ impl Writer {
         let last = self.end.as_ref().map_or(0, |end| end.last.n);
         // What this process has written itself may be missing although another has begun anew since.
         let known = head.map_or(0, |head| head.n).max(self.newest);
-        let missing_lines = known.saturating_sub(last);
+        self.finding.missing_lines = self.finding.missing_lines.max(known.saturating_sub(last));
         self.newest = last;
         match head {
             // Made before the first line, so that its absence is a finding ever after.
             None if self.end.is_none() && cut_bytes == 0 => {
                 if begun {
-                    damage.push(Damage::Record);
+                    self.finding.damaged(Damage::Record);
                 }
                 self.folder.set_head(NOTHING, true)?;
                 self.head = Some(NOTHING);
             }
-            None => damage.push(Damage::Head),
-            Some(_) if half => damage.push(Damage::HalfHead),
+            None => self.finding.damaged(Damage::Head),
+            Some(_) if half => self.finding.damaged(Damage::HalfHead),
             Some(_) => {}
         }
         self.folder.mark()?;
-        if cut_bytes > 0 || missing_lines > 0 || !damage.is_empty() {
+        if !self.finding.is_nothing() {
             self.clean = false;
+            let Finding { cut_bytes, missing_lines, damage } = self.finding.clone();
             if missing_lines > 0 || !damage.is_empty() {
                 tracing::warn!(
                     "the record in {} was not as it had been left; `undertone ledger verify` says how",
@@ -227,6 +250,7 @@ impl Writer {
             }
             let repaired = Entry::Repaired { cut_bytes, missing_lines, damage };
             self.write(&[(Timestamp::now(), repaired)])?;
+            self.finding = Finding::default(); // the head is still what it was, if it is not written now
             self.confirm(true)?;
         }
         Ok(())
@@ -245,12 +269,7 @@ impl Writer {
     }
 
     /// The last good line of a file, behind which all is cut off; and how much that was.
-    fn end_of(
-        &self,
-        path: &Path,
-        head: Option<Head>,
-        damage: &mut Vec<Damage>,
-    ) -> Result<(Option<(End, Line)>, u64), LedgerError> {
+    fn end_of(&mut self, path: &Path, head: Option<Head>) -> Result<(Option<(End, Line)>, u64), LedgerError> {
         let failed = |e| self.folder.failed(path, e);
         let mut file = open_own(File::options().read(true).append(true), path).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -273,14 +292,18 @@ impl Writer {
         if cut > 0 {
             file.set_len(bytes.len() as u64).and_then(|()| file.sync_all()).map_err(failed)?;
         }
+        let changed = good.is_some() && head.is_some_and(|head| is_changed(head, &bytes));
         let end = good.map(|line| {
             let first = bytes.split(|b| *b == b'\n').next().and_then(line::read);
             let began = first.map_or(line.t, |first| first.t);
             let last = line.last();
-            damage.extend(head.and_then(|head| damage_at(head, &bytes)));
             let end = End { file, path: path.into(), bytes: bytes.len() as u64, began, last };
             (end, line)
         });
+        self.finding.cut_bytes += cut;
+        if changed {
+            self.finding.damaged(Damage::Changed);
+        }
         Ok((end, cut))
     }
 
@@ -290,9 +313,12 @@ impl Writer {
         }
         let now = entries[0].0;
         let days = SignedDuration::from_hours(24 * i64::from(self.rules.max_file_days));
-        let full = self.end.as_ref().is_some_and(|end| {
-            end.bytes >= u64::from(self.rules.max_file_kb) * 1000 || now.duration_since(end.began) >= days
-        });
+        // What is wrong with a file is said in that file: another one would first make the head agree with what is left of it.
+        let repairs = matches!(entries[0].1, Entry::Repaired { .. });
+        let full = !repairs
+            && self.end.as_ref().is_some_and(|end| {
+                end.bytes >= u64::from(self.rules.max_file_kb) * 1000 || now.duration_since(end.began) >= days
+            });
         if full {
             self.confirm(true)?; // the file before is never touched again
         }
@@ -352,14 +378,14 @@ impl Writer {
 }
 
 /// Whether the line that the head names is in this file, and not as it was confirmed.
-fn damage_at(head: Head, bytes: &[u8]) -> Option<Damage> {
+fn is_changed(head: Head, bytes: &[u8]) -> bool {
     let lines = bytes.split(|b| *b == b'\n').filter_map(line::read);
     let mut links = lines.flat_map(|line| {
         let mut links = line.links();
         links.push(Head { n: line.n - 1, hash: line.prev });
         links
     });
-    links.any(|link| link.n == head.n && link.hash != head.hash).then_some(Damage::Changed)
+    links.any(|link| link.n == head.n && link.hash != head.hash)
 }
 
 fn last_before(first: u64, end: &Option<End>) -> Head {

@@ -42,6 +42,9 @@ const FASTEST: f64 = 2.5;
 const STARVING: u32 = 5;
 /// Stretches until a deviation is believed to stay: five minutes.
 const STEADY: usize = 30;
+/// Stretches of the device that was opened last until it is believed to go on as the one before: within so many, another one that
+/// is right has bent a trend of 1000 ppm.
+const AGREES: usize = 12;
 /// The wall clock was set if it moved by more than this against the time since boot, in seconds.
 const SET: f64 = 0.5;
 
@@ -84,6 +87,8 @@ pub struct StreamClock {
     long: Stretch,
     /// Smallest delay of long stretches, behind the moment when it was.
     history: VecDeque<(f64, f64)>,
+    /// How many of them are of the device that is open now; the others may be of another one.
+    own: usize,
     /// Short stretches in a row that ended in a loss, when the first of them began, and what was lost in them.
     losses: (u32, f64, f64),
     /// How much later than `zero` sample 0 was heard, and seconds that pass in a second of samples.
@@ -102,6 +107,7 @@ impl StreamClock {
             short: Stretch::new(now),
             long: Stretch::new(now),
             history: VecDeque::with_capacity(HISTORY),
+            own: 0,
             followed: (0.0, 1.0),
             losses: (0, now, 0.0),
         }
@@ -158,6 +164,8 @@ impl StreamClock {
         let missed = (now - self.zero - heard - delay).max(0.0);
         self.stood(missed);
         self.delay = delay;
+        self.own = 0;
+        self.losses = (0, now, 0.0);
         self.reopened = true;
         self.last = now;
         self.short = Stretch::new(now);
@@ -170,9 +178,9 @@ impl StreamClock {
         self.trend().map(|(slope, _)| -slope * 1e6)
     }
 
-    /// The same, if it has been so for minutes and can be a card's.
+    /// The same, if it has been so for minutes and can be a card's; not before the device that was opened last agrees.
     pub fn steady_ppm(&self) -> Option<f64> {
-        let steady = self.history.len() >= STEADY;
+        let steady = self.history.len() >= STEADY && self.own >= AGREES;
         self.ppm().filter(|ppm| steady && ppm.abs() <= FASTEST * 1e6)
     }
 
@@ -204,6 +212,7 @@ impl StreamClock {
             self.history.pop_front();
         }
         self.history.push_back((at, smallest));
+        self.own += 1;
         let before = self.history.len().saturating_sub(NEWEST);
         let Some((slope, at_zero)) = self.through(before).filter(|(slope, _)| slope.abs() <= CARD) else {
             return;

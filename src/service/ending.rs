@@ -79,7 +79,11 @@ impl Ending {
         }
         match broken {
             true => Err(ServiceError::Broken),
-            false => Ok(Ended { progress: self.service.progress, restart: self.service.restart, unkept }),
+            false => {
+                // Whoever stops the daemon while it starts anew does not want it back.
+                let restart = self.service.restart.filter(|_| !self.shutdown.is_cancelled());
+                Ok(Ended { progress: self.service.progress, restart, unkept })
+            }
         }
     }
 

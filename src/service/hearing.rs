@@ -12,7 +12,7 @@ use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
 use super::quality::Quality;
 use super::renewal::Renewal;
-use crate::audio::{AudioError, AudioSource, seconds};
+use crate::audio::{AudioError, AudioSource, microphone, seconds};
 use crate::cascade::{Cascade, Effort, Told};
 use crate::config;
 use crate::events::{Component, Consent, Health, Scopes};
@@ -145,10 +145,20 @@ impl Hearing {
         self.audio(over);
         self.send(Heard::Closed(self.clock.is_some()));
         self.progress(false);
+        let mut hangs = false;
         while !self.may_listen() && !self.stop.is_cancelled() {
+            if microphone::hangs() != hangs {
+                hangs = !hangs;
+                self.audio(Some(closing(hangs)));
+            }
             self.pulse.beat();
             self.renew();
             std::thread::sleep(Duration::from_millis(100));
+        }
+        if hangs {
+            self.audio(Some(Tell::Recovered(
+                "it does not matter any more whether the microphone is closed".into(),
+            )));
         }
     }
 
@@ -214,9 +224,11 @@ impl Hearing {
                 }
             }
         };
-        // What was heard before the break is judged all the same.
+        // What was heard before the break is judged all the same, and then not kept: the device may be away for days.
         let ended = listener.end(&mut self.cascade, &mut |what| told.push(what));
         self.model(ended);
+        let cleared = self.cascade.gap(0, &mut |what| told.push(what));
+        self.model(cleared);
         self.pass_on(&mut told);
         outcome
     }
@@ -356,5 +368,17 @@ impl Hearing {
     /// False: it was lost.
     fn send(&mut self, what: Heard) -> bool {
         self.told.send(what)
+    }
+}
+
+/// That nothing may be heard, and the sound system has not closed the microphone; or that it has.
+fn closing(hangs: bool) -> Tell {
+    match hangs {
+        true => Tell::Problem(
+            "listening is withdrawn, but the sound system does not answer when it is asked to close the microphone; nothing of \
+             what it may still deliver is kept (`systemctl stop undertone` ends it)"
+                .into(),
+        ),
+        false => Tell::Recovered("the sound system has closed the microphone".into()),
     }
 }

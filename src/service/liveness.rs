@@ -161,7 +161,10 @@ impl Liveness {
             None if now - self.signal >= self.silence => {
                 let seconds = self.silence;
                 self.begin(Trouble::Silence, now, Health::Suspect);
-                self.reopen = (now, self.silence);
+                // At once, unless one trouble follows the other: opening it anew may be what makes the next one.
+                let follows = now - self.over < HOPELESS + self.silence;
+                let pause = if follows { self.reopen.1.max(self.silence) } else { self.silence };
+                self.reopen = (if pause > self.silence { now + pause } else { now }, pause);
                 Some(Tell::Problem(format!(
                     "every sample of the microphone has been the same for {seconds} s: it is muted or unplugged, or \
                      this is not a microphone; see what `undertone devices` shows (audio.silence_seconds sets the \

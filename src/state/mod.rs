@@ -233,16 +233,24 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.sync_all()?;
         belong_to_folder(&file, folder);
         fs::rename(&new, path)?;
-        match File::open(folder).and_then(|folder| folder.sync_all()) {
-            // Not every file system can do that with a folder, and then there is nothing to be done.
-            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-            done => done,
-        }
+        force_names(&File::open(folder)?)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
     written
+}
+
+/// Forces what was made, renamed or removed in a folder onto the disk.
+///
+/// # Errors
+/// What the system says.
+pub fn force_names(folder: &File) -> io::Result<()> {
+    match folder.sync_all() {
+        // Not every file system can do that with a folder, and then there is nothing to be done.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
 }
 
 /// What root makes for the daemon must be the daemon's.

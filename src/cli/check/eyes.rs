@@ -10,6 +10,8 @@ use std::process::Command;
 /// The package's program, and the user that its unit runs as.
 const PROGRAM: &str = "/usr/bin/undertone";
 const USER: &str = "undertone";
+/// Where root's own PATH does not lead from cron, or after `su`.
+const RUNUSER: &str = "/usr/sbin/runuser";
 
 /// Runs this program again as the service's user, if root checks the service's configuration on a machine where the
 /// package is installed; comes back where that is not so. The streams stay as they are.
@@ -24,9 +26,9 @@ pub fn look_as_service(config: Option<&Path>) -> Result<(), Failure> {
     }
     complain!("undertone: looked at as the user {USER}, as the service is (--as-root: as root)");
     // The service has its sound cards by the unit's SupplementaryGroups; the package puts the user into that group.
-    let e =
-        Command::new("runuser").args(["-u", USER, "--", PROGRAM]).args(std::env::args_os().skip(1)).exec();
-    Err(std::io::Error::new(e.kind(), format!("runuser cannot be run ({e}); --as-root does without")).into())
+    let e = Command::new(RUNUSER).args(["-u", USER, "--", PROGRAM]).args(std::env::args_os().skip(1)).exec();
+    Err(std::io::Error::new(e.kind(), format!("{RUNUSER} cannot be run ({e}); --as-root does without"))
+        .into())
 }
 
 /// Not in a container, where root is all there is, and not for a file of one's own.

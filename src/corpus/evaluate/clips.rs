@@ -84,7 +84,7 @@ impl<'a> Maker<'a> {
         let (mut samples, source) = match whole_16k(&row.path) {
             Ok(whole) => whole,
             Err(AudioError::Empty { .. }) => {
-                self.complaints.push((index, Complaint::of(row, "no sample at 16 kHz; left out".into())));
+                self.complaints.push((index, Complaint::of(row, "no sample in it; left out".into())));
                 return Ok(());
             }
             Err(e) => return Err(row.failed(e)),

@@ -9,7 +9,7 @@ use crate::audio::{AudioError, AudioSource, SAMPLE_RATE, seconds};
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
 /// Files that an error names.
@@ -21,6 +21,7 @@ const WORD: f64 = 0.1;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Complaint {
     /// The file.
+    #[serde(serialize_with = "readable")]
     pub path: PathBuf,
     /// Its line in the manifest; none if it comes from no manifest.
     pub line: Option<u64>,
@@ -33,6 +34,11 @@ impl Complaint {
     pub fn of(row: &Row, what: String) -> Complaint {
         Complaint { path: row.path.clone(), line: (row.line > 0).then_some(row.line), what }
     }
+}
+
+/// A path as text, whatever bytes it is made of: a name from another system must not cost what was found.
+pub fn readable<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Opens every file, so that one that is no use is told before hours of work, together with all others.
@@ -67,7 +73,10 @@ fn opens(path: &Path) -> Result<(), AudioError> {
     if special {
         return Err(AudioError::NotAudio { path: path.into(), reason: "it is no file".into() });
     }
-    Resampler::new(FileSource::open(path)?.sample_rate()).map(|_| ())
+    match FileSource::open(path) {
+        Err(AudioError::Empty { .. }) => Ok(()), // left out, and named
+        file => Resampler::new(file?.sample_rate()).map(|_| ()),
+    }
 }
 
 /// What is wrong with a file that was read to its end as `samples` at 16 kHz.

@@ -158,6 +158,7 @@ pub fn evaluate(
         return Err(CorpusError::Nothing("there is nothing to evaluate".into()));
     };
     let mut report = report::report(&judged, test, first.model());
+    report.noise_cut_s = noise.and_then(Noise::longest);
     report.complaints_in_all = complaints.len();
     report.complaints =
         complaints.into_iter().take(report::COMPLAINTS).map(|(_, complaint)| complaint).collect();

@@ -1,6 +1,7 @@
 //! What became of each clip: a line of `evaluate --outcomes`.
 
 use super::clips::Role;
+use super::files::readable;
 use super::judging::Judged;
 use crate::events::Label;
 use crate::model::MODULES;
@@ -13,6 +14,7 @@ pub struct Outcome {
     /// Line of the manifest; none if the file comes from no manifest.
     pub line: Option<u64>,
     /// The audio file.
+    #[serde(serialize_with = "readable")]
     pub path: PathBuf,
     /// Corpus.
     pub corpus: String,

@@ -118,6 +118,9 @@ pub struct Report {
     pub speech_missed: Option<Missed>,
     /// By corpus, then split; background too, by its kind.
     pub confusion: BTreeMap<String, BTreeMap<String, Confusion>>,
+    /// Only the first so many seconds of each background recording were laid over speech, since all together are very long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_cut_s: Option<f64>,
     /// Files that were judged although something is wrong with them.
     pub complaints: Vec<Complaint>,
     /// How many there are: only the first [`COMPLAINTS`] are listed.
@@ -178,6 +181,7 @@ pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
             skipped: skip(&windows),
         }),
         confusion: confusion(speech.iter().chain(&background)),
+        noise_cut_s: None,
         complaints: Vec::new(),
         complaints_in_all: 0,
         model: model.version().to_owned(),

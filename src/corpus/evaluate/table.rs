@@ -217,6 +217,12 @@ fn confusion(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
 }
 
 fn complaints(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
+    if let Some(seconds) = report.noise_cut_s {
+        writeln!(
+            sheet.out,
+            "\nOf each background recording the first {seconds:.0} s at most were laid over speech."
+        )?;
+    }
     if report.complaints.is_empty() {
         return Ok(());
     }

@@ -73,9 +73,9 @@ impl Writer {
         }
         for two in files.windows(2) {
             let (path, following) = (&two[0].1, &two[1].1);
-            // Lines are appended to the last one, so there is one that follows; what its first line says of the one before counts,
-            // since that may be damaged.
-            let Some(next) = self.lines(following)?.into_iter().next().flatten() else { break };
+            // Lines are appended to the last one, so there is one that follows; what its first line that can be read says of the one
+            // before counts, since that may be damaged.
+            let Some(next) = self.lines(following)?.into_iter().flatten().next() else { break };
             let times =
                 self.lines(path)?.into_iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
             // What the clock said when it was wrong is no age.

@@ -134,6 +134,31 @@ fn losses_do_not_add_up_to_an_error() {
     }
 }
 
+/// What was told of a card is not told of the one that takes its place, and of the same one only after a while.
+#[test]
+fn another_card_is_not_blamed_for_the_one_before() {
+    for (before, after, expected) in [(1_000.0, 0.0, false), (30_000.0, 0.0, false), (1_000.0, 1_000.0, true)]
+    {
+        let mut card = Card::new(before);
+        card.run(600.0);
+        assert!(card.clock.steady_ppm().is_some());
+        card.now += 5.0;
+        card.moved += card.clock.missed(card.now, card.delivered + card.moved);
+        card.ppm = after;
+        for _ in 0..110 {
+            card.run(1.0);
+            assert_eq!(card.clock.steady_ppm(), None, "{before} and {after} ppm");
+        }
+        card.run(30.0);
+        assert_eq!(card.clock.steady_ppm().is_some(), expected, "{before} and {after} ppm");
+    }
+    let mut card = Card::new(-500_000.0);
+    card.run(60.0);
+    assert!(card.clock.starving_ppm().is_some());
+    card.moved += card.clock.missed(card.now, card.delivered + card.moved);
+    assert_eq!(card.clock.starving_ppm(), None);
+}
+
 /// What plays faster than a card is missed for as long as it was away, wherever in a stretch that began.
 #[test]
 fn what_is_no_card_is_missed_for_as_long_too() {

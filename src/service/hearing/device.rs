@@ -29,7 +29,7 @@ impl Hearing {
                 self.listen(&mut microphone)
             });
             self.exhausted(matches!(outcome, Err(AudioError::Crowded { .. })));
-            if !self.may_listen() {
+            if !self.may_listen() || self.stop.is_cancelled() {
                 continue; // the microphone is closed by now, and what it last said does not matter
             }
             if let Err(e) = outcome {

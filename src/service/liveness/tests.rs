@@ -129,6 +129,25 @@ fn what_works_for_seconds_and_breaks_again_is_few_troubles() {
     assert_eq!(flow(&mut liveness, now + 102.0, now + 103.5, false).len(), 1, "that was long ago");
 }
 
+/// A muted device that cannot be opened at once after it was closed: opening it anew makes the trouble that opening it anew is for.
+#[test]
+fn a_silent_device_that_is_slow_to_close_is_opened_anew_ever_more_rarely() {
+    let mut liveness = liveness(30.0);
+    let (mut told, mut now, mut opened) = (0, 0.0, Vec::new());
+    while now < 6.0 * 3600.0 {
+        told += usize::from(liveness.heard(now, true).is_some());
+        if liveness.reopen(now) {
+            opened.push(now);
+            told += usize::from(liveness.lost(now + 1.0, "it is busy").is_some());
+            now += 1.5;
+        }
+        now += 0.25;
+    }
+    let pauses: Vec<f64> = opened.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(pauses.last().is_some_and(|pause| *pause > 500.0), "{pauses:?}");
+    assert!(opened.len() < 60 && told < 200, "{} times, {told} told in six hours", opened.len());
+}
+
 #[test]
 fn reasons_without_end_are_bounded() {
     let mut liveness = liveness(30.0);
