@@ -156,9 +156,8 @@ impl Hearing {
             std::thread::sleep(Duration::from_millis(100));
         }
         if hangs {
-            self.audio(Some(Tell::Recovered(
-                "it does not matter any more whether the microphone is closed".into(),
-            )));
+            let why = if self.may_listen() { "listening is granted again" } else { "the daemon ends" };
+            self.audio(Some(Tell::Recovered(why.into())));
         }
     }
 
