@@ -22,7 +22,7 @@ mkdir -p "$folder"
 sed -i "/^  - $other\$/d" "$folder/config.yaml"
 # Home Assistant updates what has another version, and what is only built anew keeps its old AppArmor profile.
 if builds=$(git rev-list --count HEAD 2>/dev/null); then
-    sed -i "s/^version: \"\(.*\)\"\$/version: \"\1-$builds\"/" "$folder/config.yaml"
+    sed -i "s/^version: \"\(.*\)\"\$/version: \"\1.$builds\"/" "$folder/config.yaml"
 fi
 cp "$package" "$folder/undertone.deb"
 cp CHANGELOG.md "$folder/"

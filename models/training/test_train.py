@@ -222,9 +222,11 @@ def test_the_later_parts_come_once_more(folder: Path, tmp_path: Path):
     half = Trainer(table, TINY, own)
     train(half, whole, half.steps - 1)
     again.start = whole / "last.pt"
-    with pytest.raises(DataError, match="come to its end"):
-        begin(Trainer(table, TINY, again))
+    for epochs in (1, 3):  # it has an end of its own
+        with pytest.raises(DataError, match="come to its end"):
+            begin(Trainer(table, TINY, argparse.Namespace(**vars(again) | {"deep_epochs": epochs})))
     train(half, whole)
+    begin(Trainer(table, TINY, argparse.Namespace(**vars(again) | {"deep_epochs": 3})))
     begin(first := Trainer(table, TINY, again))
     done = checkpoint.load(whole / "last.pt")
     assert first.part() == 1 and first.step == first.shallow_steps and first.lap == 1

@@ -114,6 +114,7 @@ class Trainer:
             "pupil": self.pupil.state_dict() if self.pupil else {},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "steps": self.steps,
             "sums": self.sums.tolist(),
             "settings": {name: value for name, value in vars(self.settings).items() if name in SETTINGS},
             "features": self.table.configuration,
@@ -207,10 +208,10 @@ class Trainer:
 
     @torch.no_grad()
     def shut(self) -> None:
-        """Turn round the gates of the blocks that have stood by, in the average, too."""
+        """Shut the gates of the blocks that have stood by, in the average, too."""
         for index in range(1, self.model.shape.blocks, 2):
-            self.model.blocks[index].gate.bias.neg_()
-            self.average.state[f"blocks.{index}.gate.bias"].neg_()
+            for bias in (self.model.blocks[index].gate.bias, self.average.state[f"blocks.{index}.gate.bias"]):
+                bias.copy_(-bias.abs())
 
     def kept(self, deep: bool) -> list[list[Keep]]:
         """Stochastic depth, for each clip by itself and rarer in the first blocks (Huang et al. 2016)."""
@@ -350,9 +351,10 @@ def begin(trainer: Trainer) -> None:
         if settings.start and settings.start.exists() and first_of(checkpoint.load(settings.start), trainer.shallow_steps) != trainer.first:
             raise DataError(f"{last} does not go on from {settings.start}. Give --fresh to start again.")
     elif settings.start:
-        trainer.restore(checkpoint.load(settings.start), after=LATER)
+        content = checkpoint.load(settings.start)
+        trainer.restore(content, after=LATER)
         if trainer.step > trainer.shallow_steps:
-            if trainer.step < trainer.steps:
+            if trainer.step < content.get("steps", trainer.steps):
                 raise DataError(f"{settings.start} is of a run that is in its later parts still. Let it come to its end first.")
             trainer.again()
     open(settings.out / "log.jsonl", "w" if settings.fresh else "a", encoding="utf-8").close()

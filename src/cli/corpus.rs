@@ -133,6 +133,7 @@ fn mix_corpus(args: &MixArgs) -> Result<(), CorpusError> {
         split: &args.split,
         apart: &args.apart,
     })?;
+    material.noise.told().for_each(|sentence| tell(Some(sentence)));
     let recipe = Recipe {
         surround: args.surround,
         snr_db: args.snr.clone(),

@@ -98,19 +98,23 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
             return Err(Failure::Usage("name a --manifest, a --features folder or a --timeline".into()));
         }
     };
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        let colour = crate::logging::coloured(&out);
-        table::print(&mut out, &report, colour)?;
-    }
-    // After the figures: a disk that is full by now must not cost them.
+    let printed = print(&report, args.json);
+    // A disk that is full by now must not cost the figures, nor a reader who went away the lines.
     if let Some(outcomes) = &args.timeline.outcomes {
         lines::write(outcomes, found)?;
     }
-    Ok(())
+    Ok(printed?)
+}
+
+fn print(report: &Report, json: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, report)?;
+        writeln!(out)
+    } else {
+        let colour = crate::logging::coloured(&out);
+        table::print(&mut out, report, colour)
+    }
 }
 
 type Found = (Report, Vec<Outcome>);

@@ -43,11 +43,12 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     logging::start(args.log_format);
     service::keep_private();
     let runtime = runtime()?;
+    let stopped = CancellationToken::new();
+    let shutdown = stopped.clone();
     let ended = runtime.block_on(async {
         // First: until then, these signals end the process.
         let (mut signals, hung_up) = (signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?);
         let (running, _broker) = with_broker(config.clone())?;
-        let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = shutdown.clone();
@@ -86,7 +87,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // A name service that does not answer holds a thread for many seconds; nobody waits for it.
     runtime.shutdown_timeout(LAST_THREADS);
     let ended = ended?;
-    if ended.restart.is_some() { Err(start_anew(&ended)) } else { Ok(()) }
+    // Who wants it to end may say so until the last moment.
+    if ended.restart.is_some() && !stopped.is_cancelled() { Err(start_anew(&ended)) } else { Ok(()) }
 }
 
 /// Reads the configuration again at each SIGHUP. `embedded` is where the embedded broker listens, which

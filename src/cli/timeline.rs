@@ -100,6 +100,7 @@ pub fn make(args: &TimelineArgs) -> Result<(), CorpusError> {
     };
     let bar = progress((recipe.seconds * recipe.recordings as f64) as u64, "recording");
     let noise = Noise::read(&noise)?;
+    super::corpus::tell(noise.told());
     let entries = make::make(&speech, &noise, &recipe, &args.out, |seconds| bar.inc(seconds as u64))?;
     bar.finish_and_clear();
     let written: BTreeSet<&Path> = entries.iter().map(|entry| entry.recording.as_path()).collect();
@@ -205,9 +206,6 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         cpu_seconds += found.cpu_seconds;
     }
     bar.finish_and_clear();
-    if let Some(path) = &args.outcomes {
-        lines::write(path, tally.outcomes())?;
-    }
     let (steady, household) = tally.quiet();
     let report = Report {
         source,
@@ -216,14 +214,22 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         snr: tally.groups(),
         background: ByKind { steady, household },
     };
+    let printed = print(&report, json);
+    // As in `evaluate`.
+    if let Some(path) = &args.outcomes {
+        lines::write(path, tally.outcomes())?;
+    }
+    Ok(printed?)
+}
+
+fn print(report: &Report, json: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
+        serde_json::to_writer(&mut out, report)?;
+        writeln!(out)
     } else {
-        table(&mut out, &report)?;
+        table(&mut out, report)
     }
-    Ok(())
 }
 
 /// Two recordings of one file name.

@@ -337,7 +337,7 @@ impl Store {
             // Afterwards, so that a power cut between the two loses nothing: whoever finds no marker makes it.
             let text =
                 "undertone keeps consent in this folder. This file says so, should consent.json be lost.\n";
-            // What was said is written; a daemon that finds no marker tries again.
+            // What was said is written; the next who writes, or a daemon that starts, tries again.
             if let Err(e) = state::replace(&marker, text.as_bytes()) {
                 tracing::warn!("{} cannot be written yet: {e}", marker.display());
             }

@@ -45,10 +45,8 @@ impl Noise {
                     Err(AudioError::Empty { .. }) => Vec::new(),
                     read => read.map_err(|e| row.failed(e))?,
                 };
-                if samples.len() > most {
-                    samples.truncate(most);
-                    samples.shrink_to_fit();
-                }
+                samples.truncate(most);
+                samples.shrink_to_fit();
                 Ok((row.clone(), samples))
             })
             .collect();
@@ -68,6 +66,13 @@ impl Noise {
     /// The recordings.
     pub fn clips(&self) -> &[(Row, Vec<f32>)] {
         &self.clips
+    }
+
+    /// A sentence on it, if they are not.
+    pub fn told(&self) -> Option<String> {
+        self.longest.map(|seconds| {
+            format!("background is longer than {:.0} h in all: the first {seconds:.0} s of each recording are used", KEPT / 3600.0)
+        })
     }
 
     /// A piece of one recording, cut at a random place and repeated if it is too short.
@@ -121,6 +126,11 @@ impl Halves {
             rows.iter().cloned().partition(|row| names.contains(&row.speaker));
         let apart = if apart.is_empty() { None } else { Some(Noise::read(&apart)?) };
         Ok(Halves { rest: Noise::read(&rest)?, apart, names: names.to_vec() })
+    }
+
+    /// Sentences on what is not whole.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        self.apart.iter().chain([&self.rest]).filter_map(Noise::told)
     }
 
     /// What this utterance is mixed with.

@@ -53,28 +53,9 @@ pub struct Writer {
     retires: bool,
     /// Number of the last line that is said to be retired.
     retired: u64,
-    /// What was not as it had been left, until a line says so: an attempt to write that may fail.
-    finding: Finding,
-}
-
-/// What is wrong with the end of the record.
-#[derive(Default, Clone)]
-struct Finding {
+    /// What only the first look shows, until a line says so, which may fail: bytes that were cut off, and that nothing was left of a record.
     cut_bytes: u64,
-    missing_lines: u64,
-    damage: Vec<Damage>,
-}
-
-impl Finding {
-    fn is_nothing(&self) -> bool {
-        self.cut_bytes == 0 && self.missing_lines == 0 && self.damage.is_empty()
-    }
-
-    fn damaged(&mut self, what: Damage) {
-        if !self.damage.contains(&what) {
-            self.damage.push(what);
-        }
-    }
+    gone: bool,
 }
 
 impl Writer {
@@ -92,7 +73,8 @@ impl Writer {
             clock: Clock::default(),
             retires: false,
             retired: 0,
-            finding: Finding::default(),
+            cut_bytes: 0,
+            gone: false,
         }
     }
 
@@ -202,17 +184,16 @@ impl Writer {
             own.and_then(|own| Ok((own, there?)))
                 .is_ok_and(|(own, there)| own.ino() == there.ino() && there.len() == end.bytes)
         });
-        if known && head == self.head && self.finding.is_nothing() {
+        if known && head == self.head {
             return Ok(());
         }
         let begun = self.end.take().is_some() || self.folder.has_begun();
         self.head = head;
         self.folder.sweep()?;
         let files = self.folder.list()?;
-        let mut cut_bytes = 0;
+        let mut damage = Vec::new();
         for (_, path) in files.iter().rev() {
-            let (end, cut) = self.end_of(path, head)?;
-            cut_bytes += cut;
+            let end = self.end_of(path, head, &mut damage)?;
             if let Some((end, line)) = end {
                 self.clean = self.stopped_before(path, &line)?;
                 self.end = Some(end);
@@ -223,25 +204,25 @@ impl Writer {
         let last = self.end.as_ref().map_or(0, |end| end.last.n);
         // What this process has written itself may be missing although another has begun anew since.
         let known = head.map_or(0, |head| head.n).max(self.newest);
-        self.finding.missing_lines = self.finding.missing_lines.max(known.saturating_sub(last));
-        self.newest = last;
+        let missing_lines = known.saturating_sub(last);
         match head {
             // Made before the first line, so that its absence is a finding ever after.
-            None if self.end.is_none() && cut_bytes == 0 => {
-                if begun {
-                    self.finding.damaged(Damage::Record);
-                }
+            None if self.end.is_none() && self.cut_bytes == 0 => {
+                self.gone |= begun;
                 self.folder.set_head(NOTHING, true)?;
                 self.head = Some(NOTHING);
             }
-            None => self.finding.damaged(Damage::Head),
-            Some(_) if half => self.finding.damaged(Damage::HalfHead),
+            None => damage.push(Damage::Head),
+            Some(_) if half => damage.push(Damage::HalfHead),
             Some(_) => {}
         }
         self.folder.mark()?;
-        if !self.finding.is_nothing() {
+        damage.extend(self.gone.then_some(Damage::Record));
+        let cut_bytes = self.cut_bytes;
+        if cut_bytes == 0 && missing_lines == 0 && damage.is_empty() {
+            self.newest = last;
+        } else {
             self.clean = false;
-            let Finding { cut_bytes, missing_lines, damage } = self.finding.clone();
             if missing_lines > 0 || !damage.is_empty() {
                 tracing::warn!(
                     "the record in {} was not as it had been left; `undertone ledger verify` says how",
@@ -250,7 +231,7 @@ impl Writer {
             }
             let repaired = Entry::Repaired { cut_bytes, missing_lines, damage };
             self.write(&[(Timestamp::now(), repaired)])?;
-            self.finding = Finding::default(); // the head is still what it was, if it is not written now
+            (self.cut_bytes, self.gone) = (0, false);
             self.confirm(true)?;
         }
         Ok(())
@@ -268,8 +249,13 @@ impl Writer {
         Ok(before.map_or(path == self.folder.file(1), |entry| matches!(entry, Entry::Stopped {})))
     }
 
-    /// The last good line of a file, behind which all is cut off; and how much that was.
-    fn end_of(&mut self, path: &Path, head: Option<Head>) -> Result<(Option<(End, Line)>, u64), LedgerError> {
+    /// The last good line of a file, behind which all is cut off.
+    fn end_of(
+        &mut self,
+        path: &Path,
+        head: Option<Head>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<Option<(End, Line)>, LedgerError> {
         let failed = |e| self.folder.failed(path, e);
         let mut file = open_own(File::options().read(true).append(true), path).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -290,21 +276,17 @@ impl Writer {
         };
         let cut = (whole - bytes.len()) as u64;
         if cut > 0 {
+            self.cut_bytes += cut;
             file.set_len(bytes.len() as u64).and_then(|()| file.sync_all()).map_err(failed)?;
         }
-        let changed = good.is_some() && head.is_some_and(|head| is_changed(head, &bytes));
-        let end = good.map(|line| {
+        Ok(good.map(|line| {
+            damage.extend(head.filter(|head| is_changed(*head, &bytes)).map(|_| Damage::Changed));
             let first = bytes.split(|b| *b == b'\n').next().and_then(line::read);
             let began = first.map_or(line.t, |first| first.t);
             let last = line.last();
             let end = End { file, path: path.into(), bytes: bytes.len() as u64, began, last };
             (end, line)
-        });
-        self.finding.cut_bytes += cut;
-        if changed {
-            self.finding.damaged(Damage::Changed);
-        }
-        Ok((end, cut))
+        }))
     }
 
     fn write(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {

@@ -223,7 +223,7 @@ impl Hearing {
                 }
             }
         };
-        // What was heard before the break is judged all the same, and then not kept: the device may be away for days.
+        // What was heard before the break is judged all the same. Its sound is then overwritten: the device may be away for days.
         let ended = listener.end(&mut self.cascade, &mut |what| told.push(what));
         self.model(ended);
         let cleared = self.cascade.gap(0, &mut |what| told.push(what));

@@ -157,7 +157,10 @@ impl Liveness {
                 self.over(&format!("the microphone delivers sound again{from}"))
             }
             Some(Trouble::Silence) if still => None,
-            Some(Trouble::Silence) => self.over("the microphone is no longer silent"),
+            Some(Trouble::Silence) => {
+                self.reopen.1 = 0.0;
+                self.over("the microphone is no longer silent")
+            }
             None if now - self.signal >= self.silence => {
                 let seconds = self.silence;
                 self.begin(Trouble::Silence, now, Health::Suspect);
