@@ -328,7 +328,7 @@ fn a_wav_that_was_written_to_a_pipe_does_not_know_its_length() {
     writer.finalize().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let data = bytes.windows(4).position(|w| w == b"data").unwrap();
-    bytes[4..8].copy_from_slice(&0x7fff_ff24u32.to_le_bytes());
+    bytes[4..8].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
     bytes[data + 4..data + 8].copy_from_slice(&0x7fff_ff00u32.to_le_bytes());
     std::fs::write(&path, &bytes).unwrap();
     let run = analyze(&path);

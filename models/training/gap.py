@@ -189,7 +189,7 @@ def main() -> None:
         if unlike or own["step"] != other["step"]:
             sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
         if own["first"] != other["first"]:
-            sys.exit("these two do not go on from one first part: train the ungated one with --fresh --start GATED/shallow.pt")
+            sys.exit("these two do not go on from the same weights: train the ungated one with --fresh --start GATED/shallow.pt, or both with --start of one last.pt")
     print("\n".join([*table_of(*sides), "", *corpora_of(*sides)]))
 
 
