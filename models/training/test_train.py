@@ -11,7 +11,8 @@ import torch
 
 import checkpoint
 from data import NO_LABEL, DataError, Mix, Sampler, load, save_array
-from model import BACKGROUND, LABELS, Shape
+from missed import choices, missed
+from model import BACKGROUND, LABELS, GatedConformer, Shape
 from objective import class_loss, speech_loss
 from parts import LATER, SETTINGS
 from pupil import imitation_loss, opinion_loss
@@ -245,6 +246,19 @@ def test_the_later_parts_come_once_more(folder: Path, tmp_path: Path):
     again.start = whole / "shallow.pt"
     with pytest.raises(DataError, match="does not go on from"):
         begin(Trainer(table, TINY, again))
+
+
+def test_blocks_that_do_nothing_are_not_missed(folder: Path):
+    """Those that stand by begin as the identity, and nobody misses them; the others are missed."""
+    table, model = load([folder]), GatedConformer(Shape(**TINY.to_dict() | {"blocks": 8})).eval()
+    for block in model.blocks[::2]:
+        for name, value in block.bodies.named_parameters():
+            torch.nn.init.normal_(value, std=0.5)
+    runs = choices(8)
+    rows = table.rows("train")
+    found = {name: missed(model, table, rows, runs[name]) for name in runs}
+    assert found["every second, from the first on"] == (pytest.approx(0.0, abs=1e-6), 1.0) == found["all but number 2"]
+    assert found["every second, from the second on"][0] > 0.1 < found["all but number 1"][0]
 
 
 def test_modules_are_left_out_with_gates_too(folder: Path, tmp_path: Path):
