@@ -301,6 +301,19 @@ fn a_file_that_is_damaged_in_the_middle_is_heard_on_both_sides() {
     assert_voices(&segments(&run.json()), &VOICES, "what is missing moves the clock");
 }
 
+/// Two voices as floating-point numbers on some scale.
+fn write_floats(path: &Path, scale: f32) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    two_voices().iter().for_each(|sample| writer.write_sample(sample * scale).unwrap());
+    writer.finalize().unwrap();
+}
+
 #[test]
 fn a_wav_that_was_written_to_a_pipe_does_not_know_its_length() {
     let (_folder, path) = scratch("piped.wav");
@@ -317,15 +330,7 @@ fn a_wav_that_was_written_to_a_pipe_does_not_know_its_length() {
         assert_voices(&segments(&run.json()), &VOICES[..2], "piped");
     }
     // The same as floating-point numbers, whose size is not among what symphonia tells.
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 16_000,
-        bits_per_sample: 32,
-        sample_format: hound::SampleFormat::Float,
-    };
-    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-    two_voices().iter().for_each(|sample| writer.write_sample(*sample).unwrap());
-    writer.finalize().unwrap();
+    write_floats(&path, 1.0);
     let mut bytes = std::fs::read(&path).unwrap();
     let data = bytes.windows(4).position(|w| w == b"data").unwrap();
     bytes[4..8].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
@@ -377,17 +382,7 @@ fn a_sample_is_not_an_error() {
 fn floats_on_another_scale_are_heard() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("loud.wav");
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 16_000,
-        bits_per_sample: 32,
-        sample_format: hound::SampleFormat::Float,
-    };
-    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-    for sample in two_voices() {
-        writer.write_sample(sample * 8_388_608.0).unwrap();
-    }
-    writer.finalize().unwrap();
+    write_floats(&path, 8_388_608.0);
     let loud = finish(undertone().args(["analyze", "--json"]).arg(&path));
     assert_eq!((loud.status, loud.err.as_str()), (0, ""));
     assert_eq!(loud.json().iter().filter(|e| e["type"] == "emotion").count(), 2, "{}", loud.out);
