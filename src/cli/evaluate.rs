@@ -10,7 +10,8 @@ use crate::corpus::manifest::{self, Row};
 use crate::corpus::{CorpusError, folder, lines, may_write, spare};
 use crate::features::FRAMES;
 use clap::{ArgGroup, Args};
-use std::io::Write;
+use serde::Serialize;
+use std::io::{StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 /// What to evaluate.
@@ -98,23 +99,34 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
             return Err(Failure::Usage("name a --manifest, a --features folder or a --timeline".into()));
         }
     };
-    let printed = print(&report, args.json);
-    // A disk that is full by now must not cost the figures, nor a reader who went away the lines.
-    if let Some(outcomes) = &args.timeline.outcomes {
-        lines::write(outcomes, found)?;
-    }
-    Ok(printed?)
+    let table = |out: &mut StdoutLock| {
+        let colour = crate::logging::coloured(out);
+        table::print(out, &report, colour)
+    };
+    tell_all(&report, args.json, table, args.timeline.outcomes.as_deref(), found)
 }
 
-fn print(report: &Report, json: bool) -> std::io::Result<()> {
+/// Prints the report, as one JSON object or by `table`, and writes what became of each clip. Neither costs the other: a disk
+/// may be full by now, or the reader gone.
+///
+/// # Errors
+/// When either cannot be written.
+pub(super) fn tell_all(
+    report: &impl Serialize,
+    json: bool,
+    table: impl FnOnce(&mut StdoutLock) -> std::io::Result<()>,
+    outcomes: Option<&Path>,
+    found: impl IntoIterator<Item = impl Serialize>,
+) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, report)?;
-        writeln!(out)
-    } else {
-        let colour = crate::logging::coloured(&out);
-        table::print(&mut out, report, colour)
+    let printed = match json {
+        true => serde_json::to_writer(&mut out, report).map_err(Into::into).and_then(|()| writeln!(out)),
+        false => table(&mut out),
+    };
+    if let Some(path) = outcomes {
+        lines::write(path, found)?;
     }
+    Ok(printed?)
 }
 
 type Found = (Report, Vec<Outcome>);

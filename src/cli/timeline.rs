@@ -1,5 +1,6 @@
 //! `undertone corpus timeline` and `undertone evaluate --timeline`: a made home, and what is found in it.
 
+use super::evaluate::tell_all;
 use super::{Failure, progress};
 use crate::config::Config;
 use crate::corpus::manifest::{self, Row};
@@ -8,7 +9,7 @@ use crate::corpus::timeline::listen::{self, Found};
 use crate::corpus::timeline::make::{self, Recipe};
 use crate::corpus::timeline::score::{Group, Quiet, Spread, Tally};
 use crate::corpus::timeline::{self, Entry, Kind};
-use crate::corpus::{CorpusError, lines, listing, may_write, spare};
+use crate::corpus::{CorpusError, listing, may_write, spare};
 use crate::events::Label;
 use clap::Args;
 use serde::Serialize;
@@ -214,22 +215,7 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         snr: tally.groups(),
         background: ByKind { steady, household },
     };
-    let printed = print(&report, json);
-    // As in `evaluate`.
-    if let Some(path) = &args.outcomes {
-        lines::write(path, tally.outcomes())?;
-    }
-    Ok(printed?)
-}
-
-fn print(report: &Report, json: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, report)?;
-        writeln!(out)
-    } else {
-        table(&mut out, report)
-    }
+    tell_all(&report, json, |out| table(out, &report), args.outcomes.as_deref(), tally.outcomes())
 }
 
 /// Two recordings of one file name.
