@@ -79,10 +79,11 @@ fn remembered<const N: usize>(pid: u32, sounds: [&Traces; N]) -> [usize; N] {
     counts
 }
 
-/// Noise of 16 bits.
+/// Noise of 16 bits, of levels that are no weights of the model: of what a floating-point number of 16 bits can be, none of 2048 / 32768
+/// and more is odd.
 fn noise(seed: u64) -> Vec<i16> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    (0..SECONDS * RATE).map(|_| random.random_range(1..9_000)).collect()
+    (0..SECONDS * RATE).map(|_| 2 * random.random_range(1_025..4_500) + 1).collect()
 }
 
 fn level(sample: &i16) -> f32 {

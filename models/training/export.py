@@ -7,16 +7,19 @@ Each gated module becomes an `If` whose taken branch holds the module; its large
 (see `graph.lift_weights`). The other branch hands its input through, so a skipped module is not computed at all.
 
 The gates of a block look at the summary of its input (mean, spread and maximum over time),
-which only changes when a module has run. So one product gives the logits of all gates of
-several blocks, and an outer `If` passes those blocks by when none of the gates would open:
+which only changes when a block has run. So one product gives the logits of all gates that are still
+to be asked, and an `If` passes many blocks by when none of theirs would open:
 exactly what asking block after block would have done. P(execute) is one sigmoid over all
 logits at the end. What is constant is folded: BatchNorm, projected positions, scales and
-half-steps.
+half-steps. Convolutions over time are written as those of images one pixel high, for which ONNX Runtime has
+better code.
 """
 
 import argparse
 import hashlib
 import json
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +29,20 @@ from onnx import TensorProto, helper, numpy_helper
 import checkpoint
 from cost import costs
 from export_heads import asking, emotions_of, heads_of, somebody
-from graph import IR_VERSION, OPSET, Graph, array, lift_weights, store_small
-from model import DEPTH, LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer
+from graph import EXACT, IR_VERSION, OPSET, Graph, array, lift_weights, store_small
+from model import DEPTH, LABELS, MODULES, ROWS, SPEECH_FRAMES, STRIDE, WINDOWS, GatedConformer, Shape
 from modules import Attention, Convolution, FeedForward
 
 CONTRACT = "undertone/1"
 FRAMES = WINDOWS // STRIDE
-RELEASE = "0.8.0"  # of the recipe: what `make train` makes is named so
+RELEASE = "0.8.1"  # of the recipe: what `make train` makes is named so
 SMALL_BLOCKS = 4  # the last ones, which run the least
 # What `undertone evaluate` knows, by name (models/EVALUATE.md), and which of it forbids commercial use.
 CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "nemo": "nEMO", "cremad": "CREMA-D"}
 NON_COMMERCIAL = ("RAVDESS", "nEMO")
-LEVELS = (4,)  # blocks behind an outer `If`; with another number, behind one inside it, and so on
+# Blocks behind an outer `If`, again and again: a first one by itself, since on background nearly always one module of one block runs.
+GROUPS = (1, 7)
+GATES = f"{EXACT}_gates"  # how their weights are named
 
 
 def feed_forward(g: Graph, x: str, body: FeedForward, shape, small: bool) -> str:
@@ -82,12 +87,9 @@ def convolution(g: Graph, x: str, body: Convolution, shape, small: bool) -> str:
     expanded = g.linear(g.layer_norm(x, body.norm), array(body.expand.weight), array(body.expand.bias))
     value, gate = g.op("Split", expanded, outputs=2, axis=1, num_outputs=2)
     glu = g.op("Mul", value, g.op("Sigmoid", gate))
-    channels = g.op("Unsqueeze", g.op("Transpose", glu, perm=[1, 0]), g.integers(0))
-    filtered = g.op(
-        "Conv", channels, g.constant(kernel[:, None, :]), g.constant(bias),
-        group=shape.width, kernel_shape=[shape.kernel], pads=[shape.kernel // 2] * 2,
-    )  # fmt: skip
-    frames = g.op("Transpose", g.op("Squeeze", g.silu(filtered), g.integers(0)), perm=[1, 0])
+    channels = g.op("Unsqueeze", g.op("Transpose", glu, perm=[1, 0]), g.integers(0, 2))
+    filtered = g.silu(g.convolved(channels, kernel[:, None], bias, shape.kernel // 2, group=shape.width))
+    frames = g.op("Transpose", g.op("Squeeze", filtered, g.integers(0, 2)), perm=[1, 0])
     return g.op("Add", x, g.linear(frames, array(body.project.weight), array(body.project.bias)))
 
 
@@ -118,79 +120,105 @@ def gates_of(blocks: list) -> tuple[np.ndarray, np.ndarray]:
     return weight, np.concatenate([array(block.gate.bias) for block in blocks])
 
 
-def gated_blocks(g: Graph, state: tuple[str, str], blocks: list, first: int, levels: tuple, context: tuple) -> tuple[str, ...]:
-    """Blocks behind an `If`: (x, pooled) -> (x, pooled, logits [1, 4n]), the logits as each gate was asked.
+@dataclass
+class Gates:
+    """The blocks, and what their gates are asked with (names of values of the outermost graph)."""
 
-    `first` is the number of the first block; `levels` says how many blocks each `If` further
-    inside holds; behind the innermost, block after block asks its four gates. Behind the network's last block nobody
-    asks any more: (x, logits).
-    """
-    over, odds, shape = context
-    weight, bias = gates_of(blocks)
-    asked_all = g.constant(weight)
-    logits = g.op("Gemm", state[1], asked_all, g.constant(bias), transB=1)
-    name = f"b{first}n{len(blocks)}"
-    run, idle = Graph(f"{g.prefix}{name}_"), Graph(f"{g.prefix}{name}_idle_")
-    now, asked = state, []
-    if levels:
-        for start in range(0, len(blocks), levels[0]):
-            inner = blocks[start : start + levels[0]]
-            *now, own = gated_blocks(run, tuple(now), inner, first + start, levels[1:], context)
-            asked.append(own)
-    else:
-        # The gates' weights lie in the file once: each block takes its own out of those of the group.
-        weights = [asked_all] if len(blocks) == 1 else run.op("Split", asked_all, outputs=len(blocks), axis=0, num_outputs=len(blocks))
-        for number, (block, own_weight) in enumerate(zip(blocks, weights, strict=True), first):
-            own = run.op("Gemm", now[1], own_weight, run.constant(gates_of([block])[1]), transB=1)
-            x_after = asked_block(run, now[0], own, block, number, context)
-            now = (x_after,) if number + 1 == shape.blocks else (x_after, pooled_of(run, x_after, over))
-            asked.append(own)
-    done = [*now, run.op("Concat", *asked, axis=1)]
-    before = [*state[: len(now)], logits]
-    sizes = [[shape.frames, shape.width], [1, 3 * shape.width]][: len(now)] + [[1, len(bias)]]
+    blocks: list
+    shape: Shape
+    over: str  # [1, T]: a product with it is the mean over time
+    odds: str  # a gate opens whose logit is above it
+    weight: str  # [4n, 3d], of all gates
+    bias: str  # [4n]
+
+    def ask(self, g: Graph, pooled: str, first: int) -> str:
+        """The logits of the gates from block `first` on, [1, 4 (n - first)]."""
+        logits = g.op("Gemm", pooled, self.weight, self.bias, transB=1)
+        return logits if first == 0 else parted(g, logits, first, len(self.blocks))[1]
+
+    def opens(self, g: Graph, logits: str) -> str:
+        """Whether any of these does."""
+        return g.op("Greater", g.op("ReduceMax", logits, keepdims=0), self.odds)
+
+
+def parted(g: Graph, logits: str, count: int, blocks: int) -> tuple[str, str | None]:
+    """The logits of `blocks` blocks -> those of the first `count`, and those of the others."""
+    if count == blocks:
+        return logits, None
+    return tuple(g.op("Split", logits, g.integers(4 * count, 4 * (blocks - count)), outputs=2, axis=1))
+
+
+def choice(g: Graph, name: str, condition: str, run: Graph, done: list, before: list, sizes: list) -> list[str]:
+    """An `If`: what `run` has done, or what there was before."""
+    idle = Graph(f"{run.prefix}i")
     taken = run.branch(f"run_{name}", done, sizes)
-    passed = idle.branch(f"idle_{name}", [idle.op("Identity", value) for value in before], sizes)
-    any_opens = g.op("Greater", g.op("ReduceMax", logits, keepdims=0), odds)
-    return tuple(g.op("If", any_opens, outputs=len(done), then_branch=taken, else_branch=passed))
+    passed = idle.branch(f"skip_{name}", [idle.op("Identity", value) for value in before], sizes)
+    outputs = g.op("If", condition, outputs=len(done), then_branch=taken, else_branch=passed)
+    return [outputs] if len(done) == 1 else outputs
 
 
-def asked_block(g: Graph, x: str, logits: str, block, index: int, context: tuple) -> str:
+def block_behind(g: Graph, x: str, logits: str, index: int, gates: Gates) -> tuple[str, str, str | None]:
+    """Block `index` behind an `If`: x [T, d] and the logits from this block on -> x, its own logits, those of the blocks after it."""
+    left = len(gates.blocks) - index - 1
+    own, rest = parted(g, logits, 1, left + 1)
+    run = Graph(f"{g.prefix}{index}_")
+    done, before, sizes = [modules(run, x, own, index, gates)], [x], [[gates.shape.frames, gates.shape.width]]
+    if left:  # what they look at has changed
+        done.append(gates.ask(run, pooled_of(run, done[0], gates.over), index + 1))
+        before.append(rest)
+        sizes.append([1, 4 * left])
+    x, *rest = choice(g, f"b{index}", gates.opens(g, own), run, done, before, sizes)
+    return x, own, rest[0] if rest else None
+
+
+def modules(g: Graph, x: str, logits: str, index: int, gates: Gates) -> str:
     """The four modules of block `index`, each run or passed by: x [T, d] -> x."""
-    _, odds, shape = context
-    name = f"b{index}"
-    opens = g.op("Split", g.op("Greater", logits, odds), outputs=4, axis=1, num_outputs=4)
-    for number, kind, condition, body in zip("ABCD", MODULES, opens, block.bodies, strict=True):
-        run, skip = Graph(f"{name}{number}"), Graph(f"{name}{number}s")  # short names: there are thousands in the file
-        size = [[shape.frames, shape.width]]
-        taken = run.branch(f"run_{name}_{kind}", [WRITERS[type(body)](run, x, body, shape, stored_small(index, shape))], size)
-        passed = skip.branch(f"skip_{name}_{kind}", [skip.op("Identity", x)], size)
-        x = g.op("If", condition, then_branch=taken, else_branch=passed)
+    shape, name = gates.shape, f"b{index}"
+    opens = g.op("Split", g.op("Greater", logits, gates.odds), outputs=4, axis=1, num_outputs=4)
+    for number, kind, condition, body in zip("ABCD", MODULES, opens, gates.blocks[index].bodies, strict=True):
+        run = Graph(f"{name}{number}")  # short names: there are thousands in the file
+        after = WRITERS[type(body)](run, x, body, shape, stored_small(index, shape))
+        (x,) = choice(g, f"{name}_{kind}", condition, run, [after], [x], [[shape.frames, shape.width]])
     return x
 
 
+def group_behind(g: Graph, x: str, logits: str, first: int, count: int, gates: Gates) -> tuple[str, str, str | None]:
+    """`count` blocks behind an `If`: x [T, d] and the logits from block `first` on -> x, the logits as each of their gates was
+    asked, those of the blocks after them."""
+    if count == 1:
+        return block_behind(g, x, logits, first, gates)
+    left = len(gates.blocks) - first - count
+    own, rest = parted(g, logits, count, left + count)
+    name = f"b{first}n{count}"
+    run, asked, now, after = Graph(f"{g.prefix}{name}_"), [], x, logits
+    for index in range(first, first + count):
+        now, each, after = block_behind(run, now, after, index, gates)
+        asked.append(each)
+    done, before = [now, run.op("Concat", *asked, axis=1)], [x, own]
+    sizes = [[gates.shape.frames, gates.shape.width], [1, 4 * count]]
+    if left:
+        done, before, sizes = [*done, after], [*before, rest], [*sizes, [1, 4 * left]]
+    x, asked, *rest = choice(g, name, gates.opens(g, own), run, done, before, sizes)
+    return x, asked, rest[0] if rest else None
+
+
 def stem_of(g: Graph, stem, shape) -> str:
-    x = g.op("Sub", "features", g.constant(array(stem.mean)[None]))
+    x = g.op("Unsqueeze", g.op("Sub", "features", g.constant(array(stem.mean)[None])), g.integers(2))
     first = array(stem.first.weight) * array(stem.scale)[None, :, :]
     for layer, weight in ((stem.first, first), (stem.second, array(stem.second.weight))):
-        x = g.op(
-            "Conv", x, g.constant(weight), g.constant(array(layer.bias)),
-            kernel_shape=list(layer.kernel_size), strides=list(layer.stride), pads=list(layer.padding) * 2,
-        )  # fmt: skip
-        x = g.silu(x)
-    around = g.op(
-        "Conv", x, g.constant(array(stem.context.weight)), g.constant(array(stem.context.bias)),
-        group=shape.width, kernel_shape=[shape.context], pads=[shape.context // 2] * 2,
-    )  # fmt: skip
+        x = g.silu(g.convolved(x, weight, array(layer.bias), layer.padding[0], stride=layer.stride[0]))
+    context = stem.context
+    around = g.convolved(x, array(context.weight), array(context.bias), shape.context // 2, group=shape.width)
 
     def by_frame(channels: str) -> str:
-        return g.op("Transpose", g.op("Squeeze", channels, g.integers(0)), perm=[1, 0])
+        return g.op("Transpose", g.op("Squeeze", channels, g.integers(0, 2)), perm=[1, 0])
 
     mixed = g.linear(by_frame(g.silu(around)), array(stem.mix.weight), array(stem.mix.bias))
     return g.layer_norm(g.op("Add", by_frame(x), mixed), stem.norm)
 
 
-def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> onnx.ModelProto:
-    """The network as ONNX; with `gated` false the bodies stand in line, without any gate."""
+def build(model: GatedConformer, gated: bool = True, groups: tuple = GROUPS) -> onnx.ModelProto:
+    """The network as ONNX, so many blocks in a group, in turns; with `gated` false the bodies stand in line, without any gate."""
     shape, g = model.shape, Graph()
     x = stem_of(g, model.stem, shape)
     over = g.constant(np.full((1, shape.frames), 1.0 / shape.frames))
@@ -200,14 +228,18 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
     modules, depths = len(MODULES) * shape.blocks, [x]
     if gated:
-        state, logits = (x, pooled), []
-        for start in range(0, shape.blocks, levels[0]):
-            own = list(model.blocks[start : start + levels[0]])
-            *state, asked = gated_blocks(g, tuple(state), own, start, levels[1:], (over, odds, shape))
-            logits.append(asked)
-            depths += [state[0]] * ((start + len(own)) % DEPTH == 0)
-        x = state[0]
-        every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(modules))
+        assert DEPTH % sum(groups) == 0, "a group ends where the emotion is listened for"
+        weight, bias = gates_of(list(model.blocks))
+        gates = Gates(list(model.blocks), shape, over, odds, g.constant(weight, what=GATES), g.constant(bias, what=GATES))
+        left, logits, start = gates.ask(g, pooled, 0), {}, 0
+        for count in cycle(groups):
+            count = min(count, shape.blocks - start)
+            x, logits[start], left = group_behind(g, x, left, start, count, gates)
+            start += count
+            depths += [x] * (start % DEPTH == 0)
+            if start == shape.blocks:
+                break
+        every = g.op("Reshape", g.op("Concat", *logits.values(), axis=1), g.integers(modules))
         g.op("Sigmoid", every, to="p_execute")
         g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))
     else:
@@ -219,7 +251,7 @@ def build(model: GatedConformer, gated: bool = True, levels: tuple = LEVELS) -> 
         g.op("Identity", g.constant(np.ones(modules), np.uint8), to="executed")
     classes, speech = heads_of(g, model.heads, x, stem)
     if model.emotions and gated:
-        last = g.op("Concat", *logits[-(DEPTH // levels[0]) :], axis=1)
+        last = g.op("Concat", *(own for start, own in logits.items() if start >= shape.blocks - DEPTH), axis=1)
         reached = g.op("Greater", g.op("ReduceMax", last, keepdims=1), odds)
         classes, judged = asking(g, reached, model.emotions, depths, speech, classes, shape.frames)
     elif model.emotions:

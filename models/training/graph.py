@@ -49,6 +49,11 @@ class Graph:
         product = self.op("MatMul", x, self.constant(weight.T / step, what=SMALL))
         return self.op("Add", self.op("Mul", product, self.constant(step)), self.constant(bias))
 
+    def convolved(self, x: str, weight, bias, around: int, stride: int = 1, group: int = 1) -> str:
+        """x [1, in, 1, n] convolved along n with [out, in / group, k], with so many zeros around it."""
+        shape = {"kernel_shape": [1, weight.shape[-1]], "strides": [1, stride], "pads": [0, around] * 2, "group": group}
+        return self.op("Conv", x, self.constant(weight[:, :, None]), self.constant(bias), **shape)
+
     def convolved_small(self, x: str, weight, bias, stride: int) -> str:
         """x [1, in, h, w] convolved with [out, in, k, k], around which there are zeros; a weight that `store_small` can round to 8 bits."""
         step = steps(weight.reshape(len(weight), -1).T).reshape(-1, 1, 1, 1)
@@ -77,10 +82,9 @@ def steps(weight: np.ndarray) -> np.ndarray:
 def store_small(graph: onnx.GraphProto, least: int = 1024) -> None:
     """Store large weights in 16 bits, those named SMALL in 8, also in branches; what runs turns its own into 32.
 
-    Those of the gates (whose products are compared) stay as they are.
+    Those named EXACT (the gates') stay as they are, and kernels, which ONNX Runtime lays out as it likes them only where it finds them in 32.
     """
-    compared = {name for node in graph.node if node.op_type in ("ReduceMax", "Greater") for name in node.input}
-    exact = {name for node in graph.node if set(node.output) & compared for name in node.input}
+    exact = kernels(graph)
     large = [
         w
         for w in graph.initializer
@@ -98,16 +102,22 @@ def store_small(graph: onnx.GraphProto, least: int = 1024) -> None:
                 store_small(attribute.g, least)
 
 
+def kernels(graph: onnx.GraphProto) -> set[str]:
+    """What the convolutions of this graph (without its branches) read their kernels from."""
+    return {node.input[1] for node in graph.node if node.op_type == "Conv"}
+
+
 def lift_weights(graph: onnx.GraphProto, least: int = 2000) -> None:
     """Move large weights out of branches into the graph itself, under the same (unique) names.
 
     ONNX Runtime keeps a branch as it stands in the file beside what it makes of it, and a branch inside a
     branch twice: weights in there are held three times over. Small ones stay, because each that is seen from
-    outside costs a condition some time.
+    outside costs a condition some time, and kernels, which are laid out anew only in the graph that they stand in.
     """
 
     def lift(branch: onnx.GraphProto) -> None:
-        for weight in [w for w in branch.initializer if np.prod(w.dims) >= least]:
+        stay = kernels(branch)
+        for weight in [w for w in branch.initializer if np.prod(w.dims) >= least and w.name not in stay]:
             branch.initializer.remove(weight)
             graph.initializer.append(weight)
         inside(branch)

@@ -28,7 +28,7 @@ from onnx import numpy_helper
 
 import checkpoint
 from data import DataError, load
-from export import LEVELS, build, gates_of
+from export import build, gates_of
 from graph import array, steps
 from model import Block, Emotions, GatedConformer, Shape
 from modules import Attention, Convolution, FeedForward
@@ -141,7 +141,7 @@ def convolution(reader: Reader, target: Convolution, own: Convolution) -> None:
     reader.norm(target.norm, own.norm)
     reader.linear(target.expand, own.expand)
     reader.linear(target.project, own.project)
-    put(target.depthwise, reader.read((array(own.depthwise) * scale[:, None])[:, None, :]))
+    put(target.depthwise, reader.read((array(own.depthwise) * scale[:, None])[:, None, None]))
     idle(target.batch_norm, reader.read(array(norm.bias) - array(norm.running_mean) * scale))
 
 
@@ -171,7 +171,7 @@ def emotions(reader: Reader, target: Emotions, own: Emotions) -> None:
 
 
 def gates(reader: Reader, targets: list[Block], own: list[Block]) -> None:
-    """The gates of some blocks, which the file has in one piece."""
+    """The gates of all blocks, which the file has in one piece."""
     weight, bias = gates_of(own)
     share = weight / np.concatenate([array(block.gate.weight) for block in own])
     weights, biases = (np.split(reader.read(value) / by, len(own)) for value, by in ((weight, share), (bias, 1.0)))
@@ -189,10 +189,11 @@ def network_of(file: onnx.ModelProto, shape: Shape) -> GatedConformer:
     reader = Reader(file, twin)
     put(model.stem.mean, reader.read(array(twin.stem.mean)[None])[0])
     put(model.stem.scale, np.ones(tuple(model.stem.scale.shape)))
-    put(model.stem.first.weight, reader.read(array(twin.stem.first.weight) * array(twin.stem.scale)[None]))
-    for target, own in ((model.stem.first.bias, twin.stem.first.bias), *zip(model.stem.second.parameters(), twin.stem.second.parameters(), strict=True)):
-        reader.put(target, own)
-    reader.norm(model.stem.context, twin.stem.context)  # a weight and a bias as they are
+    put(model.stem.first.weight, reader.read((array(twin.stem.first.weight) * array(twin.stem.scale)[None])[:, :, None]))
+    reader.put(model.stem.first.bias, twin.stem.first.bias)
+    for target, own in ((model.stem.second, twin.stem.second), (model.stem.context, twin.stem.context)):
+        put(target.weight, reader.read(array(own.weight)[:, :, None]))
+        reader.put(target.bias, own.bias)
     reader.linear(model.stem.mix, twin.stem.mix)
     reader.norm(model.stem.norm, twin.stem.norm)
     reader.norm(model.heads.norm, twin.heads.norm)
@@ -203,8 +204,7 @@ def network_of(file: onnx.ModelProto, shape: Shape) -> GatedConformer:
             READERS[type(body)](reader, target, body)
     if model.emotions:
         emotions(reader, model.emotions, twin.emotions)
-    for first in range(0, shape.blocks, LEVELS[0]):
-        gates(reader, list(model.blocks[first : first + LEVELS[0]]), list(twin.blocks[first : first + LEVELS[0]]))
+    gates(reader, list(model.blocks), list(twin.blocks))
     return model.eval()
 
 

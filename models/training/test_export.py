@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cost import costs, picture
-from export import build, sealed
+from export import GROUPS, build, sealed
 from graph import lift_weights, store_small
 from model import GatedConformer, Shape
 
@@ -35,16 +35,16 @@ def network(shape: Shape, seed: int, opens: float) -> GatedConformer:
     return model.eval()
 
 
-def session(model: GatedConformer, gated: bool = True, levels: tuple = (2, 2)) -> onnxruntime.InferenceSession:
-    onnx_model = build(model, gated, levels)
+def session(model: GatedConformer, gated: bool = True, groups: tuple = GROUPS) -> onnxruntime.InferenceSession:
+    onnx_model = build(model, gated, groups)
     return onnxruntime.InferenceSession(onnx_model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 1.0])
-@pytest.mark.parametrize("opens, levels", [(-0.5, (2, 2)), (0.0, (4, 1)), (0.5, (4, 2)), (-1.0, (4, 2))])
-def test_both_branches_match_pytorch(threshold: float, opens: float, levels: tuple):
+@pytest.mark.parametrize("opens, groups", [(-0.5, GROUPS), (0.0, GROUPS), (0.5, (1,)), (-1.0, (8,)), (0.0, (1, 1, 2))])
+def test_both_branches_match_pytorch(threshold: float, opens: float, groups: tuple):
     model = network(SMALL, 1, opens)
-    runner = session(model, levels=levels)
+    runner = session(model, groups=groups)
     ran = set()
     for seed in range(6):
         features = 20.0 * torch.randn(1, 80, 360, generator=torch.Generator().manual_seed(seed)) - 40.0
@@ -88,7 +88,7 @@ def test_ungated_is_the_gated_network_with_all_modules():
 
 def test_stored_weights_are_half_the_size_and_decide_alike():
     model = network(Shape(blocks=4), 5, 0.0)
-    whole, half = build(model, levels=(4, 2)), build(model, levels=(4, 2))
+    whole, half = build(model), build(model)
     store_small(half.graph)
     assert half.ByteSize() < 0.55 * whole.ByteSize()
     runners = [onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (whole, half)]
@@ -102,7 +102,7 @@ def test_stored_weights_are_half_the_size_and_decide_alike():
 def test_weights_outside_of_branches_change_nothing_but_memory():
     """Resident memory is measured in the daemon (`make budget`); here: none is left inside, and the answers agree."""
     model = network(Shape(blocks=4), 6, 0.0)
-    inside, outside = build(model, levels=(4, 2)), build(model, levels=(4, 2))
+    inside, outside = build(model), build(model)
     for each in (inside, outside):
         store_small(each.graph)
     lift_weights(outside.graph)

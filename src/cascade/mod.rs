@@ -319,6 +319,11 @@ impl Cascade {
         std::mem::replace(&mut self.model, model)
     }
 
+    /// The model, for another stream.
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
     /// First sample of a speech frame, counted from the start of the stream.
     fn sample(&self, frame: usize) -> u64 {
         let offset = if frame == 0 { 0 } else { SPEECH_OFFSET as u64 };

@@ -52,9 +52,12 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
             return Err(Failure::Usage("--plot reads a recording twice, which only a file can be".into()));
         }
     }
-    let mut outcome = Ok(());
+    let (mut model, mut outcome) = (Model::load(&config.model)?, Ok(()));
     for path in &args.files {
-        if let Err(failure) = analyze(path, args, &config) {
+        let mut cascade = Cascade::new(&config, model);
+        let told = analyze(path, args, &config, &mut cascade);
+        model = cascade.into_model();
+        if let Err(failure) = told {
             if args.files.len() > 1 && !failure.nobody_reads() {
                 complain!("undertone: {failure}");
                 outcome = Err(Failure::Told { status: failure.status() });
@@ -66,7 +69,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
     outcome
 }
 
-fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failure> {
+fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config, cascade: &mut Cascade) -> Result<(), Failure> {
     let cpu_before = crate::service::cpu_seconds();
     let mut source = FileSource::open(path)?;
     let too_long = |seconds: f64| args.plot.is_some() && seconds > PICTURED;
@@ -78,7 +81,6 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
         return refuse();
     }
     let mut listener = Listener::new(source.sample_rate())?.conditioned(&config.audio);
-    let mut cascade = Cascade::new(config, Model::load(&config.model)?);
     let mut segments = Vec::new();
     if args.plot.is_some() {
         cascade.keep_trace();
@@ -101,7 +103,7 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config) -> Result<(), Failu
 
     let (mut told, mut model_failure) = (Vec::new(), None);
     loop {
-        let step = listener.step(&mut source, &mut cascade, &mut |what| told.push(what));
+        let step = listener.step(&mut source, cascade, &mut |what| told.push(what));
         let now = cascade.clock();
         if too_long(seconds(now)) {
             return refuse(); // how long it is was not known before

@@ -258,7 +258,7 @@ impl Model {
             let (_, judged) = outputs[contract::JUDGED].try_extract_tensor::<u8>().map_err(run)?;
             verdict.emotion_judged = judged.iter().any(|&byte| byte != 0);
         }
-        if verdict.logits.iter().chain(&verdict.speech).any(|x| !x.is_finite()) {
+        if verdict.logits.iter().chain(&verdict.speech).chain(&verdict.p_execute).any(|x| !x.is_finite()) {
             return Err(ModelError::Run("it answered with a number that is not finite".into()));
         }
         Ok(verdict)
