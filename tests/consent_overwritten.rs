@@ -79,8 +79,8 @@ fn remembered<const N: usize>(pid: u32, sounds: [&Traces; N]) -> [usize; N] {
     counts
 }
 
-/// Noise of 16 bits, of levels that are no weights of the model: of what a floating-point number of 16 bits can be, none of 2048 / 32768
-/// and more is odd.
+/// Noise of 16 bits, of levels that no weight of the model has which is stored in 16 bits: from 2048 / 32768 on such a number is an even
+/// number of 32768ths, and these are odd.
 fn noise(seed: u64) -> Vec<i16> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..SECONDS * RATE).map(|_| 2 * random.random_range(1_025..4_500) + 1).collect()

@@ -17,7 +17,7 @@ def costs(shape: Shape) -> tuple[list[int], int, int]:
     convolution = 3 * t * d * d + t * d * shape.kernel
     modules = [feed_forward, attention, convolution, feed_forward] * shape.blocks
     stem = 2 * t * ROWS * shape.stem * 8 + t * shape.stem * d * 3 + t * d * shape.context + t * d * d
-    # Looking again after a block that ran is left out: it is 0.1 % of a module.
+    # Looking again after a block that ran is left out: it is about 1 % of a module.
     gates = t * d + len(modules) * 3 * d
     heads = 6 * t * d + 4 * d * d + d * len(LABELS)
     return modules, stem + gates + heads, emotions(shape) if shape.emotions else 0

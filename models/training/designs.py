@@ -72,7 +72,7 @@ class Network:
 
     def write_body(self, g: Graph, number: int, x: str) -> str:
         body = self.bodies[number]
-        return WRITERS[type(body)](g, x, body, self.shape)
+        return WRITERS[type(body)](g, x, body, self.shape, False)
 
     def write_gate(self, g: Graph, first: int, count: int, pooled: str) -> str:
         """Logits [1, count] of the gates from `first` on."""

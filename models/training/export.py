@@ -4,7 +4,7 @@
     export.py RUN/final.pt models/undertone.onnx
 
 Each gated module becomes an `If` whose taken branch holds the module; its large weights lie outside
-(see `graph.lift_weights`). The other branch hands its input through, so a skipped module is not computed at all.
+(see `graph.lift_weights`; kernels over time stay inside). The other branch hands its input through, so a skipped module is not computed at all.
 
 The gates of a block look at the summary of its input (mean, spread and maximum over time),
 which only changes when a block has run. So one product gives the logits of all gates that are still
@@ -40,7 +40,8 @@ SMALL_BLOCKS = 4  # the last ones, which run the least
 # What `undertone evaluate` knows, by name (models/EVALUATE.md), and which of it forbids commercial use.
 CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "nemo": "nEMO", "cremad": "CREMA-D"}
 NON_COMMERCIAL = ("RAVDESS", "nEMO")
-# Blocks behind an outer `If`, again and again: a first one by itself, since on background nearly always one module of one block runs.
+# How many blocks each outer `If` holds, in turns; of one, its own is enough. Of the released network background nearly always runs one
+# module, of block 8, which is the first of its turn.
 GROUPS = (1, 7)
 GATES = f"{EXACT}_gates"  # how their weights are named
 
@@ -132,7 +133,8 @@ class Gates:
     bias: str  # [4n]
 
     def ask(self, g: Graph, pooled: str, first: int) -> str:
-        """The logits of the gates from block `first` on, [1, 4 (n - first)]."""
+        """The logits of the gates from block `first` on, [1, 4 (n - first)]. The others are computed and dropped: that is
+        less than to cut the weight."""
         logits = g.op("Gemm", pooled, self.weight, self.bias, transB=1)
         return logits if first == 0 else parted(g, logits, first, len(self.blocks))[1]
 
@@ -161,9 +163,9 @@ def block_behind(g: Graph, x: str, logits: str, index: int, gates: Gates) -> tup
     """Block `index` behind an `If`: x [T, d] and the logits from this block on -> x, its own logits, those of the blocks after it."""
     left = len(gates.blocks) - index - 1
     own, rest = parted(g, logits, 1, left + 1)
-    run = Graph(f"{g.prefix}{index}_")
-    done, before, sizes = [modules(run, x, own, index, gates)], [x], [[gates.shape.frames, gates.shape.width]]
-    if left:  # what they look at has changed
+    run = Graph(f"{g.prefix}b{index}_")
+    done, before, sizes = [four_modules(run, x, own, index, gates)], [x], [[gates.shape.frames, gates.shape.width]]
+    if left:  # the gates after it look at another x now
         done.append(gates.ask(run, pooled_of(run, done[0], gates.over), index + 1))
         before.append(rest)
         sizes.append([1, 4 * left])
@@ -171,7 +173,7 @@ def block_behind(g: Graph, x: str, logits: str, index: int, gates: Gates) -> tup
     return x, own, rest[0] if rest else None
 
 
-def modules(g: Graph, x: str, logits: str, index: int, gates: Gates) -> str:
+def four_modules(g: Graph, x: str, logits: str, index: int, gates: Gates) -> str:
     """The four modules of block `index`, each run or passed by: x [T, d] -> x."""
     shape, name = gates.shape, f"b{index}"
     opens = g.op("Split", g.op("Greater", logits, gates.odds), outputs=4, axis=1, num_outputs=4)
@@ -218,7 +220,7 @@ def stem_of(g: Graph, stem, shape) -> str:
 
 
 def build(model: GatedConformer, gated: bool = True, groups: tuple = GROUPS) -> onnx.ModelProto:
-    """The network as ONNX, so many blocks in a group, in turns; with `gated` false the bodies stand in line, without any gate."""
+    """The network as ONNX; `groups`: how many blocks each outer `If` holds, in turns. With `gated` false the bodies stand in line, without any gate."""
     shape, g = model.shape, Graph()
     x = stem_of(g, model.stem, shape)
     over = g.constant(np.full((1, shape.frames), 1.0 / shape.frames))
@@ -228,18 +230,19 @@ def build(model: GatedConformer, gated: bool = True, groups: tuple = GROUPS) -> 
     odds = g.op("Sub", g.op("Log", "gate_threshold"), g.op("Log", g.op("Sub", g.constant(1.0), "gate_threshold")))
     modules, depths = len(MODULES) * shape.blocks, [x]
     if gated:
-        assert DEPTH % sum(groups) == 0, "a group ends where the emotion is listened for"
+        assert DEPTH % sum(groups) == 0, "a turn ends where the emotion is listened for"
         weight, bias = gates_of(list(model.blocks))
         gates = Gates(list(model.blocks), shape, over, odds, g.constant(weight, what=GATES), g.constant(bias, what=GATES))
-        left, logits, start = gates.ask(g, pooled, 0), {}, 0
+        left, logits, start = gates.ask(g, pooled, 0), [], 0
         for count in cycle(groups):
             count = min(count, shape.blocks - start)
-            x, logits[start], left = group_behind(g, x, left, start, count, gates)
+            x, asked, left = group_behind(g, x, left, start, count, gates)
+            logits.append(asked)
             start += count
             depths += [x] * (start % DEPTH == 0)
             if start == shape.blocks:
                 break
-        every = g.op("Reshape", g.op("Concat", *logits.values(), axis=1), g.integers(modules))
+        every = g.op("Reshape", g.op("Concat", *logits, axis=1), g.integers(modules))
         g.op("Sigmoid", every, to="p_execute")
         g.nodes.append(helper.make_node("Cast", [g.op("Greater", every, odds)], ["executed"], to=TensorProto.UINT8))
     else:
@@ -251,7 +254,7 @@ def build(model: GatedConformer, gated: bool = True, groups: tuple = GROUPS) -> 
         g.op("Identity", g.constant(np.ones(modules), np.uint8), to="executed")
     classes, speech = heads_of(g, model.heads, x, stem)
     if model.emotions and gated:
-        last = g.op("Concat", *(own for start, own in logits.items() if start >= shape.blocks - DEPTH), axis=1)
+        last = g.op("Slice", g.op("Concat", *logits, axis=1), g.integers(-DEPTH * len(MODULES)), g.integers(modules), g.integers(1))
         reached = g.op("Greater", g.op("ReduceMax", last, keepdims=1), odds)
         classes, judged = asking(g, reached, model.emotions, depths, speech, classes, shape.frames)
     elif model.emotions:

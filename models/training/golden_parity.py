@@ -57,7 +57,7 @@ def as_stored(model, least: int = 1024):
     from export import stored_small
     from graph import steps
     from model import Listener
-    from modules import Attention, Convolution, FeedForward
+    from modules import Attention, FeedForward
     from picture import Picture, Unit
 
     def half(weight, factor=1.0):
@@ -79,7 +79,6 @@ def as_stored(model, least: int = 1024):
                 small(own.up.weight, 1.0)
                 small(own.down.weight, 0.5)
                 exact |= {id(own.up), id(own.down)}
-        scales = {id(model.stem.first): model.stem.scale}
         for layer in model.modules():
             if isinstance(layer, Attention):
                 factor = torch.ones(layer.qkv.out_features, 1)
@@ -99,12 +98,8 @@ def as_stored(model, least: int = 1024):
                 for own in (each for each in layer.modules() if isinstance(each, Unit)):
                     norm = own.norm
                     small(own.convolution.weight, norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt())
-            elif isinstance(layer, Convolution):
-                norm = layer.batch_norm
-                layer.depthwise.copy_(half(layer.depthwise, (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]))
-            elif isinstance(layer, (nn.Linear, nn.Conv1d)) and id(layer) not in exact:
-                factor = scales.get(id(layer), 1.0)
-                layer.weight.copy_(half(layer.weight, factor))
+            elif isinstance(layer, nn.Linear) and id(layer) not in exact:
+                layer.weight.copy_(half(layer.weight))
     return model
 
 

@@ -82,7 +82,7 @@ def steps(weight: np.ndarray) -> np.ndarray:
 def store_small(graph: onnx.GraphProto, least: int = 1024) -> None:
     """Store large weights in 16 bits, those named SMALL in 8, also in branches; what runs turns its own into 32.
 
-    Those named EXACT (the gates') stay as they are, and kernels, which ONNX Runtime lays out as it likes them only where it finds them in 32.
+    Those named EXACT stay as they are, and so do kernels that a `Conv` reads directly: ONNX Runtime lays out constants of 32 bits only.
     """
     exact = kernels(graph)
     large = [

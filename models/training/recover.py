@@ -11,7 +11,7 @@ holds in 8 or 16 bits comes back with that error; BatchNorms are measured anew o
 The run keeps which corpora the file had learnt from. It may have learnt from the validation speakers, too, as the released one has: figures
 of them are then those of known speakers.
 
-Nothing is read by its place in the file: a network of random weights is exported by the same functions, and each number in the file is found
+Files of exporters before 0.8.1 are refused. Nothing is read by its place in the file: a network of random weights is exported by the same functions, and each number in the file is found
 where that network's number went.
 """
 
@@ -261,7 +261,7 @@ def begun(trainer: Trainer, found: GatedConformer) -> None:
 def learnt_from(file: onnx.ModelProto) -> dict[str, list[str]]:
     """The corpora that export.py names in a file."""
     told = next((json.loads(own.value)["corpora"] for own in file.metadata_props if own.key == "training_data"), "")
-    # Until 0.8.0 files named the background together.
+    # The released files name the background together: 0.8.1 says what 0.8.0 did.
     named = re.fullmatch(r"(.+?)(?:; background: | and )(.+)[;,] train split", told)
     if not named:
         raise Unknown("the file does not name the corpora that it has learnt from")

@@ -42,8 +42,10 @@ def session(model: GatedConformer, gated: bool = True, groups: tuple = GROUPS) -
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 1.0])
 @pytest.mark.parametrize("opens, groups", [(-0.5, GROUPS), (0.0, GROUPS), (0.5, (1,)), (-1.0, (8,)), (0.0, (1, 1, 2))])
-def test_both_branches_match_pytorch(threshold: float, opens: float, groups: tuple):
-    model = network(SMALL, 1, opens)
+@pytest.mark.parametrize("blocks", [16, 12])
+def test_both_branches_match_pytorch(threshold: float, opens: float, groups: tuple, blocks: int):
+    """12 blocks: the last turn is cut short."""
+    model = network(Shape(**SMALL.to_dict() | {"blocks": blocks}), 1, opens)
     runner = session(model, groups=groups)
     ran = set()
     for seed in range(6):
@@ -99,19 +101,41 @@ def test_stored_weights_are_half_the_size_and_decide_alike():
         assert (exact[3] == rounded[3]).all()
 
 
+def branches(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+    return inner + [each for branch in inner for each in branches(branch)]
+
+
 def test_weights_outside_of_branches_change_nothing_but_memory():
-    """Resident memory is measured in the daemon (`make budget`); here: none is left inside, and the answers agree."""
+    """Resident memory is measured in the daemon (`make budget`); here: none but kernels is left inside, and the answers agree."""
     model = network(Shape(blocks=4), 6, 0.0)
     inside, outside = build(model), build(model)
     for each in (inside, outside):
         store_small(each.graph)
     lift_weights(outside.graph)
+    kernels = {name for branch in branches(outside.graph) for node in branch.node if node.op_type == "Conv" for name in node.input[1:2]}
+    large = {w.name for branch in branches(outside.graph) for w in branch.initializer if np.prod(w.dims) >= 2000}
+    assert len(large) == 4 and large <= kernels, "those of the four convolution modules"
     assert sum(np.prod(w.dims) for w in outside.graph.initializer) > 0.9 * sum(p.numel() for p in model.parameters())
     runners = [onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (inside, outside)]
     for seed in range(4):
         features = 20.0 * np.random.default_rng(seed).normal(size=(1, 80, 360)).astype(np.float32) - 40.0
         one, other = (r.run(None, {"features": features, "gate_threshold": np.array(0.5, np.float32)}) for r in runners)
         assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(one, other, strict=True))
+
+
+def test_kernels_over_time_are_what_onnx_runtime_lays_out_anew():
+    """Constants of 32 bits in the graph of their convolution: else it takes its general, slow code."""
+    model = build(network(Shape(blocks=4), 6, 0.0))
+    store_small(model.graph)
+    lift_weights(model.graph)
+    convolutions = 0
+    for graph in [model.graph, *branches(model.graph)]:
+        own = {w.name: w.data_type for w in graph.initializer}
+        for node in (node for node in graph.node if node.op_type == "Conv"):
+            assert own[node.input[1]] == onnx.TensorProto.FLOAT
+            convolutions += 1
+    assert convolutions == 3 + 4, "of the stem, and of each block"
 
 
 def test_costs_agree_with_a_count_of_products():

@@ -28,7 +28,10 @@ FIRM = 50.0  # a logit that no threshold but 0 and 1 overcomes
 def forced(model: onnx.ModelProto, shut: int) -> onnx.ModelProto:
     """The model with `shut` gates that never open and the others always open."""
     model = copy.deepcopy(model)
-    weight, bias = (tensor for tensor in model.graph.initializer if tensor.name.startswith(GATES))
+    found = [tensor for tensor in model.graph.initializer if tensor.name.startswith(GATES)]
+    if len(found) != 2:
+        raise SystemExit(f"nothing in the model is named {GATES}: an exporter before 0.8.1 made it")
+    weight, bias = found
     (modules,) = bias.dims
     closed = np.zeros(modules, bool)
     closed[np.linspace(0, modules - 1, shut).round().astype(int)] = True

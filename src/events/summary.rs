@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Summary {
     /// Seconds of audio looked at.
     pub audio_seconds: f64,
-    /// CPU seconds this took, decoding included, loading the model not.
+    /// CPU seconds this took, decoding included (`analyze`: without loading the model).
     pub cpu_seconds: f64,
     /// Windows that the model judged.
     pub windows: u64,

@@ -56,11 +56,13 @@ mod tests {
     #[test]
     fn weights_that_are_no_numbers_are_found_out_in_a_file_that_does_not_say_its_digest() {
         let mut whole = shipped();
-        let key = crate::model::digest::KEY.as_bytes();
-        let place = whole.windows(key.len()).rposition(|bytes| bytes == key).unwrap();
+        let last = |bytes: &[u8], key: &[u8]| bytes.windows(key.len()).rposition(|own| own == key).unwrap();
+        let place = last(&whole, crate::model::digest::KEY.as_bytes());
         whole[place] = b'C';
         tried(&whole, "whole.onnx").unwrap();
-        for at in [900_000, 8_000_000] {
+        // A name stands before its numbers: the gates' weights are named so, and after them their biases.
+        let gates = last(&whole[..last(&whole, b"exact_gates")], b"exact_gates") + 64;
+        for at in [gates, 8_000_000] {
             let mut bytes = whole.clone();
             bytes[at..at + 64].fill(0xff);
             let told = tried(&bytes, "damaged.onnx").unwrap_err();
