@@ -27,14 +27,15 @@ build: runtime ## the release binary, into target/release
 runtime: ## ONNX Runtime, into .runtime
 	@scripts/setup.sh runtime
 
-test: ## every test; sets up what they need
+test: ## every test that needs neither root nor PyTorch; sets up what they need
 	@scripts/setup.sh test
 	$(CARGO) test --locked
 
 HOURS ?= 8
-soak: runtime ## HOURS=8 of a room at 15 times real speed, with brokers, recognisers, devices failing
+SPEED ?= 15
+soak: runtime ## HOURS=8 of a room at SPEED=15 times real speed, with brokers, recognisers, devices failing; a week in a night: HOURS=168 SPEED=20
 	@scripts/setup.sh test
-	UNDERTONE_SOAK_HOURS=$(HOURS) $(CARGO) test --locked --release --test soak --test microphone_faults -- --ignored --nocapture
+	UNDERTONE_SOAK_HOURS=$(HOURS) UNDERTONE_SOAK_SPEED=$(SPEED) $(CARGO) test --locked --release --test soak --test microphone_faults -- --ignored --nocapture
 
 soak-short: runtime ## a quarter of an hour of it, in a minute; `make test` does so too
 	@scripts/setup.sh test
@@ -63,7 +64,7 @@ lint: ## formatting and clippy, as CI demands them
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-bench: runtime $(VENV)/light ## features and gated latency, as ratios within one run
+bench: runtime $(VENV)/light ## what skipping saves, as ratios within one run, and CPU seconds for an hour of sound, by stage
 	@scripts/setup.sh build
 	$(VENV)/bin/python models/training/variants.py models/undertone.onnx $(DATA)/variants
 	UNDERTONE_VARIANTS=$(abspath $(DATA)/variants) $(CARGO) bench --locked
@@ -79,7 +80,7 @@ TRAIN ?= --everything
 EVERYTHING := $(filter --everything,$(TRAIN))
 TWIN := $(DATA)/twin-$(SEED)
 RUN := $(if $(EVERYTHING),$(DATA)/run-$(SEED),$(TWIN))
-train: same-corpora build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=1; TRAIN= its twin
+train: same-corpora build $(VENV)/full ## the model, from the corpora in CORPORA (resumes where it was stopped); SEED=2: another one, beside it; TRAIN= its twin
 	test -e $(DATA)/train/index.csv || { \
 	  $(TARGET)/release/undertone corpus mix --manifest $(CORPORA)/manifest.csv --out $(DATA)/mix --segments 8 --windows 6 --dry --apart $(APART) && \
 	  $(TARGET)/release/undertone corpus features --manifest $(DATA)/mix/manifest.csv --out $(DATA)/train; }
@@ -92,13 +93,13 @@ train: same-corpora build $(VENV)/full ## the model, from the corpora in CORPORA
 	$(VENV)/bin/python models/training/train.py $(DATA)/train --out $(RUN) --seed $(SEED) $(TRAIN)
 	$(VENV)/bin/python models/training/look.py $(DATA)/train --out $(RUN)/picture.pt --seed $$(($(SEED) - 1)) $(EVERYTHING)
 	$(VENV)/bin/python models/training/emotions.py $(RUN)/last.pt $(DATA)/train $(DATA)/voices-1 $(DATA)/voices-2 --picture $(RUN)/picture.pt --out $(RUN)/final.pt --seed $(SEED) $(EVERYTHING)
-ifdef EVERYTHING
+ifneq (,$(and $(EVERYTHING),$(filter 1,$(SEED))))
 	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt models/undertone.onnx
 	$(VENV)/bin/python models/training/golden_parity.py $(RUN)/final.pt models/undertone.onnx
 	$(MAKE) report
 	$(TARGET)/release/undertone evaluate --manifest $(CORPORA)/manifest.csv
 else
-	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt $(RUN)/undertone.onnx --release twin-$(SEED)
+	$(VENV)/bin/python models/training/export.py $(RUN)/final.pt $(RUN)/undertone.onnx --release $(if $(EVERYTHING),seed,twin)-$(SEED)
 endif
 
 SEEDS ?= 1 2 3

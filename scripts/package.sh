@@ -70,8 +70,14 @@ gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 "${run[@]}" "$release/undertone" manual "$stage"
 gzip -9n "$stage"/man/*
 
+# A newer build is an upgrade for apt: the revision is the time of the commit (which a shallow clone knows, too).
+revision=1
+if commit=$(TZ=UTC0 git log -1 --date=format-local:%Y%m%d%H%M --format=%cd 2>/dev/null); then
+    revision=1.$commit
+fi
 mkdir -p dist
-"${deb[@]}" --no-build --no-strip --quiet --output dist/
+rm -f dist/undertone_*_"$arch".deb
+"${deb[@]}" --no-build --no-strip --quiet --deb-revision "$revision" --output dist/
 package=$(ls -t dist/undertone_*_"$arch".deb | head -1)
 # cargo-deb only warns where it cannot find out what the program is linked with.
 if ! dpkg-deb -f "$package" Depends | grep -q libasound2; then

@@ -28,7 +28,8 @@ inside id undertone | grep -q '(audio)' || fail "the user is not in group audio"
     = "$(inside id -u undertone) 700" ] || fail "the state directory's owner or mode"
 [ ! -e "$ROOT/etc/systemd/system/multi-user.target.wants/undertone.service" ] || fail "it would listen unasked"
 for file in /usr/lib/undertone/ONNXRUNTIME-LICENSE.txt /usr/share/man/man1/undertone-run.1.gz /usr/share/man/man5/undertone.toml.5.gz \
-    /usr/share/bash-completion/completions/undertone /usr/share/doc/undertone/copyright \
+    /usr/share/bash-completion/completions/undertone /usr/share/zsh/vendor-completions/_undertone \
+    /usr/share/fish/vendor_completions.d/undertone.fish /usr/share/doc/undertone/copyright \
     /usr/share/doc/undertone/README.md /usr/share/doc/undertone/docs/mqtt.md /usr/share/doc/undertone/docs/pictures/room.png; do
     [ -s "$ROOT$file" ] || fail "no $file"
 done

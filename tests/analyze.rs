@@ -395,6 +395,33 @@ fn one_bad_file_does_not_spoil_the_others() {
     assert!(run.sentence().contains("absent.wav") && run.out.contains("10 segments"), "{}", run.out);
 }
 
+/// The lines of each file, without what is another at every run.
+fn by_file(run: &program::Run) -> Vec<Vec<Value>> {
+    let mut files = vec![Vec::new()];
+    for mut line in run.json() {
+        let ends = line["type"] == "summary";
+        let object = line.as_object_mut().unwrap();
+        object.retain(|name, _| !["id", "start", "end", "time", "cpu_seconds"].contains(&name.as_str()));
+        files.last_mut().unwrap().push(line);
+        if ends {
+            files.push(Vec::new());
+        }
+    }
+    assert_eq!(files.pop().map(|rest| rest.len()), Some(0), "{}", run.out);
+    files
+}
+
+#[test]
+fn each_of_several_files_is_heard_as_if_it_were_the_only_one() {
+    let (_folder, path) = scratch("voices.wav");
+    write_wav(&path, &two_voices(), 16_000, 1, 16);
+    let run = finish(undertone().args(["analyze", "--json", "demo/room.ogg"]).args([&path, &path]));
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let alone = [Path::new("demo/room.ogg"), &path, &path].map(|one| by_file(&analyze(one)).remove(0));
+    assert!(alone.iter().all(|lines| lines.len() > 2));
+    assert_eq!(by_file(&run), alone);
+}
+
 #[test]
 fn a_picture_shows_the_segments_and_what_ran() {
     let (folder, out) = scratch("room.svg");

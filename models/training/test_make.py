@@ -45,6 +45,12 @@ def test_the_model_is_exported_compared_drawn_and_judged():
     assert ["--everything" in line for line in model[:3]] == [True] * 3
 
 
+def test_another_seed_touches_nothing_of_the_model():
+    other = steps("SEED=2")
+    assert [line.split()[0] for line in other] == ["train.py", "look.py", "emotions.py", "export.py"]
+    assert other[-1] == "export.py made/run-2/final.pt made/run-2/undertone.onnx --release seed-2"
+
+
 @pytest.mark.parametrize("seed", [1, 4])
 def test_one_seed_is_that_of_all_three(seed: int):
     """The released picture was learnt with seed 0, so look.py's is one less."""

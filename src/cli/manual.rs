@@ -83,7 +83,7 @@ fn common() -> String {
             ),
             (
                 logging::VARIABLE,
-                "What is logged: error, warn, info, debug, trace, or a filter such as info,undertone::home=debug.",
+                "What is logged: off, error, warn, info, debug, trace, or a filter such as info,undertone::home=debug.",
             ),
             ("STATE_DIRECTORY", "The state folder, set by systemd; it is stronger than state_dir."),
             ("NO_COLOR", "If it is set, nothing is printed or logged in colours."),

@@ -26,7 +26,7 @@ pub struct RunArgs {
 }
 
 /// Exit status when a restart was asked for and the program cannot start itself anew (EX_TEMPFAIL):
-/// `RestartForceExitStatus=75` lets systemd do it.
+/// systemd does it (`Restart=always`).
 const RESTART: u8 = 75;
 /// How long what still runs beside the daemon may take to end.
 const LAST_THREADS: Duration = Duration::from_millis(100);

@@ -171,7 +171,7 @@ impl Model {
             .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
             .and_then(|b| Ok(b.with_inter_op_spinning(false)?))
             .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
-            // Weights are stored in 16 bits or 8. Made wide beforehand, and packed for products, they would take
+            // Most weights are stored in 16 bits or 8. Made wide beforehand, and packed for products, they would take
             // 35 MB; a module that runs widens its own in no more time.
             .and_then(|b| Ok(b.with_disabled_optimizers("ConstantFolding")?))
             .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Error)?))
