@@ -1,6 +1,6 @@
 # undertone: what there is to do. `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train gap same-corpora report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
+.PHONY: help demo build test budget test-home-assistant screenshots test-recognisers fuzz soak soak-short lint bench train gap cross same-corpora report test-training timeline test-peers runtime clean deb test-deb test-systemd test-arm64 test-container addon
 
 CARGO ?= cargo
 ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
@@ -122,6 +122,13 @@ gap: same-corpora build $(VENV)/full ## what gates cost in accuracy: short runs 
 	    $(VENV)/bin/python models/training/train.py $$own --out $(GAP)/gates-$$seed --start $$ungated/last.pt --master $$longer/last.pt $(AGAIN); }; } || exit 1; \
 	done
 	$(VENV)/bin/python models/training/gap.py $(DATA)/train $(wildcard $(DATA)/voices-1 $(DATA)/voices-2) --picture models/undertone.onnx --test $(DATA)/test --gated $(SEEDS:%=$(GAP)/$(firstword $(COMPARED))-%) --ungated $(SEEDS:%=$(GAP)/$(lastword $(COMPARED))-%)
+
+LEFT_OUT ?= emodb ravdess nemo
+CROSS = $(DATA)/cross
+cross: same-corpora build $(VENV)/full ## how strangers of another corpus and language are told: a short run (EPOCHS=, SEED=) without each corpus of LEFT_OUT, after the corpora and lessons of `make train`
+	test -e $(DATA)/test/index.csv || $(TARGET)/release/undertone corpus features --manifest $(CORPORA)/manifest.csv --split test_seen,test_unseen --out $(DATA)/test
+	for corpus in $(LEFT_OUT); do $(VENV)/bin/python models/training/train.py $(DATA)/train --seed $(SEED) --validate 100 $(EPOCHS) --without $$corpus --opinion 0 --finish-opinion 0 --out $(CROSS)/$$corpus-$(SEED) || exit 1; done
+	$(VENV)/bin/python models/training/cross.py $(DATA)/train $(wildcard $(DATA)/voices-1 $(DATA)/voices-2) --test $(DATA)/test --model models/undertone.onnx --runs $(LEFT_OUT:%=$(CROSS)/%-$(SEED))
 
 # What is in DATA was made from one manifest, of which it keeps the digest.
 same-corpora:

@@ -78,6 +78,12 @@ class Table:
         first = (self.folder == 0) | (split == "train")
         return np.flatnonzero(train & chosen & first)
 
+    def without(self, corpus: str, rows: np.ndarray) -> np.ndarray:
+        """These rows but for those of one corpus, if one is named."""
+        if corpus and corpus not in set(self.corpus[rows]):
+            raise DataError(f"no row is of {corpus}, to be left out; there are {', '.join(sorted(set(self.corpus[rows])))}")
+        return rows[self.corpus[rows] != corpus]
+
     def corpora(self, rows: np.ndarray) -> dict[str, list[str]]:
         """The corpora that these rows are of, voices and background apart."""
         noise = self.kind[rows] == "background"
