@@ -7,12 +7,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 book=${1:?a folder}
-mkdir -p "$book"/{config,models,deploy/mosquitto,deploy/home-assistant}
+mkdir -p "$book"/{config,models,deploy/container,deploy/mosquitto,deploy/home-assistant}
 cp README.md NOTICE "$book/"
 cp -r docs "$book/docs"
 cp config/undertone.toml "$book/config/"
 cp -r models/MODEL_CARD.md models/EVALUATE.md models/report "$book/models/"
 cp deploy/README.md "$book/deploy/"
+cp deploy/container/{README.md,compose.yaml} "$book/deploy/container/"
 cp deploy/mosquitto/* "$book/deploy/mosquitto/"
 cp -r deploy/home-assistant/{README.md,dashboard.yaml,blueprints,*.png} "$book/deploy/home-assistant/"
 find "$book" -type d -exec chmod 755 {} + -o -type f -exec chmod 644 {} +
