@@ -125,10 +125,12 @@ gap: same-corpora build $(VENV)/full ## what gates cost in accuracy: short runs 
 
 LEFT_OUT ?= emodb ravdess nemo
 CROSS = $(DATA)/cross
-cross: same-corpora build $(VENV)/full ## how strangers of another corpus and language are told: a short run (EPOCHS=, SEED=) without each corpus of LEFT_OUT, after the corpora and lessons of `make train`
+cross: same-corpora build $(VENV)/full ## how strangers of another corpus and language are told: short runs (EPOCHS=, SEEDS="1 2 3") without each corpus of LEFT_OUT and one with all, after the corpora and lessons of `make train`
 	test -e $(DATA)/test/index.csv || $(TARGET)/release/undertone corpus features --manifest $(CORPORA)/manifest.csv --split test_seen,test_unseen --out $(DATA)/test
-	for corpus in $(LEFT_OUT); do $(VENV)/bin/python models/training/train.py $(DATA)/train --seed $(SEED) --validate 100 $(EPOCHS) --without $$corpus --opinion 0 --finish-opinion 0 --out $(CROSS)/$$corpus-$(SEED) || exit 1; done
-	$(VENV)/bin/python models/training/cross.py $(DATA)/train $(wildcard $(DATA)/voices-1 $(DATA)/voices-2) --test $(DATA)/test --model models/undertone.onnx --runs $(LEFT_OUT:%=$(CROSS)/%-$(SEED))
+	for seed in $(SEEDS); do for corpus in "" $(LEFT_OUT); do \
+	  $(VENV)/bin/python models/training/train.py $(DATA)/train --seed $$seed --validate 100 $(EPOCHS) --without "$$corpus" --opinion 0 --finish-opinion 0 --out $(CROSS)/$${corpus:-all}-$$seed || exit 1; done; done
+	$(VENV)/bin/python models/training/cross.py $(DATA)/train $(wildcard $(DATA)/voices-1 $(DATA)/voices-2) --test $(DATA)/test --model models/undertone.onnx \
+	  --runs $(foreach seed,$(SEEDS),$(LEFT_OUT:%=$(CROSS)/%-$(seed))) --whole $(SEEDS:%=$(CROSS)/all-%)
 
 # What is in DATA was made from one manifest, of which it keeps the digest.
 same-corpora:

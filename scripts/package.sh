@@ -70,19 +70,21 @@ gzip -9n <CHANGELOG.md >"$stage/doc/changelog.gz"
 "${run[@]}" "$release/undertone" manual "$stage"
 gzip -9n "$stage"/man/*
 
-# A newer build is an upgrade for apt: the revision is the time of the commit (which a shallow clone knows, too).
-revision=1
-if commit=$(TZ=UTC0 git log -1 --date=format-local:%Y%m%d%H%M --format=%cd 2>/dev/null); then
-    revision=1.$commit
-fi
-mkdir -p dist
-rm -f dist/undertone_*_"$arch".deb
-"${deb[@]}" --no-build --no-strip --quiet --deb-revision "$revision" --output dist/
-package=$(ls -t dist/undertone_*_"$arch".deb | head -1)
+# A newer build is an upgrade for apt: the revision is the time of the commit (which a shallow clone knows, too); of what is not
+# committed, that of the build.
+case $UNDERTONE_COMMIT in
+    "" | *-dirty) revision=1.$(date -u +%Y%m%d%H%M) ;;
+    *) revision=1.$(TZ=UTC0 git log -1 --date=format-local:%Y%m%d%H%M --format=%cd) ;;
+esac
+"${deb[@]}" --no-build --no-strip --quiet --deb-revision "$revision" --output "$stage/"
+package=$(ls "$stage"/undertone_*_"$arch".deb)
 # cargo-deb only warns where it cannot find out what the program is linked with.
 if ! dpkg-deb -f "$package" Depends | grep -q libasound2; then
     rm "$package"
     echo "package: $package would not have depended on libasound2, without which the program does not start, and was removed; see whether dpkg-shlibdeps (package dpkg-dev) works here" >&2
     exit 1
 fi
-say "$package"
+mkdir -p dist
+rm -f dist/undertone_*_"$arch".deb
+mv "$package" dist/
+say "dist/${package##*/}"

@@ -127,13 +127,13 @@ fn the_packaged_book_has_no_dead_links() {
     }
 }
 
-/// What Cargo.toml has cargo-deb take from the project is there, and what is installed names what is installed.
 #[test]
 fn the_model_has_at_most_12_megabytes() {
     let length = std::fs::metadata("models/undertone.onnx").unwrap().len();
     assert!((1_000_000..=12_000_000).contains(&length), "{length}");
 }
 
+/// What Cargo.toml has cargo-deb take from the project is there, and what is installed names what is installed.
 #[test]
 fn the_package_is_made_of_files_that_exist() {
     let cargo: toml::Table = std::fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();

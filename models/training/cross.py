@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
-"""How well emotions are told in a corpus of which no voice was learnt from.
+"""How well emotions are told in a corpus from whose emotions nothing was learnt.
 
-    cross.py FEATURES... --test FEATURES --runs RUN... [--model MODEL.onnx] [--seeds 1 2 3]
+    cross.py FEATURES... --test FEATURES --model MODEL.onnx [--seeds 1 2 3]
+    cross.py FEATURES... --test FEATURES --runs RUN... [--whole RUN...]
 
-Each run has learnt from all voices but those of one corpus (train.py --without CORPUS --opinion 0 --finish-opinion 0: the judges whose opinion
-that is have learnt from every corpus). The listeners to the network and to the sound (emotions.py) learn here from the same voices, and are
-judged on both test splits of that corpus, all of whose speakers are strangers then. With --model the listener to the sound is judged in this way for every
-corpus, without runs; of an exported file it takes only where voices are, which it has not learnt from emotions. The picture is left out.
+With --model it is the listener to the sound (functionals, emotions.py) that is judged, for each corpus in turn: it learns here from the voices of all the
+others. Of the exported network only its answer to where somebody speaks is used, which was learnt from all corpora, but not from their emotions.
 
-Beside that: what is told where all corpora were learnt from, of known and of unknown voices. Mean and spread over the seeds. `make cross` does it all.
+With --runs it is the whole network: each run has learnt from all voices but those of one corpus (train.py --without CORPUS --opinion 0
+--finish-opinion 0: the judges whose opinion that is have learnt from every corpus; the teacher's other lessons know no emotions, but the directions in which it is
+heard were chosen on clips of all corpora). Its listeners learn here from the same voices. --whole names runs of the same recipe and seeds that have
+left nothing out. An epoch of fewer voices has fewer clips, so the table says how many a run has learnt from; the listeners learn for as many steps.
+
+The picture is left out. Each test split stands by itself: all its speakers are strangers where nothing was learnt from the corpus; else those of test_seen are known. What was
+chosen for the recipe was chosen with validation speakers of all three corpora. `make cross` does it all.
 """
 
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +29,18 @@ from torch import Tensor
 
 import checkpoint
 import emotions
-from data import DataError, Table, load
+from data import DataError, Table, digest_of, load
 from evaluate import recall_mean
 from functionals import SIZE
 from gap import TESTS, cell, emotional
 from model import DEPTH, PICTURE_SHARE, SOUND_SHARE, GatedConformer, Listener, Shape
+from parts import SETTINGS
 from recover import Unknown, network_of
 from runtime import quicken
 
 NO_LOG = Path(os.devnull)
+NETWORK, SOUND = 0, 1
+Figures = tuple[int, float, float]  # clips, accuracy and unweighted average recall in percent
 
 
 class Ears:
@@ -39,16 +48,16 @@ class Ears:
 
     def __init__(self, model: GatedConformer, table: Table, test: Table, threshold: float):
         self.shape = model.shape
-        self.rows = emotional(table, "train")
-        self.corpus, self.label = table.corpus[self.rows], table.label[self.rows]
-        self.clips = emotions.listen(model, table, self.rows, threshold, NO_LOG)
+        rows = emotional(table, "train")
+        self.corpus, self.label = table.corpus[rows], table.label[rows]
+        self.clips = emotions.listen(model, table, rows, threshold, NO_LOG)
         self.test = {}
         for split in TESTS:
             rows = emotional(test, split)
             self.test[split] = (test.corpus[rows], test.label[rows], emotions.listen(model, test, rows, threshold, NO_LOG))
 
     def learnt(self, which: int, without: str, seed: int) -> Listener:
-        """The listener to the network (0) or to the sound (1) that has learnt from all voices but those of one corpus."""
+        """The listener to the network or to the sound that has learnt from all voices but those of one corpus, in as many steps as from all."""
         settings = argparse.Namespace(**{name: value for name, (value, _) in emotions.SETTINGS.items()})
         torch.manual_seed(seed)
         sizes = ((2 * self.shape.width * (1 + self.shape.blocks // DEPTH), settings.hidden), (SIZE, settings.sound))
@@ -57,96 +66,118 @@ class Ears:
         own, corpora = np.unique(self.corpus[chosen], return_inverse=True)
         weight = torch.from_numpy((np.bincount(corpora, minlength=len(own)) ** (settings.balance - 1.0))[corpora]).float()
         course = emotions.courses(settings)[which]
+        course = replace(course, epochs=round(course.epochs * len(self.corpus) / len(chosen)))
         emotions.learn(body, self.clips[which][chosen], torch.from_numpy(self.label[chosen]), weight, course, settings, NO_LOG)
         return body.eval()
 
-    def told(self, bodies: dict[int, Listener], splits: tuple[str, ...], corpus: str) -> dict[str, tuple[float, float]]:
-        """Accuracy and unweighted average recall in percent on a corpus, by judge."""
-        labels, odds = [], {}
-        for split in splits:
-            names, own, clips = self.test[split]
-            chosen = np.flatnonzero(names == corpus)
-            labels.append(own[chosen])
-            for judge, values in judges({which: clips[which][chosen] for which in bodies}, bodies).items():
-                odds.setdefault(judge, []).append(values)
-        truth = np.concatenate(labels)
-        if not truth.size:
+    def told(self, bodies: dict[int, Listener], split: str, corpus: str) -> dict[str, Figures]:
+        """Of one corpus in a test split, by who is asked; nothing where it has no clip."""
+        names, labels, clips = self.test[split]
+        chosen = np.flatnonzero(names == corpus)
+        if not chosen.size:
             return {}
-        guesses = {judge: torch.cat(values).argmax(1).numpy() for judge, values in odds.items()}
-        return {judge: (100.0 * float((guess == truth).mean()), 100.0 * recall_mean(truth, guess)) for judge, guess in guesses.items()}
-
-    def count(self, corpus: str) -> int:
-        return sum(int((names == corpus).sum()) for names, _, _ in self.test.values())
+        truth, found = labels[chosen], {}
+        for judge, odds in judges({which: clips[which][chosen] for which in bodies}, bodies).items():
+            guess = odds.argmax(1).numpy()
+            found[judge] = (truth.size, 100.0 * float((guess == truth).mean()), 100.0 * recall_mean(truth, guess))
+        return found
 
 
 def judges(clips: dict[int, Tensor], bodies: dict[int, Listener]) -> dict[str, Tensor]:
-    """Odds of the emotions by who is asked: each listener, and both as they are mixed in a release."""
+    """Odds of the emotions by the listener to the sound; or by that to the network, and by both as they are mixed in a release."""
     with torch.inference_mode():
         odds = {which: body(clips[which].float()) for which, body in bodies.items()}
-    found = {("the network", "the sound")[which]: own for which, own in odds.items()}
-    if len(odds) == 2:
-        found["both"] = (1.0 - SOUND_SHARE - PICTURE_SHARE) * odds[0] + SOUND_SHARE * odds[1]
-    return found
+    if NETWORK not in odds:
+        return {"the sound": odds[SOUND]}
+    return {"the network": odds[NETWORK], "network and sound": (1.0 - SOUND_SHARE - PICTURE_SHARE) * odds[NETWORK] + SOUND_SHARE * odds[SOUND]}
 
 
-def line(corpus: str, judge: str, n: int, columns: list[list[tuple[float, float]]]) -> str:
-    """A row of the table; each column has the figures of every seed, or none."""
-    cells = [f"{cell([own[0] for own in column])}, {cell([own[1] for own in column])}" if column else "" for column in columns]
-    return f"| {corpus}, {judge} | {n} | {' | '.join(cells)} |"
+class Report:
+    """Figures by corpus, judge and split, of what has left the corpus out and of what has not; every seed adds to them."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str, str], tuple[list[Figures], list[Figures]]] = {}
+        self.clips: dict[str, list[str]] = {}
+
+    def add(self, ears: Ears, bodies: dict[int, Listener], corpus: str, known: bool) -> None:
+        for split in TESTS:
+            for judge, figures in ears.told(bodies, split, corpus).items():
+                self.found.setdefault((corpus, judge, split), ([], []))[int(known)].append(figures)
+
+    def lines(self) -> list[str]:
+        lines = ["| corpus, told by | split | n | nothing learnt from it: accuracy, UAR | all learnt from |", "| --- | --- | --- | --- | --- |"]
+        for (corpus, judge, split), sides in self.found.items():
+            cells = [f"{cell([own[1] for own in side])}, {cell([own[2] for own in side])}" if side else "" for side in sides]
+            n = next(own[0] for side in sides for own in side)
+            lines.append(f"| {corpus}, {judge} | {split.removeprefix('test_')} | {n} | {' | '.join(cells)} |")
+        return lines + [f"clips learnt from, {name}: {', '.join(counts)}" for name, counts in self.clips.items()]
 
 
-def crossed(ears: Ears, corpora: list[str], which: tuple[int, ...], seeds: list[int], beside: bool) -> list[str]:
-    """Rows of the table for these corpora; `beside`: with what is told where all were learnt from, too."""
-    found: dict[tuple[str, str], list[list]] = {}
+def by_sound(report: Report, ears: Ears, seeds: list[int]) -> None:
+    """Each corpus by the listener to the sound."""
     for seed in seeds:
-        everything = {one: ears.learnt(one, "", seed) for one in which} if beside else {}
-        for corpus in corpora:
-            bodies = {one: ears.learnt(one, corpus, seed) for one in which}
-            sides = [(bodies, TESTS), *((everything, (split,)) for split in TESTS if beside)]
-            for column, (own, splits) in enumerate(sides):
-                for judge, figures in ears.told(own, splits, corpus).items():
-                    found.setdefault((corpus, judge), [[], [], []])[column].append(figures)
-    return [line(corpus, judge, ears.count(corpus), columns) for (corpus, judge), columns in found.items()]
+        whole = {SOUND: ears.learnt(SOUND, "", seed)}
+        for corpus in sorted(set(ears.corpus)):
+            report.add(ears, {SOUND: ears.learnt(SOUND, corpus, seed)}, corpus, False)
+            report.add(ears, whole, corpus, True)
 
 
-def left_out(run: Path) -> tuple[dict, str]:
-    """A run's checkpoint, and the corpus that it has not learnt from; stops where there is none."""
+def run_of(run: Path, data: list[Path]) -> dict:
+    """A run's checkpoint, with its settings made whole; stops where it may know a corpus that it has left out."""
     content = checkpoint.load(run / "last.pt")
-    settings = content["settings"]
-    if not settings.get("without"):
-        sys.exit(f"{run} has learnt from all corpora; train it with --without CORPUS")
-    if content["lap"] or content["before"] or settings["opinion"] or settings["finish_opinion"]:
-        sys.exit(f"{run} knows something of {settings['without']} from weights or opinions of others; train it from nothing with --opinion 0 --finish-opinion 0")
-    return content, settings["without"]
+    settings = content["settings"] = {name: default for name, (default, _) in SETTINGS.items()} | content["settings"]
+    if content["step"] < content["steps"]:
+        sys.exit(f"{run} is at step {content['step']} of {content['steps']}; run train.py again: it goes on from there")
+    if content["data_digest"] not in (digest_of(data[:1]), digest_of(data)):
+        sys.exit(f"{run} has learnt from other rows; give the folders that train.py had")
+    if content["lap"] or content["before"] or content["master"]:
+        sys.exit(f"{run} goes on from weights of another run, or imitates one, which may have learnt from every corpus; train it from nothing")
+    if settings["teacher"] > 0 and (settings["opinion"] or settings["finish_opinion"]):
+        sys.exit(f"{run} was told opinions of judges who have learnt from every corpus; train it with --opinion 0 --finish-opinion 0")
+    return content
+
+
+def by_network(report: Report, runs: list[dict], whole: list[dict], table: Table, test: Table) -> None:
+    """Each corpus by the runs that have left it out, and by those that have not."""
+    corpora = sorted({content["settings"]["without"] for content in runs})
+    for content in (*runs, *whole):
+        settings = content["settings"]
+        without = settings["without"]
+        threshold = -1.0 if settings["ungated"] else emotions.SETTINGS["threshold"][0]
+        ears = Ears(checkpoint.network(content), table, test, threshold)
+        bodies = {which: ears.learnt(which, without, settings["seed"]) for which in (NETWORK, SOUND)}
+        for corpus in [without] if without else corpora:
+            report.add(ears, bodies, corpus, not without)
+        report.clips.setdefault(f"without {without}" if without else "all", []).append(str(content["steps"] * settings["batch"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path, help="the features that the runs have learnt from, and others for the listeners")
     parser.add_argument("--test", type=Path, required=True, help="features of the test splits")
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="runs of train.py --without")
-    parser.add_argument("--model", type=Path, help="an exported file: every corpus is told by the sound alone, too")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="of the listeners (default: 1)")
+    parser.add_argument("--model", type=Path, help="an exported file: every corpus by the sound alone")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of the listener to the sound (default: 1 2 3)")
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="runs of train.py --without; several of one corpus are averaged over")
+    parser.add_argument("--whole", nargs="+", type=Path, default=[], help="runs that have left nothing out")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if not arguments.runs and not arguments.model:
         parser.error("nothing to judge: give --runs or --model")
     quicken(arguments.threads)
-    runs = [left_out(run) for run in arguments.runs]
-    lines = ["| corpus, told by | n | nothing learnt from it | all learnt from: known voices | unknown voices |", "| --- | --- | --- | --- | --- |"]
     try:
         table, test = load(arguments.data), load([arguments.test])
+        runs, whole = ([run_of(run, arguments.data) for run in own] for own in (arguments.runs, arguments.whole))
+        for content, run in zip((*runs, *whole), (*arguments.runs, *arguments.whole), strict=True):
+            if bool(content["settings"]["without"]) == (run in arguments.whole):
+                sys.exit(f"{run} has left {content['settings']['without'] or 'nothing'} out; --runs have left a corpus out, --whole none")
+        report = Report()
         if arguments.model:
             model = network_of(onnx.load(arguments.model), Shape(emotions=emotions.SETTINGS["hidden"][0]))
-            ears = Ears(model, table, test, emotions.SETTINGS["threshold"][0])
-            lines += crossed(ears, sorted(set(ears.corpus)), (1,), arguments.seeds, True)
-        for content, corpus in runs:
-            threshold = -1.0 if content["settings"]["ungated"] else emotions.SETTINGS["threshold"][0]
-            ears = Ears(checkpoint.network(content), table, test, threshold)
-            lines += crossed(ears, [corpus], (0, 1), arguments.seeds, False)
+            by_sound(report, Ears(model, table, test, emotions.SETTINGS["threshold"][0]), arguments.seeds)
+        by_network(report, runs, whole, table, test)
     except (DataError, Unknown) as error:
         sys.exit(str(error))
-    print("\n".join(lines))
+    print("\n".join(report.lines()))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from data import VALIDATIONS, DataError, Table, load
 from evaluate import predict
 from functionals import SIZE
 from model import BACKGROUND, DEPTH, PICTURE_SHARE, SOUND_SHARE, Listener, Shape
+from parts import SETTINGS
 from picture import Picture
 from recover import Unknown, network_of
 from runtime import quicken
@@ -185,7 +186,9 @@ def main() -> None:
             side.append(found | {"first": content.get("first", "")})
         sides.append(side)
     for own, other in zip(*sides, strict=True):
-        unlike = [name for name, value in own["settings"].items() if name not in OF_GATES and other["settings"][name] != value]
+        # An older run does not name what has become a setting since.
+        sides_settings = [{name: default for name, (default, _) in SETTINGS.items()} | side["settings"] for side in (own, other)]
+        unlike = [name for name, value in sides_settings[0].items() if name not in OF_GATES and sides_settings[1][name] != value]
         if unlike or own["step"] != other["step"]:
             sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
         if own["first"] != other["first"]:

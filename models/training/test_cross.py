@@ -1,4 +1,4 @@
-"""What is said of a corpus that was left out comes from what has learnt nothing of it."""
+"""What is said of a corpus that was left out comes from what has learnt nothing of its emotions."""
 
 import argparse
 import sys
@@ -11,19 +11,28 @@ import torch
 import checkpoint
 import cross
 from data import DataError, load
-from model import GatedConformer, Shape
+from model import BACKGROUND, GatedConformer, Shape
 from test_train import TINY, folder, settings  # noqa: F401  (folder is a fixture)
 from train import Trainer
 
 EIGHT = Shape(**TINY.to_dict() | {"blocks": 8})
 
 
-def with_tests(folder: Path) -> None:  # noqa: F811
-    """Some of the clips become test clips, one of ravdess as an unknown voice."""
+@pytest.fixture
+def tests(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """Some of the clips are test clips, one of ravdess of an unknown voice; listeners learn in small batches."""
     index = folder / "index.csv"
     lines = [line.replace(",train,", ",test_seen,") if "-1.wav" in line else line for line in index.read_text().splitlines()]
     lines = [line.replace(",train,", ",test_unseen,") if "ravdess-01u0-0.wav" in line else line for line in lines]
     index.write_text("\n".join(lines) + "\n")
+    monkeypatch.setitem(cross.emotions.SETTINGS, "batch", (4, ""))
+    return folder
+
+
+def ears(data: Path) -> cross.Ears:
+    table = load([data])
+    torch.manual_seed(1)
+    return cross.Ears(GatedConformer(EIGHT).eval(), table, table, 0.5)
 
 
 def test_no_voice_of_the_corpus_is_learnt_from(folder: Path, tmp_path: Path):  # noqa: F811
@@ -35,43 +44,81 @@ def test_no_voice_of_the_corpus_is_learnt_from(folder: Path, tmp_path: Path):  #
         Trainer(table, TINY, argparse.Namespace(**mine | {"without": "nemo"}))
 
 
-def test_listeners_learn_without_it_and_are_judged_on_it_alone(folder: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
-    with_tests(folder)
-    monkeypatch.setitem(cross.emotions.SETTINGS, "batch", (4, ""))
-    table = load([folder])
-    torch.manual_seed(1)
-    ears = cross.Ears(GatedConformer(EIGHT).eval(), table, table, 0.5)
-    learnt, learn = [], cross.emotions.learn
-    monkeypatch.setattr(cross.emotions, "learn", lambda body, clips, *rest: (learnt.append(len(clips)), learn(body, clips, *rest)))
-    lines = cross.crossed(ears, ["emodb", "ravdess"], (0, 1), [1, 2], True)
-    counts = {name: int((ears.corpus == name).sum()) for name in ("emodb", "ravdess")}
+def test_listeners_learn_without_it_and_for_as_many_steps(tests: Path, monkeypatch: pytest.MonkeyPatch):
+    own, learnt = ears(tests), []
+    counts = {name: int((own.corpus == name).sum()) for name in ("emodb", "ravdess")}
     assert len(set(counts.values())) == 2, "they can be told apart"
-    whole, without_emodb, without_ravdess = sum(counts.values()), counts["ravdess"], counts["emodb"]
-    assert learnt == [each for _ in range(2) for each in (whole, whole, without_emodb, without_emodb, without_ravdess, without_ravdess)]
-    assert [line.split(" | ")[0] for line in lines] == [f"| {c}, {j}" for c in ("emodb", "ravdess") for j in ("the network", "the sound", "both")]
-    judged = {name: sum(int((own == name).sum()) for own, _, _ in ears.test.values()) for name in counts}
-    assert f"| ravdess, both | {judged['ravdess']} |" in lines[-1]
+    monkeypatch.setattr(cross.emotions, "learn", lambda body, clips, labels, weight, course, *rest: learnt.append((len(clips), len(labels), len(weight), course.epochs)))
+    for corpus in ("", "emodb", "ravdess"):
+        own.learnt(cross.SOUND, corpus, 1)
+    whole = sum(counts.values())
+    for (clips, *others, epochs), expected in zip(learnt, (whole, counts["ravdess"], counts["emodb"]), strict=True):
+        assert {clips, *others} == {expected}
+        assert abs(epochs * clips - cross.emotions.SETTINGS["sound_epochs"][0] * whole) <= clips / 2
 
 
-def test_a_run_that_may_know_the_corpus_is_refused(tmp_path: Path):
+def test_only_the_corpus_is_judged(tests: Path):
+    """Clips say what they are told as: those of ravdess rightly, those of emodb wrongly."""
+
+    class Echo(torch.nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(clips[:, 0].long(), BACKGROUND).float()
+
+    own = ears(tests)
+    for split, (names, labels, _) in own.test.items():
+        told = torch.from_numpy(np.where(names == "ravdess", labels, (labels + 1) % BACKGROUND))[:, None].float()
+        own.test[split] = (names, labels, (told, told))
+    for corpus, expected in (("ravdess", 100.0), ("emodb", 0.0)):
+        for bodies in ({cross.SOUND: Echo()}, {cross.NETWORK: Echo(), cross.SOUND: Echo()}):
+            for split in cross.TESTS:
+                found = own.told(bodies, split, corpus)
+                n = int((own.test[split][0] == corpus).sum())
+                assert n and set(found.values()) == {(n, expected, expected)}
+    assert own.told({cross.SOUND: Echo()}, "test_seen", "nemo") == {}
+
+
+def run(at: Path, data: Path, without: str, **changes: object) -> Path:
+    at.mkdir(exist_ok=True)
     torch.manual_seed(1)
-    whole = {"shape": EIGHT.to_dict(), "average": GatedConformer(EIGHT).state_dict(), "lap": 0, "before": {}}
-    clean = {"without": "emodb", "opinion": 0.0, "finish_opinion": 0.0, "ungated": False}
-    for change, own, told in (({}, {"without": ""}, "from all corpora"), ({}, {"opinion": 1.0}, "opinions"), ({"lap": 1}, {}, "weights"), ({"before": {"voices": ["emodb"]}}, {}, "weights")):
-        checkpoint.save(tmp_path / "last.pt", whole | change | {"settings": clean | own})
-        with pytest.raises(SystemExit, match=told):
-            cross.left_out(tmp_path)
-    checkpoint.save(tmp_path / "last.pt", whole | {"settings": clean})
-    assert cross.left_out(tmp_path)[1] == "emodb"
+    own = {"without": without, "opinion": 0.0, "finish_opinion": 0.0}
+    content = {"shape": EIGHT.to_dict(), "average": GatedConformer(EIGHT).state_dict(), "step": 3, "steps": 3, "lap": 0, "before": {}, "master": "", "data_digest": cross.digest_of([data])}
+    checkpoint.save(at / "last.pt", content | {name: value for name, value in changes.items() if name in content} | {"settings": own | {name: value for name, value in changes.items() if name not in content}})
+    return at
 
 
-def test_a_table_is_printed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):  # noqa: F811
-    with_tests(folder)
-    monkeypatch.setitem(cross.emotions.SETTINGS, "batch", (4, ""))
-    content = {"shape": EIGHT.to_dict(), "average": GatedConformer(EIGHT).state_dict(), "lap": 0, "before": {}}
-    checkpoint.save(tmp_path / "last.pt", content | {"settings": {"without": "emodb", "opinion": 0.0, "finish_opinion": 0.0, "ungated": False}})
-    monkeypatch.setattr(sys, "argv", ["cross.py", str(folder), "--test", str(folder), "--runs", str(tmp_path), "--seeds", "1", "2"])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"opinion": 1.0}, "opinions of judges"),
+        ({"finish_opinion": 0.5}, "opinions of judges"),
+        ({"lap": 1}, "weights of another run"),
+        ({"before": {"voices": ["emodb"]}}, "weights of another run"),
+        ({"master": "digest"}, "imitates one"),
+        ({"step": 2}, "at step 2 of 3"),
+        ({"data_digest": "other"}, "other rows"),
+    ],
+)
+def test_a_run_that_may_know_the_corpus_is_refused(tests: Path, tmp_path: Path, change: dict, told: str):
+    assert cross.run_of(run(tmp_path / "clean", tests, "emodb"), [tests])["settings"]["without"] == "emodb"
+    cross.run_of(run(tmp_path / "alone", tests, "emodb", opinion=1.0, teacher=0.0), [tests])
+    with pytest.raises(SystemExit, match=told):
+        cross.run_of(run(tmp_path / "run", tests, "emodb", **change), [tests])
+
+
+def test_a_table_is_printed(tests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    runs = [run(tmp_path / f"without-{seed}", tests, "emodb", seed=seed) for seed in (1, 2)]
+    whole = [run(tmp_path / f"whole-{seed}", tests, "", seed=seed) for seed in (1, 2)]
+
+    def arguments(runs: list[Path], whole: list[Path]) -> None:
+        monkeypatch.setattr(sys, "argv", [str(word) for word in ("cross.py", tests, "--test", tests, "--runs", *runs, "--whole", *whole)])
+
+    arguments(runs, whole)
     cross.main()
     told = capsys.readouterr().out.splitlines()
-    assert len(told) == 2 + 3 and all(line.count("|") == 6 for line in told) and told[-1].startswith("| emodb, both |")
-    assert " ± " in told[-1] and np.isfinite(float(told[-1].split("|")[3].split()[0]))
+    rows = [line for line in told if line.startswith("| emodb, ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| emodb, the network", "| emodb, network and sound"] * 2
+    assert all(row.count("|") == 6 and row.count(" ± ") == 4 for row in rows)
+    assert told[-2:] == ["clips learnt from, without emodb: 384, 384", "clips learnt from, all: 384, 384"]
+    arguments(runs, runs[:1])
+    with pytest.raises(SystemExit, match="--whole none"):
+        cross.main()

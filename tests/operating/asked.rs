@@ -194,7 +194,7 @@ async fn limits_of_the_recogniser_are_in_force_with_a_new_configuration() {
     asked.end("emotion").await;
 }
 
-/// A program that was removed cannot start itself anew: systemd does it (`RestartForceExitStatus=75`).
+/// A program that was removed cannot start itself anew: systemd does it (`Restart=always`).
 #[tokio::test]
 async fn a_restart_that_it_cannot_make_itself_is_asked_for_by_its_status() {
     let (broker, card) = (Mosquitto::start(), Card::none());
