@@ -53,7 +53,7 @@ struct Field {
 
 impl Field {
     fn contenders(&self, first: usize) -> Vec<Contender> {
-        let shipped = config::Model::default().path;
+        let shipped = Model::find(&config::Model::default()).unwrap_or_else(|e| panic!("{e}"));
         let variant = |name: &str| self.folder.join(format!("{name}.onnx"));
         let mut found = [
             ("ungated", variant("ungated"), &self.quiet, None),
