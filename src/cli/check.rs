@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// How long the microphone is listened to.
 const LISTEN: Duration = Duration::from_millis(1_000);
 
-/// Check configuration, consent, record, thresholds, library, model, microphone, broker, metrics and recogniser
+/// Check everything from the configuration to the recogniser, stage by stage
 ///
 /// Each stage says what works, or what does not and what would mend it. Exit status: 0 all works (a
 /// warning is no failure), 1 a stage failed, 2 the configuration is wrong. Where the package is installed, root's check
