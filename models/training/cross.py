@@ -31,10 +31,9 @@ import checkpoint
 import emotions
 from data import DataError, Table, digest_of, load
 from evaluate import recall_mean
-from functionals import SIZE
 from gap import TESTS, cell, emotional
-from model import DEPTH, PICTURE_SHARE, SOUND_SHARE, GatedConformer, Listener, Shape
-from parts import SETTINGS
+from model import PICTURE_SHARE, SOUND_SHARE, GatedConformer, Listener, Shape
+from parts import completed
 from recover import Unknown, network_of
 from runtime import quicken
 
@@ -58,13 +57,11 @@ class Ears:
 
     def learnt(self, which: int, without: str, seed: int) -> Listener:
         """The listener to the network or to the sound that has learnt from all voices but those of one corpus, in as many steps as from all."""
-        settings = argparse.Namespace(**{name: value for name, (value, _) in emotions.SETTINGS.items()})
+        settings = emotions.defaults()
         torch.manual_seed(seed)
-        sizes = ((2 * self.shape.width * (1 + self.shape.blocks // DEPTH), settings.hidden), (SIZE, settings.sound))
-        body = Listener(*sizes[which])
+        body = emotions.listeners(self.shape, settings)[which]
         chosen = np.flatnonzero(self.corpus != without)
-        own, corpora = np.unique(self.corpus[chosen], return_inverse=True)
-        weight = torch.from_numpy((np.bincount(corpora, minlength=len(own)) ** (settings.balance - 1.0))[corpora]).float()
+        weight = emotions.shares(self.corpus[chosen], settings.balance)
         course = emotions.courses(settings)[which]
         course = replace(course, epochs=round(course.epochs * len(self.corpus) / len(chosen)))
         emotions.learn(body, self.clips[which][chosen], torch.from_numpy(self.label[chosen]), weight, course, settings, NO_LOG)
@@ -125,7 +122,7 @@ def by_sound(report: Report, ears: Ears, seeds: list[int]) -> None:
 def run_of(run: Path, data: list[Path]) -> dict:
     """A run's checkpoint, with its settings made whole; stops where it may know a corpus that it has left out."""
     content = checkpoint.load(run / "last.pt")
-    settings = content["settings"] = {name: default for name, (default, _) in SETTINGS.items()} | content["settings"]
+    settings = content["settings"] = completed(content["settings"])
     if content["step"] < content["steps"]:
         sys.exit(f"{run} is at step {content['step']} of {content['steps']}; run train.py again: it goes on from there")
     if content["data_digest"] not in (digest_of(data[:1]), digest_of(data)):

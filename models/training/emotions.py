@@ -23,8 +23,8 @@ from torch import Tensor
 import checkpoint
 from data import VALIDATIONS, DataError, Table, digest_of, load, together
 from evaluate import measure
-from functionals import functionals
-from model import BACKGROUND, Emotions, GatedConformer, Listener, Shape, heard, voiced
+from functionals import SIZE, functionals
+from model import BACKGROUND, DEPTH, Emotions, GatedConformer, Listener, Shape, heard, voiced
 from objective import learning_rate
 from progress import Progress
 from runtime import parsed, quicken
@@ -62,6 +62,22 @@ class Course:
 def courses(settings: argparse.Namespace) -> tuple[Course, Course]:
     own = Course("the network", settings.epochs, settings.rate, settings.dropout, settings.head_dropout)
     return own, Course("the sound", settings.sound_epochs, settings.sound_rate, settings.sound_dropout, settings.sound_dropout)
+
+
+def defaults() -> argparse.Namespace:
+    """The settings as they are without a command line."""
+    return argparse.Namespace(**{name: value for name, (value, _) in SETTINGS.items()})
+
+
+def listeners(shape: Shape, settings: argparse.Namespace) -> tuple[Listener, Listener]:
+    """To the network and to the sound, before they have learnt."""
+    return Listener(2 * shape.width * (1 + shape.blocks // DEPTH), settings.hidden), Listener(SIZE, settings.sound)
+
+
+def shares(corpus: np.ndarray, balance: float) -> Tensor:
+    """The weight of each clip, by which a corpus of n clips is drawn as n ** balance."""
+    names, own = np.unique(corpus, return_inverse=True)
+    return torch.from_numpy((np.bincount(own, minlength=len(names)) ** (balance - 1.0))[own]).float()
 
 
 def listen(model: GatedConformer, table: Table, rows: np.ndarray, threshold: float, log: Path, batch: int = 64) -> tuple[Tensor, Tensor]:
@@ -106,12 +122,10 @@ def taught(content: dict, picture: dict, table: Table, settings: argparse.Namesp
     rows = table.rows("everything" if settings.everything else "train")
     learnt_from = table.corpora(rows)
     rows = rows[(table.label[rows] >= 0) & (table.label[rows] < BACKGROUND)]
-    corpora, own = np.unique(table.corpus[rows], return_inverse=True)
-    weight = (np.bincount(own, minlength=len(corpora)) ** (settings.balance - 1.0))[own]
     shape = model.shape.to_dict() | {"emotions": settings.hidden, "sound": settings.sound, "picture": picture["settings"]["channels"]}
     head = Emotions(Shape(**shape))
     head.picture.load_state_dict(picture["picture"])
-    labels, weights = torch.from_numpy(table.label[rows]), torch.from_numpy(weight).float()
+    labels, weights = torch.from_numpy(table.label[rows]), shares(table.corpus[rows], settings.balance)
     clips = listen(model, table, rows, settings.threshold, log)
     for body, own, course in zip((head.network, head.sound), clips, courses(settings), strict=True):
         learn(body, own, labels, weights, course, settings, log)

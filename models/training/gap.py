@@ -27,9 +27,8 @@ import checkpoint
 import emotions
 from data import VALIDATIONS, DataError, Table, load
 from evaluate import predict
-from functionals import SIZE
-from model import BACKGROUND, DEPTH, PICTURE_SHARE, SOUND_SHARE, Listener, Shape
-from parts import SETTINGS
+from model import BACKGROUND, PICTURE_SHARE, SOUND_SHARE, Shape
+from parts import completed
 from picture import Picture
 from recover import Unknown, network_of
 from runtime import quicken
@@ -53,15 +52,13 @@ def judged(run: Path, table: Table, test: Table, seed: int, picture: Picture | N
     """
     content = checkpoint.load(run / "last.pt")
     model = checkpoint.network(content)
-    settings = argparse.Namespace(**{name: value for name, (value, _) in emotions.SETTINGS.items()})
+    settings = emotions.defaults()
     threshold = -1.0 if content["settings"]["ungated"] else settings.threshold
     rows = emotional(table, "train")
-    own, corpora = np.unique(table.corpus[rows], return_inverse=True)
-    weight = torch.from_numpy((np.bincount(corpora, minlength=len(own)) ** (settings.balance - 1.0))[corpora]).float()
+    weight = emotions.shares(table.corpus[rows], settings.balance)
     labels = torch.from_numpy(table.label[rows])
     torch.manual_seed(seed)
-    shape, log = model.shape, run / "gap.jsonl"
-    bodies = (Listener(2 * shape.width * (1 + shape.blocks // DEPTH), settings.hidden), Listener(SIZE, settings.sound))
+    bodies, log = emotions.listeners(model.shape, settings), run / "gap.jsonl"
     clips = emotions.listen(model, table, rows, threshold, log)
     for body, heard, course in zip(bodies, clips, emotions.courses(settings), strict=True):
         emotions.learn(body, heard, labels, weight, course, settings, log)
@@ -186,9 +183,8 @@ def main() -> None:
             side.append(found | {"first": content.get("first", "")})
         sides.append(side)
     for own, other in zip(*sides, strict=True):
-        # An older run does not name what has become a setting since.
-        sides_settings = [{name: default for name, (default, _) in SETTINGS.items()} | side["settings"] for side in (own, other)]
-        unlike = [name for name, value in sides_settings[0].items() if name not in OF_GATES and sides_settings[1][name] != value]
+        mine, theirs = (completed(side["settings"]) for side in (own, other))
+        unlike = [name for name, value in mine.items() if name not in OF_GATES and theirs[name] != value]
         if unlike or own["step"] != other["step"]:
             sys.exit(f"these two are not of one recipe and seed: {', '.join(unlike) or 'steps'} differ")
         if own["first"] != other["first"]:

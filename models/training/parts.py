@@ -118,6 +118,11 @@ LATER = (
 )
 
 
+def completed(settings: dict) -> dict:
+    """The settings of a checkpoint; an older one does not name what has become a setting since."""
+    return {name: default for name, (default, _) in SETTINGS.items()} | settings
+
+
 def command_line(description: str) -> argparse.ArgumentParser:
     """The command line of train.py."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -41,7 +41,7 @@ from deck import Deck
 from evaluate import measure
 from model import BACKGROUND, MODULES, GatedConformer, Keep, Output, Shape
 from objective import Objective
-from parts import LATER, SETTINGS, Part, command_line, parts
+from parts import LATER, SETTINGS, Part, command_line, completed, parts
 from progress import Progress
 from pupil import Pupil, imitation_loss, opinion_loss
 from recorded import Recorded
@@ -133,8 +133,7 @@ class Trainer:
         def bound(state: dict, name: str) -> object:
             if name != "settings":
                 return state[name]
-            # An older one does not name what has become a setting since.
-            return {n: v for n, v in ({n: default for n, (default, _) in SETTINGS.items()} | state[name]).items() if n not in after}
+            return {n: v for n, v in completed(state[name]).items() if n not in after}
 
         for name in ("settings", "features", "data_digest", "shape"):
             if bound(content, name) != bound(mine, name):
