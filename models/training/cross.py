@@ -10,7 +10,7 @@ others. Of the exported network only its answer to where somebody speaks is used
 With --runs it is the whole network: each run has learnt from all voices but those of one corpus (train.py --without CORPUS --opinion 0
 --finish-opinion 0: the judges whose opinion that is have learnt from every corpus; the teacher's other lessons know no emotions, but the directions in which it is
 heard were chosen on clips of all corpora). Its listeners learn here from the same voices. --whole names runs of the same recipe and seeds that have
-left nothing out. An epoch of fewer voices has fewer clips, so the table says how many a run has learnt from; the listeners learn for as many steps.
+left nothing out. All learn from as many clips, of which the table says how many, and their listeners for as many steps.
 
 The picture is left out. Each test split stands by itself: all its speakers are strangers where nothing was learnt from the corpus; else those of test_seen are known. What was
 chosen for the recipe was chosen with validation speakers of all three corpora. `make cross` does it all.
@@ -90,7 +90,7 @@ def judges(clips: dict[int, Tensor], bodies: dict[int, Listener]) -> dict[str, T
 
 
 class Report:
-    """Figures by corpus, judge and split, of what has left the corpus out and of what has not; every seed adds to them."""
+    """Figures by corpus, judge and split, of what has left the corpus out and of what has not; every seed adds to them, and tells its own at once."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str, str], tuple[list[Figures], list[Figures]]] = {}
@@ -100,6 +100,8 @@ class Report:
         for split in TESTS:
             for judge, figures in ears.told(bodies, split, corpus).items():
                 self.found.setdefault((corpus, judge, split), ([], []))[int(known)].append(figures)
+                learnt = "all learnt from" if known else "nothing learnt from it"
+                print(f"{corpus}, {judge}, {split}, {learnt}: {figures[1]:.1f} %, UAR {figures[2]:.1f} %", file=sys.stderr, flush=True)
 
     def lines(self) -> list[str]:
         lines = ["| corpus, told by | split | n | nothing learnt from it: accuracy, UAR | all learnt from |", "| --- | --- | --- | --- | --- |"]

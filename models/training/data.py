@@ -211,9 +211,9 @@ class Mix:
 
 
 class Sampler:
-    """Draws the rows of an epoch: about every utterance once, in a random variant."""
+    """Draws the rows of an epoch: about every utterance once, in a random variant; or `utterances` of them, some more often or not at all."""
 
-    def __init__(self, table: Table, rows: np.ndarray, mix: Mix):
+    def __init__(self, table: Table, rows: np.ndarray, mix: Mix, utterances: int = 0):
         self.mix = mix
         self.corpora: dict[str, list[Utterance]] = {}
         self.backgrounds: dict[str, np.ndarray] = {}
@@ -233,6 +233,7 @@ class Sampler:
             raise DataError("training needs both utterances and background in the train split")
         if any(not u.whole.size for utterances in self.corpora.values() for u in utterances):
             raise DataError("every utterance needs at least one row of kind `utterance`")
+        self.utterances = utterances or sum(map(len, self.corpora.values()))
 
     def clips(self) -> int:
         """How many clips an epoch has; the same for each epoch."""
@@ -241,8 +242,7 @@ class Sampler:
     def epoch(self, rng: np.random.Generator) -> np.ndarray:
         """Row numbers in random order."""
         speech: list[int] = []
-        total = sum(len(u) for u in self.corpora.values())
-        quotas = shares({name: len(u) for name, u in self.corpora.items()}, total, self.mix.balance)
+        quotas = shares({name: len(u) for name, u in self.corpora.items()}, self.utterances, self.mix.balance)
         for name, utterances in self.corpora.items():
             drawn = rounds(len(utterances), quotas[name], rng)
             speech += [rng.choice(utterances[u].whole) for u in drawn]

@@ -53,7 +53,8 @@ class Part:
 
 
 def parts(table: Table, rows: np.ndarray, settings: argparse.Namespace) -> list[Part]:
-    """Shallow, deep, and the finish."""
+    """Shallow, deep, and the finish. Without a corpus its share goes to the others, so that as many clips are learnt from."""
+    learnt = table.without(settings.without, rows)
     gated = not settings.ungated
     mix, more = (Mix(settings.windows, share, settings.balance) for share in (settings.background, settings.finish_background))
     own = (
@@ -64,7 +65,7 @@ def parts(table: Table, rows: np.ndarray, settings: argparse.Namespace) -> list[
     found: list[Part] = []
     step = epoch = 0
     for drawn, *rest in own:
-        sampler = Sampler(table, rows, drawn)
+        sampler = Sampler(table, learnt, drawn, Sampler(table, rows, drawn).utterances)
         if sampler.clips() < settings.batch:
             raise DataError(f"an epoch has {sampler.clips()} clips, fewer than one batch of {settings.batch}")
         found.append(Part(sampler, settings.batch, *rest, step, epoch))

@@ -40,6 +40,9 @@ def test_no_voice_of_the_corpus_is_learnt_from(folder: Path, tmp_path: Path):  #
     mine = vars(settings(tmp_path / "run"))
     own = Trainer(table, TINY, argparse.Namespace(**mine | {"without": "ravdess"}))
     assert set(table.corpus[own.train_rows]) == {"emodb", "noise_fan"}
+    for part, other in zip(own.parts, Trainer(table, TINY, argparse.Namespace(**mine)).parts, strict=True):
+        assert part.epoch_steps == other.epoch_steps, "as many clips are learnt from"
+        assert set(table.corpus[part.rows(0, 1)].ravel()) == {"emodb", "noise_fan"}
     with pytest.raises(DataError, match="no row is of nemo"):
         Trainer(table, TINY, argparse.Namespace(**mine | {"without": "nemo"}))
 

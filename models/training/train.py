@@ -59,9 +59,10 @@ class Trainer:
         self.table, self.settings = table, settings
         self.device = torch.device(settings.device)
         self.taught = bool(table.lessons) and settings.teacher > 0
-        self.train_rows = table.without(settings.without, table.rows("everything" if settings.everything else "train"))
+        rows = table.rows("everything" if settings.everything else "train")
+        self.train_rows = table.without(settings.without, rows)
         self.validation_rows = {split: one_of_each(table, table.rows(split)) for split in ("validation", "validation_seen")}
-        self.parts = parts(table, self.train_rows, settings)
+        self.parts = parts(table, rows, settings)
         self.objective = Objective(settings.smoothing, 1.0, settings.budget, settings.gate_cost, settings.background_gate_cost)
         torch.manual_seed(settings.seed)
         self.model = GatedConformer(shape)
