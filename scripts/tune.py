@@ -79,7 +79,7 @@ def missed(report: dict) -> list[str]:
         out += [f"{name}@{db}" for name, most in AT_MOST.items() if not value(group, name) <= most[place]]
     quiet = report["background"]
     out += ["steady"] if quiet["steady"]["wakes"] else []
-    out += ["household"] if quiet["household"]["wakes_per_hour"] > 1 else []
+    out += ["household"] if (quiet["household"]["wakes_per_hour"] or 0) > 1 else []
     return out
 
 
@@ -100,7 +100,7 @@ def line(chosen: dict[str, str], report: dict) -> str:
         + f"\n    told {median:.0f}, 95th {row('told_ms.p95', 1, 0)} ms"
         + "  false wakes an hour: "
         + ", ".join(
-            f"{kind} {q['wakes_per_hour']:.1f} ({q['starts_per_hour']:.1f} starts)" for kind, q in quiet.items()
+            f"{kind} {q['wakes_per_hour']:.1f} ({q['starts_per_hour']:.1f} starts)" for kind, q in quiet.items() if q["hours"]
         )
         + f"  {report['cpu_ms_per_second']:.2f} ms CPU a second"
         + f"\n    missed targets: {' '.join(missed(report)) or 'none'}"

@@ -10,9 +10,14 @@ mod room;
 #[path = "support/sensor.rs"]
 mod sensor;
 
+use jiff::Timestamp;
 use mosquitto::Mosquitto;
 use pulse::Pulse;
+use rustix::process::Signal;
 use sensor::{Sensor, event, state};
+use undertone::consent::Scope;
+use undertone::consent::store::{By, Said, Store};
+use undertone::events::Consent;
 
 /// What was being said when it was withdrawn is not told, however soon it is granted again.
 #[tokio::test]
@@ -25,6 +30,29 @@ async fn granted_again_at_once_what_was_heard_before_is_forgotten() {
     let first = sensor.event("speech_started").await["id"].clone();
     sensor.daemon.consent(&["revoke", "listening"]);
     sensor.daemon.consent(&["grant", "listening"]);
+    let told = sensor.until("an emotion", |message| event(message, "emotion")).await;
+    assert_ne!(told["id"], first, "what began before the withdrawal is told after it: {}", sensor.log());
+    drop(playing);
+    assert!(!sensor.seen.iter().filter_map(|m| event(m, "emotion")).any(|emotion| emotion["id"] == first));
+    sensor.stop();
+}
+
+/// Nor if both were said while nobody could look.
+#[tokio::test]
+async fn granted_again_before_anybody_looked_what_was_heard_before_is_forgotten() {
+    let (broker, pulse, folder) = (Mosquitto::start(), Pulse::start(), tempfile::tempdir().unwrap());
+    pulse.plug("card", 48_000);
+    let wav = room::wav(folder.path());
+    let mut sensor = Sensor::listening(&pulse.configuration(), &broker, "").await;
+    let playing = pulse.play(&wav);
+    let first = sensor.event("speech_started").await["id"].clone();
+    sensor.signal(Signal::STOP);
+    let store = Store::new(&sensor.daemon.state());
+    for consent in [Consent::Withheld, Consent::Granted] {
+        let said = Said { consent, at: Timestamp::now(), by: By::Command };
+        store.change(|record| record.say(Scope::Listening, said)).unwrap();
+    }
+    sensor.signal(Signal::CONT);
     let told = sensor.until("an emotion", |message| event(message, "emotion")).await;
     assert_ne!(told["id"], first, "what began before the withdrawal is told after it: {}", sensor.log());
     drop(playing);

@@ -135,7 +135,7 @@ fn damaged_audio_is_judged_and_complained_about() {
     let bytes = std::fs::read(&whole).unwrap();
     std::fs::write(&whole, &bytes[..20_000]).unwrap();
     corpus.file("silent.wav", &[0.0; 16_000], "mine,a,neutral,");
-    corpus.file("short.wav", &[0.1; 160], "mine,a,neutral,");
+    corpus.file("short.wav", &[0.1, -0.1].repeat(80), "mine,a,neutral,");
     let manifest = corpus.manifest();
     let told = report(&evaluate(&manifest, &["--clean"]));
     assert_eq!((&told["corpora"]["mine"]["all"]["n"], &told["complaints_in_all"]), (&4.into(), &3.into()));

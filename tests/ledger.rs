@@ -191,6 +191,49 @@ fn the_chain_goes_on_over_files_and_old_ones_are_retired() {
     assert!(first.exists(), "the last line is of weeks ago: the clock may be wrong");
 }
 
+/// Something hindered a new file from being begun; what is left of it does not hinder the next attempt.
+#[test]
+fn a_file_that_could_not_be_begun_is_begun_the_next_time() {
+    let mut book = Book::with_lines(3);
+    book.rules.max_file_kb = 1;
+    let mut writer = Writer::new(book.folder.path(), &book.rules);
+    let mut line = |k: i64| writer.append(&[(at(10 * k), emotion(10 * k, Label::Sad))]);
+    line(4).unwrap(); // in a second file
+    line(5).unwrap();
+    fs::write(book.folder.path().join("ledger/000000000006.jsonl"), "").unwrap();
+    line(6).unwrap_err();
+    line(6).unwrap();
+    assert_eq!((book.lines().len(), book.files().len()), (6, 3));
+    assert!(book.findings().is_empty(), "{:?}", book.findings());
+}
+
+/// Between one that is too old and one that is not, of which the age is known then.
+#[test]
+fn a_file_without_a_line_that_can_be_read_does_not_stop_what_is_too_old_from_going() {
+    let day = 86_400;
+    let today = Timestamp::now().as_second() / day;
+    for (age, goes) in [(200, true), (20, false)] {
+        let mut book = Book::new();
+        book.rules.keep_days = 100;
+        let mut writer = Writer::new(book.folder.path(), &book.rules);
+        for days in [400, 300].into_iter().chain((0..=age).rev()) {
+            let t = Timestamp::from_second((today - days) * day).unwrap();
+            writer.append(&[(t, emotion(5, Label::Sad))]).unwrap();
+        }
+        writer.sync().unwrap();
+        let files = book.files();
+        assert!(files.len() >= 3, "{files:?}");
+        let text = fs::read_to_string(&files[1]).unwrap();
+        fs::write(&files[1], text.replace("sad", "mad")).unwrap();
+        book.now();
+        assert_eq!(
+            files[..2].iter().map(|f| f.exists()).collect::<Vec<_>>(),
+            [!goes; 2],
+            "the next is {age} days old"
+        );
+    }
+}
+
 /// Files whose first, last, and only readable lines have ages that mislead.
 #[test]
 fn a_file_is_as_old_as_its_newest_line_and_goes_when_that_is_too_old() {

@@ -268,8 +268,12 @@ impl FileSource {
                     self.due = Some(start.saturating_add_unsigned(frames as u64));
                     return Ok(Read::Samples);
                 }
-                Err(Error::DecodeError(reason)) => {
-                    self.complaint.get_or_insert_with(|| reason.into());
+                // Either way this packet is of no use, and the next one may be: a decoder's own end of its bits is an I/O error.
+                Err(broken @ (Error::DecodeError(_) | Error::IoError(_))) => {
+                    self.complaint.get_or_insert_with(|| match broken {
+                        Error::DecodeError(reason) => reason.into(),
+                        other => other.to_string(),
+                    });
                     if self.decoded > 0 && packet.dur.get() > 0 {
                         self.due = Some(start.saturating_add_unsigned(packet.dur.get()));
                         return Ok(Read::Gap(packet.dur.get()));

@@ -1,5 +1,6 @@
 //! What samples tell of a recording: is there sound, is it clipped, do its channels cancel each other.
 
+use super::mix::power;
 use super::usable;
 
 /// Part of the power of the channels; if their mean has less, they cancel each other.
@@ -23,11 +24,11 @@ pub struct Level {
     pub unusable: u64,
     /// Those at full scale.
     pub clipped: u64,
-    /// Those that are not zero.
+    /// Those that are another than the first of their channel in the same block: a constant is no sound.
     pub sounding: u64,
-    /// Sum of their squares over all channels, by the number of channels.
+    /// Power of the channels, by their number.
     channels: f64,
-    /// Sum of squares of the channels' mean, which is what is heard.
+    /// Power of the channels' mean, which is what is heard.
     mean: f64,
 }
 
@@ -43,19 +44,39 @@ impl Level {
     /// Looks at frames of this many channels.
     pub(super) fn look(&mut self, samples: &[f32], channels: usize) {
         self.samples += samples.len() as u64;
+        let first = &samples[..channels.min(samples.len())];
         for frame in samples.chunks_exact(channels) {
-            let (mut sum, mut squares) = (0.0, 0.0);
-            for x in frame {
-                let heard = usable(*x);
-                self.unusable += u64::from(heard != *x);
+            for (x, first) in frame.iter().zip(first) {
+                self.unusable += u64::from(usable(*x) != *x);
                 self.clipped += u64::from(Self::FULL.contains(&x.abs()));
-                self.sounding += u64::from(*x != 0.0);
-                let heard = f64::from(heard);
-                sum += heard;
-                squares += heard * heard;
+                self.sounding += u64::from(x != first);
             }
-            self.channels += squares / channels as f64;
-            self.mean += (sum / channels as f64).powi(2);
+        }
+        let heard = |frame: &[f32]| frame.iter().copied().map(usable).sum::<f32>() / channels as f32;
+        self.mean += power(samples.chunks_exact(channels).map(heard));
+        let channel = |at: usize| power(samples.iter().copied().map(usable).skip(at).step_by(channels));
+        self.channels += (0..channels).map(channel).sum::<f64>() / channels as f64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_is_no_sound() {
+        let look = |sample: &dyn Fn(usize) -> [f32; 2]| {
+            let (samples, mut level): (Vec<f32>, _) =
+                ((0..9_600).flat_map(sample).collect(), Level::default());
+            samples.chunks(960).for_each(|block| level.look(block, 2));
+            level
+        };
+        let voice = |k: usize| 0.1 * (k as f32 * 0.07).sin();
+        for offset in [0.0, -0.25] {
+            assert_eq!(look(&|_| [offset; 2]).sounding, 0, "{offset}");
+            let turned_over = look(&|k| [voice(k) + offset, offset - voice(k)]);
+            assert!(turned_over.sounding > 0 && turned_over.cancelled(), "{turned_over:?}");
+            assert!(!look(&|k| [voice(k) + offset, 0.5]).cancelled(), "one channel is dead");
         }
     }
 }

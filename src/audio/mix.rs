@@ -71,7 +71,7 @@ const ROUNDING: f64 = 1e-12;
 const LOUDEST: f64 = 1e6;
 
 /// Sum of squares without the mean: a constant is no sound.
-fn power(samples: impl Iterator<Item = f32>) -> f64 {
+pub(super) fn power(samples: impl Iterator<Item = f32>) -> f64 {
     let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
     for sample in samples.map(f64::from) {
         count += 1.0;

@@ -21,6 +21,8 @@ const SIZE: (u32, u32) = (1200, 760);
 const COLUMNS: usize = 400;
 /// What is quieter than the loudest by this is white, in dB.
 const RANGE_DB: f32 = 60.0;
+/// The features have no weaker sound; where nothing is louder there is nothing to draw.
+const SILENCE_DB: f32 = -99.9;
 /// Names of the four modules of a block, in their order.
 const KINDS: [&str; 4] = ["ff1", "attention", "convolution", "ff2"];
 
@@ -150,6 +152,9 @@ impl Picture<'_> {
         let mut frames: Vec<Frame> = Vec::new();
         FrameStream::new().push(self.samples, |frame| frames.push(*frame));
         let loudest = frames.iter().flatten().fold(f32::NEG_INFINITY, |most, db| most.max(*db));
+        if loudest <= SILENCE_DB {
+            return Ok(());
+        }
         let step = frames.len().div_ceil(COLUMNS).max(1);
         let second = |frame: usize| (frame * HOP) as f64 / f64::from(SAMPLE_RATE);
         for (column, frames) in frames.chunks(step).enumerate() {

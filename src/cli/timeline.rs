@@ -134,7 +134,8 @@ pub struct OnTimeline {
 struct Report {
     source: String,
     audio_seconds: f64,
-    cpu_ms_per_second: f64,
+    /// None if it was not told.
+    cpu_ms_per_second: Option<f64>,
     snr: Vec<Group>,
     background: ByKind,
 }
@@ -211,7 +212,7 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     let report = Report {
         source,
         audio_seconds,
-        cpu_ms_per_second: 1000.0 * cpu_seconds / f64::max(audio_seconds, 1e-9),
+        cpu_ms_per_second: (cpu_seconds > 0.0).then(|| 1000.0 * cpu_seconds / f64::max(audio_seconds, 1e-9)),
         snr: tally.groups(),
         background: ByKind { steady, household },
     };
@@ -257,19 +258,23 @@ fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     line("told after onset, median / 95th, ms", &|g| spread(&g.told_ms))?;
     line("emotion right, % of found", &|g| maybe(g.emotion))?;
     writeln!(out)?;
+    let rate = |of: Option<f64>, digits: usize| of.map_or("-".into(), |rate| format!("{rate:.digits$}"));
     let quiet = [("steady", &report.background.steady), ("household", &report.background.household)];
     for (name, q) in quiet {
         writeln!(
             out,
-            "false wakes on {name} background: {:.1} an hour ({} in {:.2} h), false starts {:.1} an hour",
-            q.wakes_per_hour, q.wakes, q.hours, q.starts_per_hour
+            "false wakes on {name} background: {} an hour ({} in {:.2} h), false starts {} an hour",
+            rate(q.wakes_per_hour, 1),
+            q.wakes,
+            q.hours,
+            rate(q.starts_per_hour, 1)
         )?;
     }
     writeln!(
         out,
-        "{:.1} h of audio, {:.2} ms of CPU for each second; {}",
+        "{:.1} h of audio, {} ms of CPU for each second; {}",
         report.audio_seconds / 3600.0,
-        report.cpu_ms_per_second,
+        rate(report.cpu_ms_per_second, 2),
         report.source
     )
 }

@@ -24,6 +24,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LAST_WITHDRAWAL: Duration = Duration::from_secs(10);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// A disk that has not answered for so long is told. A lock that another program holds is given up sooner.
+const HANGS: Duration = Duration::from_secs(10);
 
 /// All orders that give consent.
 const GRANTS: [Order; 3] = [
@@ -149,6 +151,7 @@ impl Keeper {
         if let Some(outcome) = self.writing.as_ref().and_then(Writing::ended) {
             told.extend(self.ended(outcome));
         }
+        told.extend(self.hangs());
         told.extend(self.read());
         let waits = !self.unwritten.is_empty() || self.unsettled;
         if waits && self.tried.elapsed() >= TRY_AGAIN {
@@ -310,6 +313,18 @@ impl Keeper {
             self.tried = Instant::now();
             self.writing = Some(Writing::begin(store, std::mem::take(&mut self.unwritten), self.written()));
         }
+    }
+
+    /// The disk has not answered for a while, which people would else learn after a power cut.
+    fn hangs(&mut self) -> Option<Told> {
+        let writing = self.writing.as_ref().filter(|writing| writing.begun.elapsed() >= HANGS)?;
+        let what = if writing.orders.withdrawn().contains(&true) {
+            "the withdrawal holds until undertone ends, and perhaps not after it"
+        } else {
+            "what was said about consent is not written down yet"
+        };
+        self.failed = true;
+        self.set_problem(Some(format!("{what}: the disk does not answer")))
     }
 
     /// Something was written, or was not; a grant that cannot be written is forgotten.

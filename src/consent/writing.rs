@@ -11,6 +11,7 @@ use crate::events::Consent;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// Orders that are not on the disk yet, of which only those are kept that still matter: however often somebody
@@ -145,6 +146,7 @@ pub(super) enum Outcome {
 /// Orders on their way to the disk.
 pub(super) struct Writing {
     pub(super) orders: Orders,
+    pub(super) begun: Instant,
     ended: Receiver<Outcome>,
 }
 
@@ -155,7 +157,7 @@ impl Writing {
         let (ended, mut orders) = (channel(), Orders::default());
         orders.add(order, By::Mqtt, Timestamp::now(), &Record::default());
         std::mem::forget(ended.0);
-        Writing { orders, ended: ended.1 }
+        Writing { orders, begun: Instant::now(), ended: ended.1 }
     }
 
     /// Begins. No orders: what was found is written anew, so that the loss of the file will be noticed.
@@ -170,7 +172,7 @@ impl Writing {
         if let Err(e) = std::thread::Builder::new().name("consent-write".into()).spawn(work) {
             tracing::warn!("the thread that keeps consent cannot be started: {e}");
         }
-        Writing { orders, ended }
+        Writing { orders, begun: Instant::now(), ended }
     }
 
     /// What became of it; none: it is not known yet.

@@ -101,6 +101,9 @@ const COLUMNS: [&str; 5] = ["path", "corpus", "speaker", "emotion", "split"];
 /// somebody's own may be called so.
 const MAY: [&str; 3] = ["snr_db", "sex", "language"];
 
+/// Reasons that an error names.
+const REASONS: usize = 10;
+
 /// The splits a row may be in.
 pub const SPLITS: [&str; 4] = ["train", "test_seen", "test_unseen", ""];
 
@@ -126,14 +129,40 @@ pub fn label(name: &str) -> Option<Label> {
 pub fn read(path: &Path) -> Result<Vec<Row>, CorpusError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let needs = format!("a manifest has the columns {}", COLUMNS.join(","));
-    lines::read::<Line>(path, "read the manifest", &COLUMNS, &MAY)?
-        .into_iter()
-        .map(|(number, line)| {
-            let row = line.map_err(|reason| format!("{reason} ({needs})"));
-            let row = row.and_then(|line| self::row(line, number, folder));
-            row.map_err(|reason| CorpusError::Manifest { path: path.into(), line: number, reason })
-        })
-        .collect()
+    let (mut rows, mut refused) = (Vec::new(), Vec::new());
+    for (number, line) in lines::read::<Line>(path, "read the manifest", &COLUMNS, &MAY)? {
+        let row = line.map_err(|reason| format!("{reason} ({needs})"));
+        match row.and_then(|line| self::row(line, number, folder)) {
+            Ok(row) => rows.push(row),
+            Err(reason) => refused.push((number, reason)),
+        }
+    }
+    match refused.first() {
+        None => Ok(rows),
+        Some((line, _)) => {
+            Err(CorpusError::Manifest { path: path.into(), line: *line, reason: together(&refused) })
+        }
+    }
+}
+
+/// All reasons for which lines are refused, each once: the first, and then where the others begin.
+fn together(refused: &[(u64, String)]) -> String {
+    let mut reasons: Vec<(&str, u64, usize)> = Vec::new();
+    for (line, reason) in refused {
+        match reasons.iter_mut().find(|(known, ..)| known == reason) {
+            Some((.., lines)) => *lines += 1,
+            None => reasons.push((reason, *line, 1)),
+        }
+    }
+    let more = reasons.len().saturating_sub(REASONS);
+    let told = reasons.iter().take(REASONS).enumerate().map(|(at, (reason, line, lines))| {
+        let place = if at > 0 { format!("line {line}: ") } else { String::new() };
+        let lines = if *lines > 1 { format!(" ({lines} lines)") } else { String::new() };
+        format!("{place}{reason}{lines}")
+    });
+    let mut told: Vec<String> = told.collect();
+    told.extend((more > 0).then(|| format!("and {more} more")));
+    told.join("; ")
 }
 
 /// A value of a column that may be empty, which is none.
@@ -163,8 +192,11 @@ fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
     let kinds = Kind::ALL.map(Kind::name).join(", ");
     let usual = if emotion == Some(Label::Background) { Kind::Background } else { Kind::Utterance };
     let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    // A blank may belong to the name.
+    let literal = folder.join(&line.path);
+    let path = if literal.exists() { literal } else { folder.join(line.path.trim()) };
     Ok(Row {
-        path: folder.join(&line.path),
+        path,
         corpus: trimmed(&line.corpus),
         speaker: trimmed(&line.speaker),
         emotion,
@@ -290,6 +322,20 @@ mod tests {
                 read_text(&format!("path,corpus,speaker,emotion,split\na.wav,x,s1,{name},\n")).unwrap_err();
             assert!(e.contains(name) && e.contains("or empty (which leaves the row out)"), "{e}");
         }
+    }
+
+    #[test]
+    fn all_that_is_not_known_is_told_together() {
+        let rows = "a.wav,x,s1,surprise,\nb.wav,x,s1,sad,\nc.wav,x,s1,calm,\nd.wav,x,s1,surprise,\ne.wav,x,s1,sad,dev\n";
+        let e = read_text(&format!("path,corpus,speaker,emotion,split\n{rows}")).unwrap_err();
+        for part in
+            ["line 2: emotion `surprise`", "(2 lines); line 4: emotion `calm`", "; line 6: split `dev`"]
+        {
+            assert!(e.contains(part), "{e}");
+        }
+        let many: String = (0..REASONS + 3).map(|k| format!("a.wav,x,s1,label{k},\n")).collect();
+        let e = read_text(&format!("path,corpus,speaker,emotion,split\n{many}")).unwrap_err();
+        assert!(e.ends_with("; and 3 more"), "{e}");
     }
 
     /// A column of somebody's own may have a name that means something.

@@ -9,7 +9,7 @@ pub mod folder;
 use super::CorpusError;
 use super::activity::{Runs, in_seconds, speech_runs};
 use super::manifest::{Kind, Row};
-use super::noise::{Noise, db_to_gain, rms};
+use super::noise::{Noise, db_to_gain, rms, without_offset};
 use super::window::STREAM_WINDOW;
 use super::{room, voices};
 use crate::audio::SAMPLE_RATE;
@@ -72,12 +72,16 @@ pub fn rng(seed: u64, purpose: u64, index: usize) -> ChaCha8Rng {
     rng
 }
 
-/// Cuts what a corpus' trap demands: EMO-DB to its first 2 s, since here some classes were stored so. Mixed clips, of
-/// which the manifest knows where speech lies, were cut when they were made.
+/// Cuts what a corpus' trap demands: EMO-DB to its first 2 s, since here some classes were stored so; and takes an offset away. Mixed
+/// clips, of which the manifest knows where speech lies, were treated so when they were made.
 pub fn crop(row: &Row, samples: &mut Vec<f32>) {
-    if row.speech.is_none() && voices::known(&row.corpus) == Some("emodb") {
+    if row.speech.is_some() {
+        return;
+    }
+    if voices::known(&row.corpus) == Some("emodb") {
         samples.truncate(2 * SAMPLE_RATE as usize);
     }
+    without_offset(samples);
 }
 
 /// Adds `speech` to `noise` from sample `at` on (it may hang over both ends), the noise scaled to

@@ -15,6 +15,9 @@ use std::f32::consts::PI;
 /// Seconds of all recordings together that are kept in memory: 1.8 GB.
 const KEPT: f64 = 8.0 * 3600.0;
 
+/// An offset of a tenth of the level counts for 0.04 dB of it.
+const AUDIBLE: f64 = 0.1;
+
 /// Noise recordings in memory, at 16 kHz, each with its row's corpus and source.
 pub struct Noise {
     clips: Vec<(Row, Vec<f32>)>,
@@ -46,6 +49,7 @@ impl Noise {
                     read => read.map_err(|e| row.failed(e))?,
                 };
                 samples.truncate(most);
+                without_offset(&mut samples);
                 samples.shrink_to_fit();
                 Ok((row.clone(), samples))
             })
@@ -198,6 +202,14 @@ pub(super) fn tilt(samples: &mut [f32], amount: f32) {
     }
 }
 
+/// Takes a constant away that is not far below the sound: it is none, and would count for its level.
+pub fn without_offset(samples: &mut [f32]) {
+    let offset = samples.iter().map(|&x| f64::from(x)).sum::<f64>() / samples.len().max(1) as f64;
+    if offset.abs() > AUDIBLE * f64::from(rms(samples)) {
+        samples.iter_mut().for_each(|x| *x -= offset as f32);
+    }
+}
+
 /// Root of the mean square; 0 for nothing.
 pub fn rms(samples: &[f32]) -> f32 {
     let sum: f64 = samples.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
@@ -235,7 +247,7 @@ mod tests {
             .map(|speaker| {
                 let path = scratch.path().join(speaker).with_extension("wav");
                 let mut recording = crate::corpus::recording::Recording::create(&path).unwrap();
-                recording.write(&[0.1; 16_000]).unwrap();
+                recording.write(&[0.1, -0.1].repeat(8_000)).unwrap();
                 recording.finish().unwrap();
                 Row { path, speaker: speaker.into(), ..Row::default() }
             })
@@ -252,6 +264,26 @@ mod tests {
         let together = Halves::read(&rows, &[]).unwrap();
         assert_eq!(sources(together.beside(&speaker("ann"))), ["held", "fan", "street"]);
         assert!(Halves::read(&rows[..1], &["held".into()]).is_err(), "nothing is left for the others");
+    }
+
+    #[test]
+    fn a_constant_is_no_sound() {
+        let wave = |offset: f32| -> Vec<f32> {
+            (0..16_000).map(|i| offset + 0.1 * (i as f32 * 0.3).sin()).collect()
+        };
+        let mut large = wave(0.3);
+        without_offset(&mut large);
+        assert!((rms(&large) / rms(&wave(0.0)) - 1.0).abs() < 1e-3, "{}", rms(&large));
+        let mut small = wave(0.003);
+        without_offset(&mut small);
+        assert_eq!(small, wave(0.003), "what counts for nothing stays");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("constant.wav");
+        let mut recording = crate::corpus::recording::Recording::create(&path).unwrap();
+        recording.write(&[0.25; 16_000]).unwrap();
+        recording.finish().unwrap();
+        assert!(Noise::read(&[Row { path, ..Row::default() }]).is_err(), "it cannot be laid over anything");
+        without_offset(&mut []);
     }
 
     #[test]

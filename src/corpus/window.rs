@@ -18,16 +18,24 @@ pub fn repeat(samples: &mut Vec<f32>) {
 
 /// The windows that begin at these frames, where there are samples enough.
 pub fn inputs(samples: &[f32], starts: &[usize]) -> Vec<Input> {
+    let frames = frames(samples);
+    starts.iter().filter_map(|&start| input(&frames, start)).collect()
+}
+
+/// The frames of all samples.
+pub fn frames(samples: &[f32]) -> Vec<Frame> {
     let mut frames: Vec<Frame> = Vec::with_capacity(samples.len() / HOP);
     FrameStream::new().push(samples, |frame| frames.push(*frame));
-    let windows = starts.iter().filter_map(|&start| frames.get(start..start + FRAMES));
-    windows
-        .map(|window| {
-            let mut input = Box::new([0.0; INPUT]);
-            normalise(window.iter(), &mut input);
-            input
-        })
-        .collect()
+    frames
+}
+
+/// The window that begins at this frame, if there are frames enough.
+pub fn input(frames: &[Frame], start: usize) -> Option<Input> {
+    frames.get(start..start + FRAMES).map(|window| {
+        let mut input = Box::new([0.0; INPUT]);
+        normalise(window.iter(), &mut input);
+        input
+    })
 }
 
 #[cfg(test)]

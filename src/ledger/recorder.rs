@@ -21,8 +21,13 @@ const WAITING: usize = 4096;
 const QUEUE: usize = 2048;
 /// How often a disk that refuses is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is told that the thread takes nothing, at most: it may take a little now and then.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How long lines are collected before they are written together.
 const COLLECT: Duration = Duration::from_millis(200);
+
+/// Why the thread takes nothing.
+const HANGS: &str = "the disk does not answer";
 
 /// A sentence about the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,9 @@ pub struct Recorder {
     orders: Option<SyncSender<Order>>,
     /// Entries that found the thread too slow.
     dropped: u64,
+    /// When that was told last.
+    told_at: Option<Instant>,
+    told: mpsc::Sender<Told>,
 }
 
 impl Recorder {
@@ -54,17 +62,16 @@ impl Recorder {
         started: impl FnOnce(bool) -> Entry + Send + 'static,
         told: mpsc::Sender<Told>,
     ) -> Recorder {
-        let Some(state) = state else { return Recorder { orders: None, dropped: 0 } };
+        let mut recorder = Recorder { orders: None, dropped: 0, told_at: None, told };
+        let Some(state) = state else { return recorder };
         let (orders, queue) = sync_channel(QUEUE);
-        let work = Work::new(state, rules, told);
+        let work = Work::new(state, rules, recorder.told.clone());
         let thread = std::thread::Builder::new().name("record".into());
         match thread.spawn(move || work.run(started, &queue)) {
-            Ok(_) => Recorder { orders: Some(orders), dropped: 0 },
-            Err(e) => {
-                tracing::warn!("nothing is recorded: the thread for it cannot be started: {e}");
-                Recorder { orders: None, dropped: 0 }
-            }
+            Ok(_) => recorder.orders = Some(orders),
+            Err(e) => tracing::warn!("nothing is recorded: the thread for it cannot be started: {e}"),
         }
+        recorder
     }
 
     /// Records an entry, now.
@@ -77,6 +84,13 @@ impl Recorder {
             self.dropped = 0;
         }
         if orders.try_send(Order::Record(now, Box::new(entry))).is_err() {
+            if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                self.told_at = Some(Instant::now());
+                let message = format!(
+                    "the record cannot be written: {HANGS}; what happens from here on is only counted"
+                );
+                let _ = self.told.try_send(Told { message, recovered: false }); // whoever ends does not listen
+            }
             self.dropped += 1;
         }
     }
@@ -91,8 +105,13 @@ impl Recorder {
     }
 }
 
+/// Makes the first line of whether the daemon before ended well.
+type Start = Box<dyn FnOnce(bool) -> Entry + Send>;
+
 struct Work {
     writer: Writer,
+    /// When this daemon started, and its first line, until the record says how the one before ended.
+    start: Option<(Timestamp, Start)>,
     rules: config::Ledger,
     waiting: VecDeque<(Timestamp, Entry)>,
     /// Entries that were given up since the disk refuses.
@@ -113,6 +132,7 @@ impl Work {
     fn new(state: &Path, rules: &config::Ledger, told: mpsc::Sender<Told>) -> Work {
         Work {
             writer: Writer::that_retires(state, rules),
+            start: None,
             rules: rules.clone(),
             waiting: VecDeque::new(),
             lost: 0,
@@ -125,15 +145,17 @@ impl Work {
         }
     }
 
-    fn run(mut self, started: impl FnOnce(bool) -> Entry, queue: &Receiver<Order>) {
-        let opened = self.writer.open();
-        let clean = opened.is_ok() && self.writer.ended_clean();
-        self.outcome(opened);
-        self.waiting.push_back((Timestamp::now(), started(clean)));
+    fn run(mut self, started: impl FnOnce(bool) -> Entry + Send + 'static, queue: &Receiver<Order>) {
+        self.start = Some((Timestamp::now(), Box::new(started)));
         self.write();
         loop {
             match queue.recv_timeout(self.patience()) {
-                Ok(Order::Record(t, entry)) => self.take(t, *entry),
+                Ok(Order::Record(t, entry)) => {
+                    if matches!(*entry, Entry::Lost { .. }) {
+                        self.problem.get_or_insert_with(|| HANGS.into()); // told already; that it ends is told, too
+                    }
+                    self.take(t, *entry);
+                }
                 Ok(Order::End(done)) => {
                     self.retry = None;
                     self.write();
@@ -154,7 +176,7 @@ impl Work {
                 .waiting
                 .front()
                 .is_some_and(|(t, _)| Timestamp::now().duration_since(*t).unsigned_abs() >= COLLECT);
-            if urgent || old || self.rules.fsync == Fsync::Always {
+            if urgent || old || self.start.is_some() || self.rules.fsync == Fsync::Always {
                 self.write();
             }
             let tried = self.retry.is_some_and(|at| Instant::now() < at);
@@ -166,7 +188,7 @@ impl Work {
 
     /// How long the thread may sleep: an idle record wakes nobody.
     fn patience(&self) -> Duration {
-        match (self.waiting.is_empty(), self.retry, self.unsynced) {
+        match (self.has_nothing(), self.retry, self.unsynced) {
             (false, None, _) => COLLECT,
             (false, Some(_), _) | (true, Some(_), Some(_)) => Duration::from_secs(1),
             (true, None, Some(since)) => self.sync_due().saturating_sub(since.elapsed()),
@@ -174,9 +196,13 @@ impl Work {
         }
     }
 
+    fn has_nothing(&self) -> bool {
+        self.waiting.is_empty() && self.start.is_none()
+    }
+
     /// Nothing is to be written or forced onto the disk.
     fn idle(&self) -> bool {
-        self.waiting.is_empty() && self.unsynced.is_none()
+        self.has_nothing() && self.unsynced.is_none()
     }
 
     /// How long lines may be in the file before they must be on the disk.
@@ -193,8 +219,15 @@ impl Work {
     }
 
     fn write(&mut self) {
-        if self.waiting.is_empty() || self.retry.is_some_and(|at| Instant::now() < at) {
+        if self.has_nothing() || self.retry.is_some_and(|at| Instant::now() < at) {
             return;
+        }
+        if let Some((began, started)) = self.start.take() {
+            if let Err(e) = self.writer.open() {
+                self.start = Some((began, started));
+                return self.outcome(Err(e));
+            }
+            self.waiting.push_front((began, started(self.writer.ended_clean())));
         }
         let urgent = self.waiting.iter().any(|(_, entry)| entry.urgent());
         if self.lost > 0 {
@@ -259,6 +292,59 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How the daemon before ended is known only once the record can be read.
+    #[test]
+    fn a_record_that_another_program_holds_does_not_make_of_a_good_end_a_bad_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = config::Ledger::default();
+        Writer::new(folder.path(), &rules).append(&[(Timestamp::now(), Entry::Stopped {})]).unwrap();
+        let (told, _heard) = mpsc::channel(8);
+        let mut work = Work::new(folder.path(), &rules, told);
+        let ended = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = ended.clone();
+        let started = move |clean| {
+            seen.lock().unwrap().push(clean);
+            Entry::Background { start: Timestamp::now() }
+        };
+        work.start = Some((Timestamp::now(), Box::new(started)));
+        work.take(Timestamp::now(), Entry::Lost { lines: 1 });
+        let lock = super::super::files::Folder::below(folder.path()).lock(true).unwrap();
+        work.write();
+        assert!(work.start.is_some() && ended.lock().unwrap().is_empty());
+        drop(lock);
+        work.retry = None;
+        work.write();
+        assert_eq!(*ended.lock().unwrap(), [true]);
+        assert!(work.has_nothing() && work.writer.ended_clean().eq(&false), "both lines are in the record");
+    }
+
+    /// A thread that hangs at its disk is told once, and that it goes on, too.
+    #[test]
+    fn a_disk_that_does_not_answer_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = config::Ledger::default();
+        let (told, mut heard) = mpsc::channel(8);
+        let (orders, queue) = sync_channel(2);
+        let mut recorder = Recorder { orders: Some(orders), dropped: 0, told_at: None, told: told.clone() };
+        for _ in 0..5 {
+            recorder.record(Entry::Background { start: Timestamp::now() });
+        }
+        let said = heard.try_recv().unwrap();
+        assert!(!said.recovered && said.message.contains("does not answer"), "{said:?}");
+        assert!(heard.try_recv().is_err() && recorder.dropped == 3);
+        let thread = std::thread::spawn(move || {
+            Work::new(folder.path(), &rules, told).run(|_| Entry::Stopped {}, &queue);
+            folder
+        });
+        while recorder.dropped > 0 {
+            std::thread::sleep(Duration::from_millis(20));
+            recorder.record(Entry::Background { start: Timestamp::now() });
+        }
+        assert!(heard.blocking_recv().unwrap().recovered, "it takes lines again");
+        drop(recorder);
+        thread.join().unwrap();
+    }
 
     /// Starts, stops and consent are forced onto the disk with `fsync = "never"`, too, and nothing else is.
     #[test]

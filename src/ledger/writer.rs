@@ -10,7 +10,7 @@ use super::entry::{Damage, Entry};
 use super::files::{Folder, Head};
 use super::line::{self, Digest, HIGHEST, Line};
 use crate::config;
-use crate::state::{belong_to_folder, open_own};
+use crate::state::{belong_to_folder, force_names, open_own};
 use jiff::{SignedDuration, Timestamp};
 use retire::Clock;
 use std::fs::{self, File};
@@ -330,10 +330,14 @@ impl Writer {
                 let file =
                     File::options().read(true).append(true).create_new(true).mode(0o640).open(&path)?;
                 belong_to_folder(&file, self.folder.path());
-                File::open(self.folder.path())?.sync_all()?;
+                force_names(&File::open(self.folder.path())?)?;
                 Ok(file)
             };
-            let file = make().map_err(|e| self.folder.failed(&path, e))?;
+            let file = make().map_err(|e| {
+                // One without a line is swept away when the end is found anew.
+                self.end = None;
+                self.folder.failed(&path, e)
+            })?;
             // Its last line is none yet: if the write below fails, the file is empty and is removed.
             let before = last_before(first, &self.end);
             self.end = Some(End { file, path, bytes: 0, began: now, last: before });

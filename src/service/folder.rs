@@ -53,7 +53,7 @@ impl StateFolder {
             Cause::Change => self.place.look_at_change(),
         };
         let anew = found == Look::Anew; // or it can be locked at last
-        if anew {
+        if anew || self.watch.is_due() {
             self.watch = Watch::begin(&self.config);
         }
         if anew || self.watch.pace() != self.looks.period() {

@@ -40,6 +40,12 @@ pub(crate) fn config_digest(config: &Config) -> Digest {
     serde_json::to_vec(config).map_or(Digest::ZERO, |text| Digest::of(&text))
 }
 
+/// Granted before and granted now, but not by the same word: it may have been withdrawn in between, faster than anybody looked.
+fn is_anew(before: &Standing, now: &Standing, scope: Scope) -> bool {
+    let (was, is) = (before.of(scope), now.of(scope));
+    was.consent == Consent::Granted && is.consent == Consent::Granted && was.since != is.since
+}
+
 impl Service {
     /// What holds when the daemon starts.
     pub(super) fn consent_begins(&mut self) {
@@ -83,7 +89,7 @@ impl Service {
                 }
                 self.unsay(&before, &now);
                 let may = |standing: &Standing| standing.allowed().transcription == Consent::Granted;
-                if may(&now) && !may(&before) {
+                if may(&now) && (!may(&before) || is_anew(&before, &now, Scope::Transcription)) {
                     self.recogniser.granted_from(self.newest_sample());
                 }
                 self.publish_consent();
@@ -99,14 +105,21 @@ impl Service {
             let (was, is) = (before.of(scope), now.of(scope));
             was != is && is.consent == Consent::Withheld && is.why != Why::QuietHours
         };
-        if withdrawn(Scope::Listening) {
+        let anew = |scope| is_anew(before, now, scope);
+        if withdrawn(Scope::Listening) || anew(Scope::Listening) {
             // It may be granted again before the listener has seen that.
             self.forget = self.settings.live().ask_to_forget();
-            self.recogniser.forget();
+            match anew(Scope::Listening) {
+                true => self.recogniser.recall(), // who hands over has seen nothing of it
+                false => self.recogniser.forget(),
+            }
             self.client.forget(Forget::Heard);
             self.emotion = None;
             self.show_nothing();
-        } else if withdrawn(Scope::Transcription) {
+        } else if withdrawn(Scope::Transcription) || anew(Scope::Transcription) {
+            if anew(Scope::Transcription) {
+                self.recogniser.recall();
+            }
             self.client.forget(Forget::Words);
             self.show_no_words();
         }

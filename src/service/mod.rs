@@ -90,6 +90,11 @@ pub enum ServiceError {
         "the listener thread broke down, so nothing can be heard any more; please report what the log says before this"
     )]
     Broken,
+    /// What speaks to the broker ended by a panic, of which the log has told.
+    #[error(
+        "the part that speaks to the broker broke down, so nobody could withdraw consent any more; please report what the log says before this"
+    )]
+    Mute,
 }
 
 /// What may change while the daemon runs.
@@ -128,7 +133,7 @@ pub struct Ended {
 /// is told, and tried again.
 ///
 /// # Errors
-/// See [`ServiceError`]; all but [`ServiceError::Broken`] before anything is heard.
+/// See [`ServiceError`]; all but [`ServiceError::Broken`] and [`ServiceError::Mute`] before anything is heard.
 pub async fn run(
     config: &Config,
     source: Source,
@@ -165,7 +170,7 @@ pub async fn run(
     let consent = keeper.scopes();
     // Both outlive the listener, for what it has to tell at the end.
     let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
-    let (client, _connection) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
+    let (client, mut connected) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
     let mut said = Said { commands: client.commands(), withdrawals };
     let pulse = Arc::new(Pulse::default());
     let stall = Duration::from_secs_f64(config.audio.stall_seconds);
@@ -259,9 +264,11 @@ pub async fn run(
             }
             outcome = service.settings_written() => service.settings_kept(outcome),
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
+            _ = &mut connected => break, // it broke down
             () = shutdown.cancelled() => break,
         }
     }
+    let mute = connected.is_finished();
 
     if service.restart.is_none() {
         notifier.stopping();
@@ -269,7 +276,8 @@ pub async fn run(
     stop_listening.cancel();
     let listener = Some(listener);
     let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown };
-    ending.run().await
+    let ended = ending.run().await?;
+    if mute { Err(ServiceError::Mute) } else { Ok(ended) }
 }
 
 /// Something that may wait for a disk, while signals are obeyed.

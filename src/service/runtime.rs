@@ -123,6 +123,7 @@ impl Service {
             Heard::Line(line, set) => self.teller.follow(line, set),
             Heard::Progress(progress) => {
                 let changed = progress.listening != self.progress.listening
+                    || progress.speaking != self.progress.speaking
                     || progress.microphone != self.progress.microphone;
                 if !progress.background {
                     self.background = None; // it was not heard for a while, or somebody speaks
@@ -155,6 +156,7 @@ impl Service {
                     }
                     Told::Background { since, .. } => {
                         self.background = Some(*since);
+                        self.progress.speaking = false; // what had begun was not speech after all
                         AsrDecision::NotConfigured
                     }
                     Told::Segment(segment) => {

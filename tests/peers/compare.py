@@ -71,7 +71,7 @@ def main() -> None:
         row(
             f"false wakes an hour, {kind} ({hours:.2f} h)",
             reports,
-            lambda r, kind=kind: f"{r['background'][kind]['wakes_per_hour']:.1f}",
+            lambda r, kind=kind: f"{r['background'][kind]['wakes_per_hour']:.1f}" if hours else "-",
         )
     row("processor time for each second of audio, ms", reports, lambda r: f"{r['cpu_ms_per_second']:.2f}")
 

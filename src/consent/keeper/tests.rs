@@ -32,6 +32,39 @@ fn a_withdrawal_counts_while_something_else_is_being_written() {
     assert_eq!(keeper.standing().listening.consent, Consent::Withheld);
 }
 
+/// No error ever comes, so nobody would learn that a power cut takes the withdrawal back.
+#[test]
+fn a_disk_that_does_not_answer_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::open(&config(folder.path()));
+    let problems = |told: Vec<Told>| -> Vec<(String, bool)> {
+        let told = told.into_iter().filter_map(|told| match told {
+            Told::Problem { message, recovered } => Some((message, recovered)),
+            _ => None,
+        });
+        told.collect()
+    };
+    for (order, holds) in
+        [(Consent::Withheld, "the withdrawal holds"), (Consent::Granted, "not written down yet")]
+    {
+        let mut writing = Writing::stuck(Order::Say(Scope::Transcription, order));
+        writing.begun = Instant::now().checked_sub(HANGS / 2).unwrap();
+        keeper.writing = Some(writing);
+        assert_eq!(problems(keeper.look()), [], "it may be slow");
+        keeper.writing.as_mut().unwrap().begun = Instant::now().checked_sub(HANGS).unwrap();
+        let told = problems(keeper.look());
+        assert!(
+            matches!(&told[..], [(message, false)] if message.contains(holds) && message.contains("does not answer")),
+            "{told:?}"
+        );
+        assert_eq!(problems(keeper.look()), [], "once");
+        let record = keeper.record;
+        let stamp = keeper.stamp.unwrap();
+        let told = keeper.ended(Outcome::Written { record, stamp, overtaken: Vec::new() });
+        assert!(matches!(&problems(told)[..], [(_, true)]), "it answers again");
+    }
+}
+
 #[test]
 fn guests_who_are_there_already_are_said_once() {
     let folder = tempfile::tempdir().unwrap();

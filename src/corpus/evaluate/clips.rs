@@ -13,7 +13,7 @@ use crate::corpus::noise::Noise;
 use crate::corpus::window::{self, Input, STREAM_WINDOW};
 use crate::events::Label;
 use crate::features::utterance::{Utterance, pieces};
-use crate::features::{HOP, INPUT};
+use crate::features::{Frame, HOP, INPUT};
 use rand::RngExt;
 use serde::Serialize;
 
@@ -112,7 +112,9 @@ impl<'a> Maker<'a> {
             judge(clip(Role::Utterance, Some(snr_db), self.whole(&mixed)))?;
         }
         if let Some(snr_db) = self.test.missed_snr_db {
-            for input in self.windows(index, &samples, noise, snr_db) {
+            // One at a time: an input has a hundred times as many bytes as what is new in it.
+            let (frames, starts) = self.windows(index, &samples, noise, snr_db);
+            for input in starts.into_iter().filter_map(|start| window::input(&frames, start)) {
                 judge(clip(Role::Window, Some(snr_db), vec![input]))?;
             }
         }
@@ -136,10 +138,10 @@ impl<'a> Maker<'a> {
     }
 
     /// The utterance in background, a window's length of it on both sides, heard at the daemon's
-    /// stride from a random phase on: the windows that hold more than 0.5 s of its speech.
+    /// stride from a random phase on: its frames, and the first one of each window that holds more than 0.5 s of its speech.
     ///
     /// Where speech lies is told by the clean utterance's energy ([`speech_runs`]).
-    fn windows(&self, index: usize, samples: &[f32], noise: &Noise, snr_db: f32) -> Vec<Input> {
+    fn windows(&self, index: usize, samples: &[f32], noise: &Noise, snr_db: f32) -> (Vec<Frame>, Vec<usize>) {
         let runs = speech_runs(samples);
         let rng = &mut mix::rng(self.test.seed, WINDOWS, index);
         let background = noise.cut(samples.len() + 2 * STREAM_WINDOW, rng).1;
@@ -152,8 +154,8 @@ impl<'a> Maker<'a> {
             heard > ENOUGH_SPEECH
         };
         let last = (mixed.len() - STREAM_WINDOW) / HOP;
-        let starts: Vec<usize> = (first..=last).step_by(self.test.stride.max(1)).filter(enough).collect();
-        window::inputs(&mixed, &starts)
+        let starts = (first..=last).step_by(self.test.stride.max(1)).filter(enough).collect();
+        (window::frames(&mixed), starts)
     }
 }
 
@@ -181,11 +183,11 @@ mod tests {
         // Over half of one second inside 3.6 s: the window's start has 3.6 + 1 - 2 * 0.5 s of room.
         let room = (3.6 + 1.0 - 2.0 * f64::from(ENOUGH_SPEECH)) / 0.8;
         for index in 0..8 {
-            let found = maker.windows(index, &samples, &noise, 10.0).len() as f64;
+            let found = maker.windows(index, &samples, &noise, 10.0).1.len() as f64;
             assert!((room - 1.0..=room + 1.2).contains(&found), "{found} windows, room for {room}");
         }
         // A quarter of a second of tone is not enough.
-        assert!(maker.windows(0, &samples[..second * 5 / 4], &noise, 10.0).is_empty());
+        assert!(maker.windows(0, &samples[..second * 5 / 4], &noise, 10.0).1.is_empty());
     }
 
     /// Gain is not heard by the model, a high-pass is.

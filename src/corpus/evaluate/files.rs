@@ -87,11 +87,12 @@ pub fn complaint(row: &Row, source: &FileSource, samples: &[f32], speech: bool) 
         None if source.level().sounding == 0 => "digital silence".into(),
         None if source.level().cancelled() => "its channels cancel each other".into(),
         None if speech && seconds < WORD => format!("{seconds:.3} s long, too short for a word"),
-        None if speech && source.sample_rate() < SAMPLE_RATE => {
-            format!(
-                "{} Hz, so nothing of its upper half is there, and emotions are told worse",
-                source.sample_rate()
-            )
+        None if source.sample_rate() < SAMPLE_RATE => {
+            let worse = match speech {
+                true => "emotions are told worse",
+                false => "speech that it is laid over stays clean there",
+            };
+            format!("{} Hz, so nothing of its upper half is there, and {worse}", source.sample_rate())
         }
         None => return None,
     };

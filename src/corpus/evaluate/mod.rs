@@ -153,6 +153,7 @@ pub fn evaluate(
         complaints.extend(part.complaints);
     }
     complaints.sort_by_key(|(index, _)| *index);
+    judged.sort_by_key(|clip| clip.index); // sums are the same to the last digit, whoever judged
     let samples = judges.iter_mut().flat_map(Judge::samples).collect();
     let Some(first) = judges.pop() else {
         return Err(CorpusError::Nothing("there is nothing to evaluate".into()));

@@ -96,10 +96,10 @@ pub struct Quiet {
     pub hours: f64,
     /// Segments in them.
     pub wakes: usize,
-    /// Segments by hour.
-    pub wakes_per_hour: f64,
-    /// Beginnings told by hour, with those that led to no segment.
-    pub starts_per_hour: f64,
+    /// Segments by hour; none of no hours.
+    pub wakes_per_hour: Option<f64>,
+    /// Beginnings told by hour, with those that led to no segment; likewise.
+    pub starts_per_hour: Option<f64>,
     #[serde(skip)]
     starts: usize,
 }
@@ -225,10 +225,10 @@ impl Tally {
     /// Stretches of steady background, and those of any other.
     pub fn quiet(&self) -> (Quiet, Quiet) {
         let by_hour = |quiet: &Quiet| {
-            let hours = quiet.hours.max(1e-9);
+            let by_hour = |count: usize| (quiet.hours > 0.0).then(|| count as f64 / quiet.hours);
             Quiet {
-                wakes_per_hour: quiet.wakes as f64 / hours,
-                starts_per_hour: quiet.starts as f64 / hours,
+                wakes_per_hour: by_hour(quiet.wakes),
+                starts_per_hour: by_hour(quiet.starts),
                 ..quiet.clone()
             }
         };

@@ -71,16 +71,21 @@ impl Writer {
         if !self.clock.is_sure(now, boot, (keep / 10).max(days(1)), &recorded) {
             return Ok(());
         }
-        for two in files.windows(2) {
-            let (path, following) = (&two[0].1, &two[1].1);
-            // Lines are appended to the last one, so there is one that follows; what its first line that can be read says of the one
-            // before counts, since that may be damaged.
-            let Some(next) = self.lines(following)?.into_iter().flatten().next() else { break };
-            let times =
-                self.lines(path)?.into_iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
-            // What the clock said when it was wrong is no age.
-            let newest = times.filter(|t| (FIRST..=now).contains(t)).max().unwrap_or(next.t);
-            if now.duration_since(newest) < SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX) {
+        let mut rest = files.as_slice();
+        // Lines are appended to the last one, so there is one that follows; what its first line that can be read says of those
+        // before it counts, since they may be damaged. A file without any such line goes with the one before it.
+        while let Some((behind, next)) = self.readable_behind(rest)? {
+            let (old, following) = rest.split_at(behind);
+            let mut newest = None;
+            for (_, path) in old {
+                let times =
+                    self.lines(path)?.into_iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
+                // What the clock said when it was wrong is no age.
+                let own = times.filter(|t| (FIRST..=now).contains(t)).max().unwrap_or(next.t);
+                newest = newest.max(Some(own));
+            }
+            let age = now.duration_since(newest.unwrap_or(next.t));
+            if age < SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX) {
                 break;
             }
             let last = Head { n: next.n - 1, hash: next.prev };
@@ -89,9 +94,22 @@ impl Writer {
                 self.confirm(true)?;
                 self.retired = last.n;
             }
-            fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
+            for (_, path) in old {
+                fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
+            }
+            rest = following;
         }
         Ok(())
+    }
+
+    /// Of the files behind the first of `files`, the index of the nearest in which a line can be read, and that line.
+    fn readable_behind(&self, files: &[(u64, PathBuf)]) -> Result<Option<(usize, Line)>, LedgerError> {
+        for (index, (_, path)) in files.iter().enumerate().skip(1) {
+            if let Some(line) = self.lines(path)?.into_iter().flatten().next() {
+                return Ok(Some((index, line)));
+            }
+        }
+        Ok(None)
     }
 
     /// When the newest lines were recorded, oldest first: those of so many files that one of them is of another day. A file

@@ -11,7 +11,7 @@ use crate::state;
 use rustix::fd::OwnedFd;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 
 /// How often it is looked all the same, whether the clock changed what is allowed.
@@ -21,21 +21,28 @@ const CLOCK: Duration = Duration::from_secs(5);
 pub struct Watch {
     watch: Option<AsyncFd<OwnedFd>>,
     pace: Duration,
+    begun: Instant,
 }
 
 impl Watch {
     /// Watches the state folder, if there is one and the kernel can.
     pub fn begin(config: &Config) -> Watch {
         let Some(folder) = state::folder(config) else {
-            return Watch { watch: None, pace: CLOCK };
+            return Watch { watch: None, pace: CLOCK, begun: Instant::now() };
         };
-        match open(&folder) {
-            Ok(watch) => Watch { watch: Some(watch), pace: CLOCK },
+        let (watch, pace) = match open(&folder) {
+            Ok(watch) => (Some(watch), CLOCK),
             Err(e) => {
                 tracing::debug!("{} cannot be watched, so it is looked at: {e}", folder.display());
-                Watch { watch: None, pace: LOOK_EVERY }
+                (None, LOOK_EVERY)
             }
-        }
+        };
+        Watch { watch, pace, begun: Instant::now() }
+    }
+
+    /// Whether to begin again: the folder could not be watched, which was a while ago.
+    pub fn is_due(&self) -> bool {
+        self.pace == LOOK_EVERY && self.begun.elapsed() >= CLOCK
     }
 
     /// How often to look without being told.
@@ -55,7 +62,7 @@ impl Watch {
             Err(_) => false,
         };
         if !goes_on {
-            (self.watch, self.pace) = (None, LOOK_EVERY);
+            (self.watch, self.pace, self.begun) = (None, LOOK_EVERY, Instant::now());
         }
     }
 }

@@ -138,9 +138,14 @@ fn wakes_without_speech_are_counted_by_hour_and_kind() {
     let (steady, household) = tally.quiet();
     assert_eq!(
         (steady.hours, steady.wakes, steady.wakes_per_hour, steady.starts_per_hour),
-        (0.5, 1, 2.0, 4.0)
+        (0.5, 1, Some(2.0), Some(4.0))
     );
-    assert_eq!((household.wakes, household.wakes_per_hour, household.starts_per_hour), (1, 2.0, 2.0));
+    assert_eq!(
+        (household.wakes, household.wakes_per_hour, household.starts_per_hour),
+        (1, Some(2.0), Some(2.0))
+    );
+    let (none, _) = Tally::default().quiet();
+    assert_eq!((none.wakes_per_hour, none.starts_per_hour), (None, None), "nothing was counted");
     // What woke it falsely there is not counted a second time.
     assert_eq!(tally.groups()[0].not_speech, Some(0.0));
 }
