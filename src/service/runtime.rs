@@ -357,3 +357,36 @@ pub fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Written;
+    use tokio_util::sync::CancellationToken;
+    use uuid::Uuid;
+
+    /// What had begun may come to nothing, of which only `background` tells.
+    #[tokio::test]
+    async fn nobody_speaks_any_more_when_background_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config { state_dir: folder.path().into(), ..Config::default() };
+        config.consent.listening = Written::Granted;
+        config.mqtt.broker = "mqtt://127.0.0.1:1".into();
+        let (stop, keeper) = (CancellationToken::new(), Keeper::open(&config));
+        let (client, _task) = Client::start(&config.mqtt, &config.node, stop.clone()).unwrap();
+        let asr = Asr::start(&config.asr, &config.node, keeper.scopes(), mpsc::channel(1).0, stop.clone()).unwrap();
+        let started = |_| Entry::Stopped {};
+        let recorder = Recorder::start(None, &config.ledger, started, mpsc::channel(1).0);
+        let mut service =
+            Service::new(&config, "0", keeper, client, asr, Settings::fixed(&config), recorder);
+        let listening = Progress { listening: true, ..Progress::default() };
+        service.heard(Heard::Progress(listening));
+        service.heard(Heard::Told(Told::Started { id: Uuid::now_v7(), start: 16_000 }, 32_000));
+        assert!(service.progress.speaking && !service.quiet());
+        service.heard(Heard::Told(Told::Background { since: 16_000, until: 48_000 }, 48_000));
+        assert!(!service.progress.speaking && service.quiet());
+        service.heard(Heard::Progress(Progress { speaking: true, ..listening }));
+        assert!(service.progress.speaking && !service.quiet());
+        stop.cancel();
+    }
+}
