@@ -198,12 +198,19 @@ fn a_file_that_could_not_be_begun_is_begun_the_next_time() {
     book.rules.max_file_kb = 1;
     let mut writer = Writer::new(book.folder.path(), &book.rules);
     let mut line = |k: i64| writer.append(&[(at(10 * k), emotion(10 * k, Label::Sad))]);
-    line(4).unwrap(); // in a second file
-    line(5).unwrap();
-    fs::write(book.folder.path().join("ledger/000000000006.jsonl"), "").unwrap();
-    line(6).unwrap_err();
-    line(6).unwrap();
-    assert_eq!((book.lines().len(), book.files().len()), (6, 3));
+    let mut next = 4;
+    loop {
+        line(next).unwrap();
+        next += 1;
+        if fs::metadata(book.files().last().unwrap()).unwrap().len() >= 1000 {
+            break; // another one is due
+        }
+    }
+    let (files, path) = (book.files().len(), format!("ledger/{next:012}.jsonl"));
+    fs::write(book.folder.path().join(path), "").unwrap();
+    line(next).unwrap_err();
+    line(next).unwrap();
+    assert_eq!((book.lines().len(), book.files().len()), (next as usize, files + 1));
     assert!(book.findings().is_empty(), "{:?}", book.findings());
 }
 

@@ -317,8 +317,9 @@ impl Keeper {
 
     /// The disk has not answered for a while, which people would else learn after a power cut.
     fn hangs(&mut self) -> Option<Told> {
-        let writing = self.writing.as_ref().filter(|writing| writing.begun.elapsed() >= HANGS)?;
-        let what = if writing.orders.withdrawn().contains(&true) {
+        let hangs = |writing: &&Writing| !writing.orders.is_empty() && writing.begun.elapsed() >= HANGS;
+        self.writing.as_ref().filter(hangs).filter(|_| !self.failed)?;
+        let what = if self.unkept_scopes().contains(&true) {
             "the withdrawal holds until undertone ends, and perhaps not after it"
         } else {
             "what was said about consent is not written down yet"

@@ -203,7 +203,12 @@ impl Order {
     /// give consent back.
     pub fn note(self, record: &mut Record, by: By, at: Timestamp) {
         match self {
-            Order::Say(scope, consent) => record.say(scope, Said { consent, at, by }),
+            Order::Say(scope, consent) => {
+                // A grant that is said again holds since it was said first: so one that holds since later was withdrawn in between.
+                let before = record.said(scope).filter(|before| before.consent == consent);
+                let since = before.filter(|_| consent == Consent::Granted).map_or(at, |before| before.at);
+                record.say(scope, Said { consent, at: since, by });
+            }
             Order::GuestsGo => record.guest = None,
             Order::GuestsCome(time) => {
                 let until = match (by, record.guest) {

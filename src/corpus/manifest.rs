@@ -9,6 +9,7 @@ use super::{CorpusError, lines};
 use crate::audio::AudioError;
 use crate::events::Label;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -147,9 +148,10 @@ pub fn read(path: &Path) -> Result<Vec<Row>, CorpusError> {
 
 /// All reasons for which lines are refused, each once: the first, and then where the others begin.
 fn together(refused: &[(u64, String)]) -> String {
-    let mut reasons: Vec<(&str, u64, usize)> = Vec::new();
+    let (mut reasons, mut places) = (Vec::<(&str, u64, usize)>::new(), HashMap::<&str, usize>::new());
     for (line, reason) in refused {
-        match reasons.iter_mut().find(|(known, ..)| known == reason) {
+        let place = *places.entry(reason).or_insert(reasons.len());
+        match reasons.get_mut(place) {
             Some((.., lines)) => *lines += 1,
             None => reasons.push((reason, *line, 1)),
         }

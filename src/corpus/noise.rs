@@ -85,11 +85,12 @@ impl Noise {
         let start = if samples.len() > length { rng.random_range(0..samples.len() - length) } else { 0 };
         let piece: Vec<f32> =
             samples[start..].iter().chain(samples.iter().cycle()).copied().take(length).collect();
-        if rms(&piece) > 1e-6 {
+        let first = piece.first().copied().unwrap_or_default();
+        if piece.iter().any(|sample| (sample - first).abs() > 1e-6) {
             return (row, piece);
         }
         // A silent stretch of a recording cannot be scaled to a level: from its first sound on.
-        let start = samples.iter().position(|sample| sample.abs() > 1e-6).unwrap_or(0);
+        let start = samples.windows(2).position(|two| (two[1] - two[0]).abs() > 1e-6).unwrap_or(0);
         (row, samples.iter().cycle().skip(start).copied().take(length).collect())
     }
 

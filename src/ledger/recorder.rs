@@ -40,6 +40,8 @@ pub struct Told {
 
 enum Order {
     Record(Timestamp, Box<Entry>),
+    /// So many entries found the thread too slow; whether that was told.
+    Lost(Timestamp, u64, bool),
     End(oneshot::Sender<()>),
 }
 
@@ -50,6 +52,8 @@ pub struct Recorder {
     dropped: u64,
     /// When that was told last.
     told_at: Option<Instant>,
+    /// It was told, and not yet that it is over.
+    hangs: bool,
     told: mpsc::Sender<Told>,
 }
 
@@ -62,7 +66,7 @@ impl Recorder {
         started: impl FnOnce(bool) -> Entry + Send + 'static,
         told: mpsc::Sender<Told>,
     ) -> Recorder {
-        let mut recorder = Recorder { orders: None, dropped: 0, told_at: None, told };
+        let mut recorder = Recorder { orders: None, dropped: 0, told_at: None, hangs: false, told };
         let Some(state) = state else { return recorder };
         let (orders, queue) = sync_channel(QUEUE);
         let work = Work::new(state, rules, recorder.told.clone());
@@ -78,14 +82,12 @@ impl Recorder {
     pub fn record(&mut self, entry: Entry) {
         let Some(orders) = &self.orders else { return };
         let now = Timestamp::now();
-        if self.dropped > 0
-            && orders.try_send(Order::Record(now, Box::new(Entry::Lost { lines: self.dropped }))).is_ok()
-        {
-            self.dropped = 0;
+        if self.dropped > 0 && orders.try_send(Order::Lost(now, self.dropped, self.hangs)).is_ok() {
+            (self.dropped, self.hangs) = (0, false);
         }
         if orders.try_send(Order::Record(now, Box::new(entry))).is_err() {
             if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
-                self.told_at = Some(Instant::now());
+                (self.told_at, self.hangs) = (Some(Instant::now()), true);
                 let message = format!(
                     "the record cannot be written: {HANGS}; what happens from here on is only counted"
                 );
@@ -112,6 +114,8 @@ struct Work {
     writer: Writer,
     /// When this daemon started, and its first line, until the record says how the one before ended.
     start: Option<(Timestamp, Start)>,
+    /// That line, until it is written.
+    first: Option<(Timestamp, Entry)>,
     rules: config::Ledger,
     waiting: VecDeque<(Timestamp, Entry)>,
     /// Entries that were given up since the disk refuses.
@@ -133,6 +137,7 @@ impl Work {
         Work {
             writer: Writer::that_retires(state, rules),
             start: None,
+            first: None,
             rules: rules.clone(),
             waiting: VecDeque::new(),
             lost: 0,
@@ -150,11 +155,12 @@ impl Work {
         self.write();
         loop {
             match queue.recv_timeout(self.patience()) {
-                Ok(Order::Record(t, entry)) => {
-                    if matches!(*entry, Entry::Lost { .. }) {
-                        self.problem.get_or_insert_with(|| HANGS.into()); // told already; that it ends is told, too
+                Ok(Order::Record(t, entry)) => self.take(t, *entry),
+                Ok(Order::Lost(t, lines, told)) => {
+                    if told {
+                        self.problem.get_or_insert_with(|| HANGS.into()); // that it is over is told, too
                     }
-                    self.take(t, *entry);
+                    self.take(t, Entry::Lost { lines });
                 }
                 Ok(Order::End(done)) => {
                     self.retry = None;
@@ -176,7 +182,12 @@ impl Work {
                 .waiting
                 .front()
                 .is_some_and(|(t, _)| Timestamp::now().duration_since(*t).unsigned_abs() >= COLLECT);
-            if urgent || old || self.start.is_some() || self.rules.fsync == Fsync::Always {
+            if urgent
+                || old
+                || self.start.is_some()
+                || self.first.is_some()
+                || self.rules.fsync == Fsync::Always
+            {
                 self.write();
             }
             let tried = self.retry.is_some_and(|at| Instant::now() < at);
@@ -197,7 +208,7 @@ impl Work {
     }
 
     fn has_nothing(&self) -> bool {
-        self.waiting.is_empty() && self.start.is_none()
+        self.waiting.is_empty() && self.start.is_none() && self.first.is_none()
     }
 
     /// Nothing is to be written or forced onto the disk.
@@ -227,20 +238,21 @@ impl Work {
                 self.start = Some((began, started));
                 return self.outcome(Err(e));
             }
-            self.waiting.push_front((began, started(self.writer.ended_clean())));
+            self.first = Some((began, started(self.writer.ended_clean())));
         }
+        // Before all that waits, and in this order.
+        let lost = (self.lost > 0).then_some((Timestamp::now(), Entry::Lost { lines: self.lost }));
+        let before: Vec<_> = self.first.iter().cloned().chain(lost).collect();
+        before.iter().rev().for_each(|line| self.waiting.push_front(line.clone()));
         let urgent = self.waiting.iter().any(|(_, entry)| entry.urgent());
-        if self.lost > 0 {
-            self.waiting.push_front((Timestamp::now(), Entry::Lost { lines: self.lost }));
-        }
         let written = self.writer.append(self.waiting.make_contiguous());
         if written.is_ok() {
             self.waiting.clear();
-            self.lost = 0;
+            (self.first, self.lost) = (None, 0);
             self.unsynced.get_or_insert_with(Instant::now);
             self.owed |= urgent;
-        } else if self.lost > 0 {
-            self.waiting.pop_front();
+        } else {
+            self.waiting.drain(..before.len());
         }
         let well = written.is_ok();
         self.outcome(written);
@@ -326,7 +338,8 @@ mod tests {
         let rules = config::Ledger::default();
         let (told, mut heard) = mpsc::channel(8);
         let (orders, queue) = sync_channel(2);
-        let mut recorder = Recorder { orders: Some(orders), dropped: 0, told_at: None, told: told.clone() };
+        let mut recorder =
+            Recorder { orders: Some(orders), dropped: 0, told_at: None, hangs: false, told: told.clone() };
         for _ in 0..5 {
             recorder.record(Entry::Background { start: Timestamp::now() });
         }

@@ -42,6 +42,8 @@ pub(super) struct Ending {
     pub(super) mqtt_stop: CancellationToken,
     /// Cancelled: somebody wants the daemon to end.
     pub(super) shutdown: CancellationToken,
+    /// What speaks to the broker broke down.
+    pub(super) mute: bool,
 }
 
 impl Ending {
@@ -64,7 +66,7 @@ impl Ending {
         self.keep_settings().await;
         self.last_messages().await;
         self.keep_settings().await;
-        if !broken {
+        if !broken && !self.mute {
             self.service.recorder.record(Entry::Stopped {});
         }
         self.service.recorder.end(LAST_LINES).await;

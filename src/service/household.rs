@@ -40,7 +40,7 @@ pub(crate) fn config_digest(config: &Config) -> Digest {
     serde_json::to_vec(config).map_or(Digest::ZERO, |text| Digest::of(&text))
 }
 
-/// Granted before and granted now, but not by the same word: it may have been withdrawn in between, faster than anybody looked.
+/// Granted before and granted now, but since later: it was withdrawn in between, faster than anybody looked, or is granted by a word for the first time.
 fn is_anew(before: &Standing, now: &Standing, scope: Scope) -> bool {
     let (was, is) = (before.of(scope), now.of(scope));
     was.consent == Consent::Granted && is.consent == Consent::Granted && was.since != is.since

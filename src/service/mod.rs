@@ -275,7 +275,7 @@ pub async fn run(
     }
     stop_listening.cancel();
     let listener = Some(listener);
-    let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown };
+    let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown, mute };
     let ended = ending.run().await?;
     if mute { Err(ServiceError::Mute) } else { Ok(ended) }
 }

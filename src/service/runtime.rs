@@ -374,11 +374,11 @@ mod tests {
         config.mqtt.broker = "mqtt://127.0.0.1:1".into();
         let (stop, keeper) = (CancellationToken::new(), Keeper::open(&config));
         let (client, _task) = Client::start(&config.mqtt, &config.node, stop.clone()).unwrap();
-        let asr = Asr::start(&config.asr, &config.node, keeper.scopes(), mpsc::channel(1).0, stop.clone()).unwrap();
+        let asr =
+            Asr::start(&config.asr, &config.node, keeper.scopes(), mpsc::channel(1).0, stop.clone()).unwrap();
         let started = |_| Entry::Stopped {};
         let recorder = Recorder::start(None, &config.ledger, started, mpsc::channel(1).0);
-        let mut service =
-            Service::new(&config, "0", keeper, client, asr, Settings::fixed(&config), recorder);
+        let mut service = Service::new(&config, "0", keeper, client, asr, Settings::fixed(&config), recorder);
         let listening = Progress { listening: true, ..Progress::default() };
         service.heard(Heard::Progress(listening));
         service.heard(Heard::Told(Told::Started { id: Uuid::now_v7(), start: 16_000 }, 32_000));
