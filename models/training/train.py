@@ -141,7 +141,7 @@ class Trainer:
                 raise DataError(f"the checkpoint was made with other {name}:\n  {content[name]}\nnot\n  {mine[name]}\nGive --fresh to start again.")
         if not after and content.get("master", "") != mine["master"]:
             raise DataError("the checkpoint was made with another --master, or without. Name the one it was made with, or give --fresh to start again.")
-        if not after and content["steps"] != mine["steps"]:
+        if not after and content.get("steps", mine["steps"]) != mine["steps"]:
             raise DataError(f"the checkpoint is of a run of {content['steps']} steps, and this one has {mine['steps']}. Give --fresh to start again.")
         self.model.load_state_dict(content["model"])
         self.average.restore(content["average"], content["step"])
