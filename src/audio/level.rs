@@ -24,7 +24,8 @@ pub struct Level {
     pub unusable: u64,
     /// Those at full scale.
     pub clipped: u64,
-    /// Those that are another than the first of their channel in the same block: a constant is no sound.
+    /// Those that are another than the first of their channel in the same block, since a constant is no sound; of a block of one frame,
+    /// those that are not zero.
     pub sounding: u64,
     /// Power of the channels, by their number.
     channels: f64,
@@ -44,12 +45,12 @@ impl Level {
     /// Looks at frames of this many channels.
     pub(super) fn look(&mut self, samples: &[f32], channels: usize) {
         self.samples += samples.len() as u64;
-        let first = &samples[..channels.min(samples.len())];
+        let several = samples.len() > channels;
         for frame in samples.chunks_exact(channels) {
-            for (x, first) in frame.iter().zip(first) {
+            for (x, first) in frame.iter().zip(samples) {
                 self.unusable += u64::from(usable(*x) != *x);
                 self.clipped += u64::from(Self::FULL.contains(&x.abs()));
-                self.sounding += u64::from(x != first);
+                self.sounding += u64::from(*x != if several { *first } else { 0.0 });
             }
         }
         let heard = |frame: &[f32]| frame.iter().copied().map(usable).sum::<f32>() / channels as f32;
