@@ -73,7 +73,7 @@ impl Service {
             node: self.config.node.clone(),
             time: Timestamp::now(),
             listening: self.progress.listening,
-            speech: self.progress.listening && self.progress.speaking,
+            speech: self.progress.speaking,
             background: self.quiet(),
             microphone: self.progress.microphone,
             clock_ppm: self.progress.clock_ppm.map(|ppm| round(ppm, 1)),

@@ -122,6 +122,8 @@ impl Service {
             }
             Heard::Line(line, set) => self.teller.follow(line, set),
             Heard::Progress(progress) => {
+                // A segment stays open while nothing comes; nobody is heard then.
+                let progress = Progress { speaking: progress.speaking && progress.listening, ..progress };
                 let changed = progress.listening != self.progress.listening
                     || progress.speaking != self.progress.speaking
                     || progress.microphone != self.progress.microphone;
@@ -387,6 +389,8 @@ mod tests {
         assert!(!service.progress.speaking && service.quiet());
         service.heard(Heard::Progress(Progress { speaking: true, ..listening }));
         assert!(service.progress.speaking && !service.quiet());
+        service.heard(Heard::Progress(Progress { speaking: true, ..Progress::default() }));
+        assert!(!service.progress.speaking, "the microphone has stalled");
         stop.cancel();
     }
 }
