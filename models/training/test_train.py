@@ -303,3 +303,11 @@ def test_a_gated_network_imitates_another(folder: Path, tmp_path: Path):
             assert float(imitation_loss(theirs, theirs, frames)) == pytest.approx(0.0, abs=1e-6)
     assert away[100.0] < 0.8 * away[0.0], away
     assert "loss_imitation" in json.loads((tmp_path / "100.0" / "log.jsonl").read_text().splitlines()[-1])["train"]
+
+
+def test_a_run_of_another_length_is_not_gone_on_with(folder: Path, tmp_path: Path):
+    trainer = Trainer(load([folder]), TINY, settings(tmp_path / "run"))
+    content = trainer.state()
+    trainer.restore(content)
+    with pytest.raises(DataError, match=f"a run of {trainer.steps + 1} steps"):
+        trainer.restore(content | {"steps": trainer.steps + 1})
