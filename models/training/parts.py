@@ -55,6 +55,7 @@ class Part:
 def parts(table: Table, rows: np.ndarray, settings: argparse.Namespace) -> list[Part]:
     """Shallow, deep, and the finish. Without a corpus its share goes to the others, so that as many clips are learnt from."""
     learnt = table.without(settings.without, rows)
+    whole = Sampler(table, rows, Mix()).utterances if settings.without else 0
     gated = not settings.ungated
     mix, more = (Mix(settings.windows, share, settings.balance) for share in (settings.background, settings.finish_background))
     own = (
@@ -65,7 +66,7 @@ def parts(table: Table, rows: np.ndarray, settings: argparse.Namespace) -> list[
     found: list[Part] = []
     step = epoch = 0
     for drawn, *rest in own:
-        sampler = Sampler(table, learnt, drawn, Sampler(table, rows, drawn).utterances)
+        sampler = Sampler(table, learnt, drawn, whole)
         if sampler.clips() < settings.batch:
             raise DataError(f"an epoch has {sampler.clips()} clips, fewer than one batch of {settings.batch}")
         found.append(Part(sampler, settings.batch, *rest, step, epoch))

@@ -24,8 +24,6 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LAST_WITHDRAWAL: Duration = Duration::from_secs(10);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// A disk that has not answered for so long is told. A lock that another program holds is given up sooner.
-const HANGS: Duration = Duration::from_secs(10);
 
 /// All orders that give consent.
 const GRANTS: [Order; 3] = [
@@ -317,8 +315,9 @@ impl Keeper {
 
     /// The disk has not answered for a while, which people would else learn after a power cut.
     fn hangs(&mut self) -> Option<Told> {
-        let hangs = |writing: &&Writing| !writing.orders.is_empty() && writing.begun.elapsed() >= HANGS;
-        self.writing.as_ref().filter(hangs).filter(|_| !self.failed)?;
+        if self.failed || !self.writing.as_ref().is_some_and(Writing::hangs) {
+            return None;
+        }
         let what = if self.unkept_scopes().contains(&true) {
             "the withdrawal holds until undertone ends, and perhaps not after it"
         } else {

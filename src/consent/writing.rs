@@ -11,8 +11,11 @@ use crate::events::Consent;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// A disk that has not answered for so long is told. A lock that another program holds is given up sooner.
+pub(super) const HANGS: Duration = Duration::from_secs(10);
 
 /// Orders that are not on the disk yet, of which only those are kept that still matter: however often somebody
 /// says the same, it is no more to write.
@@ -173,6 +176,11 @@ impl Writing {
             tracing::warn!("the thread that keeps consent cannot be started: {e}");
         }
         Writing { orders, begun: Instant::now(), ended }
+    }
+
+    /// Whether something was said, and the disk has not answered for a while.
+    pub(super) fn hangs(&self) -> bool {
+        !self.orders.is_empty() && self.begun.elapsed() >= HANGS
     }
 
     /// What became of it; none: it is not known yet.

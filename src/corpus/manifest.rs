@@ -194,9 +194,11 @@ fn row(line: Line, number: u64, folder: &Path) -> Result<Row, String> {
     let kinds = Kind::ALL.map(Kind::name).join(", ");
     let usual = if emotion == Some(Label::Background) { Kind::Background } else { Kind::Utterance };
     let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    let (mut path, name) = (folder.join(&line.path), line.path.trim());
     // A blank may belong to the name.
-    let literal = folder.join(&line.path);
-    let path = if literal.exists() { literal } else { folder.join(line.path.trim()) };
+    if name != line.path && !path.exists() {
+        path = folder.join(name);
+    }
     Ok(Row {
         path,
         corpus: trimmed(&line.corpus),
@@ -324,6 +326,17 @@ mod tests {
                 read_text(&format!("path,corpus,speaker,emotion,split\na.wav,x,s1,{name},\n")).unwrap_err();
             assert!(e.contains(name) && e.contains("or empty (which leaves the row out)"), "{e}");
         }
+    }
+
+    #[test]
+    fn blanks_around_a_path_belong_to_it_only_where_such_a_file_is() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("b.wav "), "").unwrap();
+        let path = scratch.path().join("manifest.csv");
+        std::fs::write(&path, "path,corpus,speaker,emotion,split\n a.wav ,x,s1,sad,\nb.wav ,x,s1,sad,\n")
+            .unwrap();
+        let names = read(&path).unwrap().into_iter().map(|row| row.path.file_name().unwrap().to_owned());
+        assert_eq!(names.collect::<Vec<_>>(), ["a.wav", "b.wav "]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the keeper holds while the disk is slow, and what it tells once.
 
+use super::super::writing::HANGS;
 use super::*;
 
 fn config(folder: &std::path::Path) -> Config {
