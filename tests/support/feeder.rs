@@ -14,13 +14,17 @@ const RATE: u64 = 48_000;
 const PERIOD: Duration = Duration::from_millis(200);
 const BLOCK: usize = (RATE / 5) as usize;
 
+/// A round, and a second of it.
+type Place = (u64, f64);
+
 /// The card; its thread ends with the test's process.
 pub struct Feeder {
     alsa: PathBuf,
     /// Samples played.
     played: Arc<AtomicU64>,
-    holding: Arc<AtomicBool>,
-    /// It does hold: on a busy machine, a while after it was told to.
+    /// Where it stops: before this sample.
+    stop: Arc<AtomicU64>,
+    /// It stands there.
     still: Arc<AtomicBool>,
     slow: Arc<AtomicBool>,
     round: u64,
@@ -38,9 +42,9 @@ impl Feeder {
         std::fs::write(&alsa, pcm).unwrap();
         let whole = samples.len() / BLOCK * BLOCK;
         let bytes: Vec<u8> = samples[..whole].iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        let (played, holding) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (played, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
         let (still, slow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (count, stop, stands, real) = (played.clone(), holding.clone(), still.clone(), slow.clone());
+        let (count, place, stands, real) = (played.clone(), stop.clone(), still.clone(), slow.clone());
         std::thread::spawn(move || {
             let mut writer = File::options().write(true).open(&fifo).unwrap();
             // With this reader the FIFO outlives those that come and go.
@@ -51,9 +55,10 @@ impl Feeder {
                     while rustix::io::ioctl_fionread(&reader).is_ok_and(|waiting| waiting > 0) {
                         std::thread::sleep(Duration::from_micros(100));
                     }
-                    if stop.load(Ordering::Relaxed) {
+                    let stops = || place.load(Ordering::Relaxed) <= count.load(Ordering::Relaxed);
+                    if stops() {
                         stands.store(true, Ordering::Relaxed);
-                        while stop.load(Ordering::Relaxed) {
+                        while stops() {
                             std::thread::sleep(Duration::from_millis(5));
                         }
                         stands.store(false, Ordering::Relaxed);
@@ -76,7 +81,7 @@ impl Feeder {
                 std::thread::sleep(PERIOD);
             }
         });
-        Feeder { alsa, played, holding, still, slow, round: whole as u64 }
+        Feeder { alsa, played, stop, still, slow, round: whole as u64 }
     }
 
     /// What `ALSA_CONFIG_PATH` must name.
@@ -85,8 +90,8 @@ impl Feeder {
     }
 
     /// Waits until this second of this round is played.
-    pub fn wait_for(&self, round: u64, second: f64, patience: Duration, log: &dyn Fn() -> String) {
-        let due = round * self.round + (second * RATE as f64) as u64;
+    pub fn wait_for(&self, (round, second): Place, patience: Duration, log: &dyn Fn() -> String) {
+        let due = self.sample((round, second));
         let due = due.saturating_sub(if second > 0.0 { 0 } else { BLOCK as u64 });
         let begun = Instant::now();
         while self.played.load(Ordering::Relaxed) < due {
@@ -100,17 +105,31 @@ impl Feeder {
         self.slow.clone()
     }
 
-    /// Delivers nothing for this long; returns how long it was.
-    pub fn hold(&self, pause: Duration) -> Duration {
-        self.holding.store(true, Ordering::Relaxed);
+    /// Delivers nothing for this long from this second of this round on; returns how long it was, or `None` if
+    /// that place has been played.
+    pub fn hold(
+        &self,
+        place: Place,
+        pause: Duration,
+        patience: Duration,
+        log: &dyn Fn() -> String,
+    ) -> Option<Duration> {
+        if self.played.load(Ordering::Relaxed) > self.sample(place) {
+            return None;
+        }
+        self.stop.store(self.sample(place), Ordering::Relaxed);
         let told = Instant::now();
         while !self.still.load(Ordering::Relaxed) {
-            assert!(told.elapsed() < Duration::from_secs(30), "the card plays on");
+            assert!(told.elapsed() < patience, "{place:?} is not reached: {}", log());
             std::thread::sleep(Duration::from_millis(1));
         }
         let begun = Instant::now();
         std::thread::sleep(pause);
-        self.holding.store(false, Ordering::Relaxed);
-        begun.elapsed()
+        self.stop.store(u64::MAX, Ordering::Relaxed);
+        Some(begun.elapsed())
+    }
+
+    fn sample(&self, (round, second): Place) -> u64 {
+        round * self.round + (second * RATE as f64) as u64
     }
 }
