@@ -33,7 +33,7 @@ test: ## every test that needs neither root nor PyTorch; sets up what they need
 
 HOURS ?= 8
 SPEED ?= 15
-soak: runtime ## HOURS=8 of a room at SPEED=15 times real speed, with brokers, recognisers, devices failing; a week in a night: HOURS=168 SPEED=20
+soak: runtime ## HOURS=8 of a room at SPEED=15 times real speed, with brokers, recognisers, devices failing; a week in two hours: HOURS=168 SPEED=100
 	@scripts/setup.sh test
 	UNDERTONE_SOAK_HOURS=$(HOURS) UNDERTONE_SOAK_SPEED=$(SPEED) $(CARGO) test --locked --release --test soak --test microphone_faults -- --ignored --nocapture
 

@@ -1,5 +1,5 @@
-//! Consent withdrawn: nothing of what was heard is left in the memory of the process. It is searched for what the
-//! sound system was given, as that lies in its buffers, and for what became of it.
+//! Consent withdrawn, or a microphone gone: nothing of what was heard is left in the memory of the process. It is searched
+//! for what the sound system was given, as that lies in its buffers, and for what became of it.
 
 #[path = "support/household.rs"]
 mod household;
@@ -20,6 +20,8 @@ use undertone::audio::SAMPLE_RATE;
 use undertone::audio::conditioning::Conditioner;
 use undertone::audio::resample::Resampler;
 use undertone::config;
+use undertone::features::stream::FrameStream;
+use undertone::features::{FRAMES, MELS};
 
 const RATE: usize = 48_000;
 const SECONDS: usize = 60;
@@ -90,20 +92,23 @@ fn level(sample: &i16) -> f32 {
     f32::from(*sample) / 32_768.0
 }
 
-/// What becomes of a card that plays this from its first sample on: at 16 kHz, and without its offset, as the cascade gets it.
-fn converted(samples: &[f32]) -> (Traces, Traces) {
+/// What becomes of a card that plays this from its first sample on: at 16 kHz; without its offset, as the cascade gets it; and
+/// its features.
+fn converted(samples: &[f32]) -> [Traces; 3] {
     let mut converted = Vec::new();
     Resampler::new(RATE as u32).unwrap().push(samples, &mut converted);
     let resampled = Traces::of_levels(&converted);
     Conditioner::new(&config::Audio::default(), SAMPLE_RATE).apply(&mut converted);
-    (resampled, Traces::of_levels(&converted))
+    let mut frames = Vec::new();
+    FrameStream::new().push(&converted, |frame| frames.extend_from_slice(frame));
+    [resampled, Traces::of_levels(&converted), Traces::of_levels(&frames)]
 }
 
 /// A card of floats; nothing is converted before it comes to us.
 #[tokio::test]
 async fn of_what_was_heard_and_captured_nothing_is_left() {
     let samples: Vec<f32> = noise(7).iter().map(level).collect();
-    let (raw, (resampled, heard)) = (Traces::of_levels(&samples), converted(&samples));
+    let (raw, [resampled, heard, features]) = (Traces::of_levels(&samples), converted(&samples));
     let (broker, card) = (Mosquitto::start(), Card::new(BARE));
     card.play(RATE as u32, SECONDS as f64, move |k| samples[k as usize].to_le_bytes().to_vec());
     let daemon = Daemon::start(&card, &broker, "");
@@ -111,13 +116,34 @@ async fn of_what_was_heard_and_captured_nothing_is_left() {
     daemon.until("open", PATIENCE, Daemon::microphone);
     let pid = daemon.pid();
     std::thread::sleep(Duration::from_secs(6)); // to look through a whole memory takes long
-    let much = |[captured, heard]: [usize; 2]| captured > RATE / 20 && heard > 5 * 16_000;
-    daemon.until("remembering 5 s", PATIENCE, |_| much(remembered(pid, [&raw, &heard])));
+    let much = |[captured, heard, features]: [usize; 3]| {
+        captured > RATE / 20 && heard > 5 * 16_000 && features > FRAMES * MELS / 2
+    };
+    daemon.until("remembering 5 s", PATIENCE, |_| much(remembered(pid, [&raw, &heard, &features])));
     daemon.consent(&["revoke", "listening"]);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
     daemon.until("told", PATIENCE, |d| d.log().contains("overwritten"));
-    let left = remembered(pid, [&raw, &resampled, &heard]);
-    assert_eq!(left, [0, 0, 0], "samples of the card, of 16 kHz, and those without their offset");
+    let left = remembered(pid, [&raw, &resampled, &heard, &features]);
+    assert_eq!(left, [0; 4], "samples of the card, of 16 kHz, those without their offset, and features");
+}
+
+/// It may be away for days.
+#[tokio::test]
+async fn nothing_is_left_of_what_a_microphone_heard_before_it_went() {
+    let samples: Vec<f32> = noise(10).iter().map(level).collect();
+    let (raw, [resampled, heard, features]) = (Traces::of_levels(&samples), converted(&samples));
+    let (broker, card) = (Mosquitto::start(), Card::new(BARE));
+    card.play(RATE as u32, 20.0, move |k| samples[k as usize].to_le_bytes().to_vec());
+    let daemon = Daemon::start(&card, &broker, "[audio]\nstall_seconds = 1.5\n");
+    daemon.consent(&["grant", "listening"]);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    let pid = daemon.pid();
+    std::thread::sleep(Duration::from_secs(6));
+    let much = |[heard, features]: [usize; 2]| heard > 5 * 16_000 && features > FRAMES * MELS / 2;
+    daemon.until("remembering 5 s", PATIENCE, |_| much(remembered(pid, [&heard, &features])));
+    daemon.until("missed", PATIENCE, |d| d.log().contains("no sound for"));
+    let none = || remembered(pid, [&raw, &resampled, &heard, &features]) == [0; 4];
+    daemon.until("nothing left", PATIENCE, |_| none());
 }
 
 /// A card of 16 bits and two channels: the sound system converts in this process, and hands on 20 ms at a time

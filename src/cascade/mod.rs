@@ -275,12 +275,6 @@ impl Cascade {
         self.dropped.clear();
         self.suspicion.restart();
         self.segmenter.finish();
-        self.history.clear(self.clock);
-        self.stream.forget();
-        self.frames.resize(self.frames.capacity(), [0.0; MELS]);
-        self.frames.iter_mut().for_each(|frame| frame.fill(0.0));
-        self.frames.clear();
-        self.utterance.forget();
         self.floor = NoiseFloor::new(self.energy_margin_db);
         self.votes.restart();
         self.epoch = self.clock;
@@ -288,6 +282,20 @@ impl Cascade {
         self.judged = 0;
         (self.told_until, self.clip_until) = (self.clock, self.clock);
         self.background = false;
+        self.wipe()
+    }
+
+    /// Overwrites the sound and the features that nothing needs after a [`gap`](Self::gap): who knows when the next come.
+    ///
+    /// # Errors
+    /// When the model fails on silence; all the rest is overwritten all the same.
+    pub fn wipe(&mut self) -> Result<(), ModelError> {
+        self.history.clear(self.clock);
+        self.stream.forget();
+        self.frames.resize(self.frames.capacity(), [0.0; MELS]);
+        self.frames.iter_mut().for_each(|frame| frame.fill(0.0));
+        self.frames.clear();
+        self.utterance.forget();
         self.input.fill(0.0);
         // ONNX Runtime keeps the last window's features and activations until the next one: let every
         // module run on silence.

@@ -223,11 +223,13 @@ impl Hearing {
                 }
             }
         };
-        // What was heard before the break is judged all the same. Its sound is then overwritten: the device may be away for days.
+        // What was heard before the break is judged all the same. Then nothing of it is left: the device may be away for days.
         let ended = listener.end(&mut self.cascade, &mut |what| told.push(what));
         self.model(ended);
         let cleared = self.cascade.gap(0, &mut |what| told.push(what));
         self.model(cleared);
+        let wiped = self.cascade.wipe();
+        self.model(wiped);
         self.pass_on(&mut told);
         outcome
     }
