@@ -21,9 +21,9 @@ mkdir -p "$folder"
 # The package is for one architecture; Home Assistant offers the add-on on no other then.
 sed -i "/^  - $other\$/d" "$folder/config.yaml"
 # Home Assistant updates what has another version, and what is only built anew keeps its old AppArmor profile.
-if builds=$(git rev-list --count HEAD 2>/dev/null); then
-    sed -i "s/^version: \"\(.*\)\"\$/version: \"\1.$builds\"/" "$folder/config.yaml"
-fi
+# So it has the package's, which ends with a time, written so that the Supervisor can order it: 0.1.0-1.202611300353 is 0.1.0.202611300353.
+version=$(dpkg-deb -f "$package" Version)
+sed -i "s/^version: .*/version: \"${version/-*./.}\"/" "$folder/config.yaml"
 cp "$package" "$folder/undertone.deb"
 cp CHANGELOG.md "$folder/"
 echo "addon: $folder"

@@ -41,16 +41,21 @@ install() {
 
 # runtime [MACHINE [FOLDER]]
 runtime() {
-    local machine=${1:-$(uname -m)} folder=${2:-.runtime}
-    compgen -G "$folder/libonnxruntime.so*" >/dev/null && return
-    local platform
+    local machine=${1:-$(uname -m)} folder=${2:-.runtime} version platform
+    version=$(sed -n 's/^onnxruntime==\([0-9.]*\).*/\1/p' scripts/runtime.txt)
+    [ -n "$version" ] || fail "scripts/runtime.txt names no version of ONNX Runtime"
+    [ -e "$folder/libonnxruntime.so.$version" ] && return
     case "$machine" in
         x86_64) platform=manylinux_2_28_x86_64 ;;
         aarch64 | arm64) platform=manylinux_2_28_aarch64 ;;
-        *) fail "there is no ready ONNX Runtime for $machine; build it and name it as model.library" ;;
+        *)
+            # What lies there was built by hand, and may be of any version.
+            compgen -G "$folder/libonnxruntime.so*" >/dev/null && return
+            fail "there is no ready ONNX Runtime for $machine; build it and name it as model.library"
+            ;;
     esac
     python3 -m pip --version >/dev/null 2>&1 || install python3-pip
-    say "fetching ONNX Runtime ($(grep -o 'onnxruntime==[0-9.]*' scripts/runtime.txt)) into $folder/"
+    say "fetching ONNX Runtime $version into $folder/"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
@@ -58,8 +63,10 @@ runtime() {
     python3 -m zipfile -e "$scratch"/onnxruntime-*.whl "$scratch/wheel"
     mkdir -p "$folder"
     cp "$scratch/wheel/onnxruntime/LICENSE" "$scratch/wheel/onnxruntime/ThirdPartyNotices.txt" "$folder/"
+    # Another version would be packed, too, and the program takes the newest.
+    rm -f "$folder"/libonnxruntime.so.*
     # Last, because its presence says that all is there.
-    cp "$scratch"/wheel/onnxruntime/capi/libonnxruntime.so.* "$folder/"
+    cp "$scratch/wheel/onnxruntime/capi/libonnxruntime.so.$version" "$folder/"
 }
 
 build() {
@@ -96,14 +103,27 @@ cross() {
     runtime aarch64 .runtime-arm64
 }
 
+# No `&&` between these: a function before it does not stop at what fails in it.
 case "${1:-}" in
     build) build ;;
     runtime) runtime ;;
-    test) build && install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime python3 systemd curl jq && runtime ;;
+    test)
+        build
+        install mosquitto mosquitto-clients openssl pulseaudio pulseaudio-utils libasound2-plugins faketime python3 systemd curl jq
+        runtime
+        ;;
     venv) python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv ;;
-    recognisers) build && install pocketsphinx-testdata && runtime ;;
+    recognisers)
+        build
+        install pocketsphinx-testdata
+        runtime
+        ;;
     package) package ;;
-    package-test) build && runtime && install debootstrap systemd-container systemd lintian mosquitto-clients python3 ;;
+    package-test)
+        build
+        runtime
+        install debootstrap systemd-container systemd lintian mosquitto-clients python3
+        ;;
     cross-arm64) cross ;;
     cross-*) fail "cross-building is set up for arm64 only; build on a machine of the other kind" ;;
     home-assistant) install mosquitto mosquitto-clients vorbis-tools ;;

@@ -10,17 +10,17 @@ use crate::config::{Config, EMBEDDED};
 use crate::consent::Standing;
 use crate::events::Consent;
 use crate::features::{FRAMES, HOP};
-use crate::state;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// Where nobody else can read along.
 const NEAR: &str = "It does not leave this machine on the way there.";
 /// Width of the page.
 const WIDTH: usize = 96;
 
-/// The page; `runs` says whether the daemon does, as far as is known.
-pub fn page(config: &Config, standing: &Standing, runs: bool) -> String {
+/// The page of a daemon with this state folder; `runs` says whether it does, as far as is known.
+pub fn page(config: &Config, folder: Option<&Path>, standing: &Standing, runs: bool) -> String {
     let mut page = Page(String::new());
     let zone = TimeZone::system();
     page.title(&format!("This room has a voice sensor: undertone, named {:?}", config.node));
@@ -48,7 +48,7 @@ pub fn page(config: &Config, standing: &Standing, runs: bool) -> String {
         }
     });
     heard(&mut page, config);
-    kept(&mut page, config);
+    kept(&mut page, config, folder);
     told(&mut page, config);
     stop(&mut page, config);
     law(&mut page);
@@ -77,7 +77,7 @@ fn heard(page: &mut Page, config: &Config) {
     ));
 }
 
-fn kept(page: &mut Page, config: &Config) {
+fn kept(page: &mut Page, config: &Config, folder: Option<&Path>) {
     page.title("What is kept, and for how long");
     let window = (FRAMES * HOP) as f64 / f64::from(SAMPLE_RATE);
     let c = &config.cascade;
@@ -90,7 +90,8 @@ fn kept(page: &mut Page, config: &Config) {
         config.audio.ring_seconds.ceil()
     ));
     if recogniser(config).is_some() {
-        let most = (config.asr.queue as f64 + 1.0) * config.asr.timeout_seconds;
+        let spoken = if config.asr.streams() { c.max_segment_seconds } else { 0.0 };
+        let most = (config.asr.queue as f64 + 1.0) * (config.asr.longest_hand_over() + spoken);
         page.item(format!(
             "Sound of sentences for the recogniser: while transcription is granted, up to {} of them wait for it, in memory \
              only. If it does not answer, the last may wait for up to {}. When transcription is withdrawn they are overwritten at once.",
@@ -98,7 +99,7 @@ fn kept(page: &mut Page, config: &Config) {
             span(most)
         ));
     }
-    match state::folder(config) {
+    match folder {
         None => page.item("A record of decisions: none is kept."),
         Some(folder) => page.item(format!(
                 "A record of decisions: when somebody spoke, which emotion was guessed, whether the recogniser was woken, \
@@ -319,7 +320,7 @@ mod tests {
             (config.mqtt.broker, config.mqtt.inside) = (broker.into(), inside);
             let standing =
                 Standing::at(&config.consent, &Record::default(), Timestamp::now(), &TimeZone::UTC);
-            super::page(&config, &standing, true)
+            super::page(&config, None, &standing, true)
         };
         let near = "mqtt://127.0.0.1:1883";
         assert_eq!(page(EMBEDDED, false), page(near, true));

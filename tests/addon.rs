@@ -177,9 +177,9 @@ fn packed(project: &Path, arch: &str, depends: &str) -> Output {
         cp "$1/scripts/addon.sh" scripts/
         cp -r "$1/deploy/home-assistant/addon" deploy/home-assistant/
         cp "$1/CHANGELOG.md" .
-        printf 'Package: undertone\nVersion: 1\nArchitecture: %s\nMaintainer: n <n@n>\nDescription: d\nDepends: %s\n' \
+        printf 'Package: undertone\nVersion: 0.1.0-1.202611300353\nArchitecture: %s\nMaintainer: n <n@n>\nDescription: d\nDepends: %s\n' \
             "$2" "$3" > package/DEBIAN/control
-        dpkg-deb -b package "dist/undertone_1_$2.deb" >&2
+        dpkg-deb -b package "dist/undertone_0.1.0-1.202611300353_$2.deb" >&2
         exec scripts/addon.sh "$2""#;
     let mut command = Command::new("sh");
     command.args(["-ec", script, "sh", env!("CARGO_MANIFEST_DIR"), arch, depends]).current_dir(project);
@@ -195,6 +195,7 @@ fn an_addon_is_for_its_packages_architecture_and_for_debian_12() {
         let folder = project.path().join(format!("dist/addon-{arch}"));
         let config = std::fs::read_to_string(folder.join("config.yaml")).unwrap();
         assert!(config.contains(&format!("arch:\n  - {own}\nstartup:")), "not {other} too: {config}");
+        assert!(config.contains("\nversion: \"0.1.0.202611300353\"\n"), "as the package's: {config}");
         assert!(folder.join("undertone.deb").exists() && folder.join("run.sh").exists());
     }
     let output = packed(project.path(), "amd64", "libasound2t64 (>= 1.2.8), libssl3t64");

@@ -232,7 +232,7 @@ async fn consent_withdrawn_in_the_middle_of_a_stream_stops_it_at_once() {
     assert_eq!(rig.end().await, Counts { stopped: 1, ..Counts::default() });
 }
 
-/// What the system has not sent yet is taken back; a hand-over that ends by itself is closed in peace.
+/// What the system has not sent yet is taken back, also after the time is up: consent may be withdrawn later, when nobody could.
 #[tokio::test]
 async fn a_server_that_reads_slowly_gets_no_more_after_a_withdrawal() {
     tokio::join!(
@@ -286,10 +286,7 @@ async fn handed_to_one_that_reads_slowly(hook: Hook, withdraws: bool) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     go.send(()).unwrap();
     let (count, in_peace) = tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
-    assert_eq!(in_peace, !withdraws, "{hook:?}");
-    match withdraws {
-        true => assert!(count < 150_000, "{hook:?}: {count} bytes after the withdrawal"),
-        false => assert!(count > 384_000, "{hook:?}: {count} bytes"),
-    }
+    assert!(!in_peace, "{hook:?}, withdrawn: {withdraws}");
+    assert!(count < 150_000, "{hook:?}, withdrawn: {withdraws}: {count} bytes");
     rig.end().await;
 }

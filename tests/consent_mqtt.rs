@@ -450,3 +450,16 @@ async fn a_threshold_that_comes_during_a_restart_is_kept() {
     daemon.until("kept", PATIENCE, |_| fs::read_to_string(&kept).is_ok_and(|text| text.contains("0.25")));
     assert!(!daemon.log().contains("command was refused"), "{}", daemon.log());
 }
+
+/// Withdrawn while no daemon was there that could take them back.
+#[tokio::test]
+async fn words_of_an_earlier_life_are_taken_back_where_there_is_no_consent() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::prepare(&broker, "[asr]\ncommand = [\"true\"]\npublish_transcript = true");
+    daemon.consent_alone(&["revoke", "transcription"]);
+    let witness = Witness::watch(broker.port);
+    daemon.restart(&card);
+    let taken_back =
+        |seen: &Seen| seen.topic.ends_with("/transcript") && seen.payload.contains("\"text\":\"\"");
+    witness.until("no words", |all| all.iter().any(taken_back)).await;
+}

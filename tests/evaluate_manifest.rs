@@ -62,7 +62,11 @@ fn a_file_that_fails_in_the_middle_stops_everybody() {
     }
     let rows = manifest::read(corpus.manifest().as_ref()).unwrap();
     let material = Material::Audio { speech: &rows, background: &[] };
-    let test = Test { min_speech_frames: 8, onset: 0.5, stride: 80, ..Test::default() };
+    let test = Test {
+        cascade: config::Cascade { onset: 0.5, ..config::Cascade::default() },
+        stride: 80,
+        ..Test::default()
+    };
     let done = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().unwrap().get();
     let found = judge(&material, &test, &config::Model::default(), |_| {

@@ -1,6 +1,8 @@
 //! The record: written by the library, judged by the real command line, tampered with in every way
-//! (ledger/tampering.rs), and cut off as a power cut does (ledger/repair.rs).
+//! (ledger/tampering.rs), cut off as a power cut does (ledger/repair.rs), and grown old (ledger/ages.rs).
 
+#[path = "ledger/ages.rs"]
+mod ages;
 #[path = "support/program.rs"]
 mod program;
 #[path = "ledger/repair.rs"]
@@ -19,6 +21,7 @@ use undertone::consent::By;
 use undertone::events::{AsrDecision, Consent, Label};
 use undertone::ledger::entry::Gap;
 use undertone::ledger::erase::erase;
+use undertone::ledger::files::Folder;
 use undertone::ledger::line::{self, Digest};
 use undertone::ledger::verify::{Report, verify};
 use undertone::ledger::{Entry, Writer};
@@ -366,6 +369,17 @@ fn an_erasure_that_cannot_be_shown_is_none_that_failed() {
     assert_eq!(book.report().erased, 20);
 }
 
+/// Somebody may still speak, and the lines about that come when it is over.
+#[test]
+fn an_erasure_until_now_says_that_lines_may_still_come() {
+    let book = Book::with_lines(3);
+    for (until, said) in [("1h", false), ("5m", true), ("now", true)] {
+        let run = book.run(&["erase", "--from", "20000d", "--to", until]);
+        assert_eq!(run.status, 0, "{}", run.err);
+        assert_eq!(run.out.contains("erase once more in a few minutes"), said, "{until}: {}", run.out);
+    }
+}
+
 /// The disk is full, or the power goes, after the erasure was recorded and before all files were written.
 #[test]
 fn an_erasure_that_was_cut_off_is_found_and_can_be_ended() {
@@ -599,6 +613,23 @@ fn consent_at_the_command_line_is_recorded() {
     book.assert_whole(1);
     let late = Timestamp::now().duration_since(lines[0]["t"].as_str().unwrap().parse::<Timestamp>().unwrap());
     assert!(late < SignedDuration::from_mins(5));
+}
+
+/// A daemon gives up sooner, and tries again; nobody does that for a command.
+#[test]
+fn consent_is_recorded_though_another_program_has_the_record_for_a_while() {
+    let book = Book::with_lines(1);
+    let lock = Folder::below(book.folder.path()).lock(true).unwrap();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(3500));
+        drop(lock);
+    });
+    let mut command = undertone();
+    command.env("STATE_DIRECTORY", book.folder.path()).args(["consent", "grant", "listening"]);
+    let run = finish(&mut command);
+    other.join().unwrap();
+    assert!(run.status == 0 && run.err.is_empty(), "{}", run.err);
+    assert_eq!(book.run(&["show", "--kind", "consent", "--format", "json"]).json().len(), 1);
 }
 
 /// Runs the program of docs/record.md on a copy of the record; it uses nothing of undertone.

@@ -9,7 +9,7 @@ mod mosquitto;
 
 use daemon::Daemon;
 use fifo::{BARE, Card};
-use mosquitto::{Mosquitto, free_port};
+use mosquitto::{Mosquitto, Witness, free_port};
 use rustix::process::Signal;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -178,4 +178,27 @@ fn a_listener_that_hangs_is_not_fed_for() {
         }
     }
     assert!(watched.daemon.log().contains("the listener has made no progress"), "{}", watched.daemon.log());
+}
+
+/// In a container, say: whoever may restart it is told by its end, the household over MQTT.
+#[tokio::test]
+async fn where_nobody_watches_a_listener_that_hangs_is_told_and_ends_the_daemon() {
+    let (broker, card) = (Mosquitto::start(), humming_card());
+    let witness = Witness::watch(broker.port);
+    let mut daemon = Daemon::new(&at(&broker.url()));
+    let freeze = ["python3", "tests/support/freeze_thread.py", "listener", "4"];
+    daemon.spawn(daemon.run(&freeze, &card.configuration()));
+    witness
+        .until("listening", |all| all.iter().any(|seen| seen.payload.contains("\"listening\":true")))
+        .await;
+    let deaf = |all: &[mosquitto::Seen]| {
+        let says = |seen: &mosquitto::Seen, what: &str| {
+            seen.topic.ends_with("/state") && seen.payload.contains(what)
+        };
+        all.iter().any(|seen| says(seen, "\"listening\":false") && says(seen, "\"microphone\":\"failed\""))
+            && all.iter().any(|seen| seen.payload.contains("the listener has made no progress"))
+    };
+    witness.until("that it hangs", deaf).await;
+    daemon.wait(PATIENCE + PATIENCE);
+    assert!(daemon.log().contains("the listener hangs"), "{}", daemon.log());
 }

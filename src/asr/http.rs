@@ -129,7 +129,10 @@ impl Http {
         let recogniser = format!("at {}", self.peer);
         let timed_out = || AsrError::TimedOut { recogniser, seconds: self.limit_seconds };
         let answer = within(expiry, converse, timed_out).await;
-        line.cut.spare();
+        // What has timed out is cut: nobody could take back later what the system still holds of it.
+        if !matches!(answer, Err(AsrError::TimedOut { .. })) {
+            line.cut.spare();
+        }
         answer
     }
 

@@ -311,6 +311,10 @@ impl Cascade {
             self.frames.pop_back();
             self.epoch_frames -= 1;
         }
+        // What is left of a whole window begins with a group, too, as the votes that it leads to do.
+        while !self.frames.len().is_multiple_of(GROUP) {
+            self.frames.pop_front();
+        }
         let judged = match self.frames.len() {
             0 => Ok(()),
             _ if self.epoch_frames == self.judged => Ok(()),

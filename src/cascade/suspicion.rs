@@ -53,7 +53,7 @@ impl Suspicion {
         if self.left > 0 || (speaking && self.throughout) { self.short } else { self.regular }
     }
 
-    /// Frames after which no window adds to what is known of a frame.
+    /// Frames from one window to the next where nothing is suspected.
     pub fn regular(&self) -> usize {
         self.regular
     }

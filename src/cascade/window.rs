@@ -62,7 +62,7 @@ impl Cascade {
 
     /// Frames up to this number are settled, `before` of them having been there at the last window.
     fn settled(&self, before: usize, newest: usize) -> usize {
-        // All windows have voted that will.
+        // A regular stride of sound lies behind it; the windows that come later count in hindsight.
         let settled = newest.saturating_sub(self.suspicion.regular() / GROUP);
         if self.current.is_some() {
             // Someone speaks and the windows come closely: the one after it has voted on a frame.

@@ -283,7 +283,10 @@ fn recogniser(config: &Config) -> Result<String, AsrError> {
         return Ok("none configured (asr.hook, asr.command)".into());
     };
     let broken = |e: Failure| AsrError::Broken { recogniser: config.asr.place(), reason: e.to_string() };
-    let found = runtime().map_err(broken)?.block_on(hook.probe())?;
+    let runtime = runtime().map_err(broken)?;
+    let found = runtime.block_on(hook.probe());
+    runtime.shutdown_background(); // a name service that does not answer is not waited for
+    let found = found?;
     let kind = hook.name();
     let transcription = standing(config).transcription;
     Ok(match transcription.consent {

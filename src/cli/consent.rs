@@ -199,7 +199,7 @@ impl Where {
         };
         let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
         let recorded = as_owner(store.folder(), || {
-            let mut writer = Writer::new(store.folder(), &config.ledger);
+            let mut writer = Writer::that_waits(store.folder(), &config.ledger);
             writer.append(&entries).and_then(|()| writer.sync())
         });
         if let Err(e) = recorded {
@@ -262,9 +262,10 @@ fn written_first(store: &Store) -> Result<(), Failure> {
     {
         return Ok(());
     }
-    Err(Failure::Usage(
-        "the undertone that runs has not written down yet what was withdrawn before; say it again in a minute".into(),
-    ))
+    complain!(
+        "undertone: the undertone that runs has not written down yet what was withdrawn before; say it again in a minute"
+    );
+    Err(Failure::Told { status: 1 })
 }
 
 /// Whether it comes true in that time.

@@ -126,7 +126,7 @@ struct Level {
 }
 
 impl Level {
-    /// What the device cut off is to be seen in its own samples, before any gain.
+    /// What the device cut off is to be seen before any gain: in its own samples, or in the mean of its channels.
     fn clipped(&mut self, samples: &[f32]) {
         self.clipped += samples.iter().filter(|sample| sample.abs() >= CLIPPED).count() as u64;
     }
@@ -210,7 +210,10 @@ fn show_level(
         let _ = writeln!(out);
     }
     if whole.samples > 0 && whole.peak == 0.0 {
-        let _ = writeln!(out, "Every sample was 0: the microphone is muted, or this is not a microphone.");
+        let _ = writeln!(
+            out,
+            "Every sample was the same: it is muted or unplugged, or this is not a microphone."
+        );
     }
     Ok(())
 }

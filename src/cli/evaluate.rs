@@ -87,8 +87,8 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         missed_snr_db: args.missed_snr.map_or(Some(MISSED_SNR_DB), |MissedSnr(db)| db),
         stride: frames(config.cascade.stride_seconds).clamp(1, FRAMES / GROUP) * GROUP,
         seed: args.seed,
-        onset: config.cascade.onset,
-        min_speech_frames: frames(config.cascade.min_speech_seconds).max(1),
+        cascade: config.cascade.clone(),
+        quick: config.asr.streams(),
         audio: config.audio.clone(),
         ungated: args.ungated.clone(),
     };

@@ -11,10 +11,13 @@ use crate::ledger::show::{Filter, Format, ShowError, show};
 use crate::ledger::verify;
 use crate::state::{self, as_owner};
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::Timestamp;
 use jiff::tz::{AmbiguousTimestamp, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use std::io::{BufWriter, stdout};
 use std::path::PathBuf;
+
+/// A line about what was spoken before may come so much later: somebody goes on speaking, and a recogniser takes its time.
+const STILL_SPOKEN: SignedDuration = SignedDuration::from_mins(10);
 
 /// What to do with the record.
 #[derive(Debug, Subcommand)]
@@ -155,6 +158,11 @@ fn tell(Erased { lines, damaged }: Erased, args: &Erase) -> std::io::Result<()> 
         say!(
             "{damaged} damaged {lines} that may be of that time went, too; that something was damaged there stays a \
              finding of `undertone ledger verify`"
+        )?;
+    }
+    if Timestamp::now().duration_since(args.to) < STILL_SPOKEN {
+        say!(
+            "lines about what is still being spoken or recognised may come later; erase once more in a few minutes"
         )?;
     }
     Ok(())

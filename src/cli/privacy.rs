@@ -42,11 +42,11 @@ pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
     };
     let runs = |store: &Store| state::is_occupied(store.folder()) || hidden(store);
     let runs = store.as_ref().is_none_or(runs);
-    if folder.is_some_and(|folder| runs_otherwise(&config, &folder)) {
+    if folder.as_deref().is_some_and(|folder| runs_otherwise(&config, folder)) {
         std::io::stdout().write_all(privacy::other_configuration().as_bytes())?;
     }
     let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());
-    std::io::stdout().write_all(privacy::page(&config, &standing, runs).as_bytes())?;
+    std::io::stdout().write_all(privacy::page(&config, folder.as_deref(), &standing, runs).as_bytes())?;
     Ok(())
 }
 

@@ -238,6 +238,14 @@ impl Asr {
         }
     }
 
+    /// Seconds that one hand-over may take: until the recogniser is reached, and then until it has answered.
+    pub fn longest_hand_over(&self) -> f64 {
+        let (tries, pauses) = (self.retry.attempts, 2.0_f64.powf(f64::from(self.retry.attempts) - 1.0) - 1.0);
+        let reached = f64::from(tries) * self.connect_timeout_seconds + pauses * self.retry.pause_seconds;
+        let reached = reached.min(self.timeout_seconds + self.connect_timeout_seconds);
+        self.timeout_seconds + if self.kind() == Some(Kind::Command) { 0.0 } else { reached }
+    }
+
     /// Whether the audio of an open segment is wanted.
     pub fn streams(&self) -> bool {
         self.kind().is_some() && self.mode == Mode::Stream

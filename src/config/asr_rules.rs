@@ -92,6 +92,10 @@ fn addresses(asr: &Asr) -> Result<(), ConfigError> {
         };
         return refuse("asr.http.url", address::shown(&http.url), allowed);
     }
+    if !http.ca_file.as_os_str().is_empty() && !http.url.starts_with("https://") {
+        let allowed = "the server's certificate is looked at over TLS only, else all is sent in clear; asr.http.url must begin with https://";
+        return refuse("asr.http.ca_file", address::file(&http.ca_file), allowed);
+    }
     Ok(())
 }
 

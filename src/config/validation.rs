@@ -82,6 +82,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         broker(&mqtt.broker),
         certificate_and_key(mqtt),
         certificate_over_tls(mqtt),
+        shortest_sentence(config),
         embedded_listen(&mqtt.embedded_listen),
         metrics(&config.metrics.listen),
     ];
@@ -147,12 +148,30 @@ fn certificate_and_key(mqtt: &Mqtt) -> Result<(), ConfigError> {
 }
 
 fn certificate_over_tls(mqtt: &Mqtt) -> Result<(), ConfigError> {
-    let cert = &mqtt.client_cert_file;
-    if cert.as_os_str().is_empty() || mqtt.broker.starts_with("mqtts://") {
-        return Ok(());
+    let shown = "a certificate is shown over TLS only; mqtt.broker must begin with mqtts://";
+    let looked_at = "the broker's certificate is looked at over TLS only, else all is sent in clear; mqtt.broker must begin with mqtts://";
+    let files = [
+        ("mqtt.client_cert_file", &mqtt.client_cert_file, shown),
+        ("mqtt.ca_file", &mqtt.ca_file, looked_at),
+    ];
+    match files.into_iter().find(|(_, file, _)| !file.as_os_str().is_empty()) {
+        Some((key, file, allowed)) if !mqtt.broker.starts_with("mqtts://") => {
+            refuse(key, address::file(file), allowed)
+        }
+        _ => Ok(()),
     }
-    let allowed = "a certificate is shown over TLS only; mqtt.broker must begin with mqtts://";
-    refuse("mqtt.client_cert_file", address::file(cert), allowed)
+}
+
+/// A segment that must be longer than any can be.
+fn shortest_sentence(config: &Config) -> Result<(), ConfigError> {
+    let (shortest, longest) = (config.asr.min_seconds, config.cascade.max_segment_seconds);
+    if shortest <= longest || !(0.0..=60.0).contains(&shortest) {
+        return Ok(()); // or refused by its own range
+    }
+    let allowed = format!(
+        "allowed are 0 to cascade.max_segment_seconds, which is {longest}: longer segments there are none"
+    );
+    refuse("asr.min_seconds", shortest.to_string(), &allowed)
 }
 
 fn embedded_listen(listen: &str) -> Result<(), ConfigError> {

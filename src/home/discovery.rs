@@ -267,10 +267,11 @@ impl Components<'_> {
     }
 
     fn settings(&mut self) {
-        for (setting, name, icon) in [
-            (Setting::ListenThreshold, "Listen threshold", "mdi:ear-hearing"),
-            (Setting::GateThreshold, "Gate threshold", "mdi:gate"),
-            (Setting::EmotionConfidence, "Emotion confidence", "mdi:emoticon-outline"),
+        for (setting, name, icon, most, step) in [
+            // At 1 nothing would ever be heard, and what is of use lies close below it.
+            (Setting::ListenThreshold, "Listen threshold", "mdi:ear-hearing", 0.999, 0.001),
+            (Setting::GateThreshold, "Gate threshold", "mdi:gate", 1.0, 0.01),
+            (Setting::EmotionConfidence, "Emotion confidence", "mdi:emoticon-outline", 1.0, 0.01),
         ] {
             self.stated(
                 "number",
@@ -280,7 +281,7 @@ impl Components<'_> {
                 json!({
                     "state_topic": self.topics.settings,
                     "command_topic": self.topics.setting_set(setting.name()),
-                    "min": 0, "max": 1, "step": 0.01, "mode": "slider",
+                    "min": 0, "max": most, "step": step, "mode": "slider",
                     "icon": icon, "entity_category": "config",
                 }),
             );

@@ -132,6 +132,14 @@ impl Incoming {
             }
             return false;
         }
+        if !message.topic.strip_prefix(&shared.topics.base).is_some_and(|leaf| leaf.starts_with('/')) {
+            // What the broker still keeps a subscription for: `mqtt.prefix` or `mqtt.discovery_prefix` was another one.
+            tracing::debug!(
+                "MQTT: a message on {} is not for this sensor",
+                commands::shown(message.topic.as_bytes())
+            );
+            return false;
+        }
         let waited = self.waited();
         let read = commands::read(&shared.topics, &message.topic, &message.payload, message.retain);
         let command = match read {
@@ -193,12 +201,16 @@ impl Incoming {
         [self.announce, self.subscriptions.due()].into_iter().flatten().min()
     }
 
-    /// Sends the announcement again if it is time.
-    pub(super) fn announce_if_due(&mut self, shared: &Shared) {
-        if self.announce.is_some_and(|due| due <= Instant::now()) {
+    /// Sends the announcement again if it is time, and all else that is retained: somebody may have cleared the broker since this
+    /// connection began. True: then.
+    pub(super) fn announce_if_due(&mut self, shared: &Shared) -> bool {
+        let due = self.announce.is_some_and(|due| due <= Instant::now());
+        if due {
             self.announce = None;
-            shared.lock().slots.repeat(Slot::Discovery);
+            let mut inner = shared.lock();
+            Slot::ALL.into_iter().for_each(|slot| inner.slots.repeat(slot));
         }
+        due
     }
 
     /// The announcement has left.

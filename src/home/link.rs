@@ -236,11 +236,11 @@ impl<'a> Link<'a> {
         if !self.may_send() {
             return;
         }
+        self.announced &= !self.incoming.announce_if_due(self.shared);
         if !self.announced {
             self.announced = self.hand(Sent::Online, ONLINE.into());
         }
         self.incoming.subscribe(&self.client, self.shared);
-        self.incoming.announce_if_due(self.shared);
         self.pump_notice();
         if !self.silent() {
             self.pump_retained();

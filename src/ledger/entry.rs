@@ -99,7 +99,7 @@ pub enum Entry {
         model_sha256: Digest,
         /// SHA-256 of the configuration in force.
         config_sha256: Digest,
-        /// The daemon before it had stopped, not died.
+        /// False: the daemon before it died. True also where what it recorded last was erased or cannot be read.
         clean: bool,
         /// May the microphone be open?
         listening: Consent,

@@ -23,8 +23,8 @@ const BEGUN: &str = "ledger-begun";
 const BEGUN_TOO: &str = "A record of decisions was begun beside it, in the folder `ledger`.\n";
 /// `<n, 20 digits> <hash> <checksum>\n`
 const SLOT: usize = 20 + 1 + 64 + 1 + 8 + 1;
-/// How long another program is waited for.
-const LOCK: Duration = Duration::from_secs(3);
+/// How long another program is waited for, where it is not said.
+pub(super) const LOCK: Duration = Duration::from_secs(3);
 
 /// The last line that is on the disk for sure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,14 @@ impl Folder {
     /// # Errors
     /// [`LedgerError::Locked`] if another program keeps it too long.
     pub fn lock(&self, write: bool) -> Result<File, LedgerError> {
+        self.lock_within(write, LOCK)
+    }
+
+    /// The same, with another patience.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock).
+    pub fn lock_within(&self, write: bool, patience: Duration) -> Result<File, LedgerError> {
         use rustix::fs::FlockOperation::{NonBlockingLockExclusive, NonBlockingLockShared};
         let folder = File::open(&self.path).map_err(|e| self.failed(&self.path, e))?;
         let kind = if write { NonBlockingLockExclusive } else { NonBlockingLockShared };
@@ -127,7 +135,7 @@ impl Folder {
         loop {
             match rustix::fs::flock(&folder, kind) {
                 Ok(()) => return Ok(folder),
-                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK => {
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {

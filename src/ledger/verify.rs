@@ -3,15 +3,17 @@
 //! What it cannot see: somebody who may write the folder can write a whole new record, chain, head and
 //! all. A hash of the chain that was noted elsewhere shows that, too ([`Report::holds`]).
 
+mod opened;
+
 use super::LedgerError;
 use super::entry::{Damage, Entry, Gap};
 use super::files::{Folder, Head};
 use super::line::{self, BLOT, Digest, LONGEST};
-use crate::state;
 use jiff::Timestamp;
+use opened::Opened;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::collections::{BTreeSet, HashSet};
+use std::io::{BufRead as _, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 const HALF: &str =
@@ -64,35 +66,33 @@ impl Report {
 /// When it cannot be read. What was changed is no error: it is in the report.
 pub fn verify(state: &Path, known: Option<Digest>) -> Result<Report, LedgerError> {
     let folder = Folder::below(state);
-    let _lock = if folder.path().is_dir() { Some(folder.lock(false)?) } else { None };
-    let files = folder.list()?;
-    let (head, half) = folder.slots();
-    let mut walk = Walk {
-        report: Report { holds: known.map(|_| false), ..Report::default() },
-        head,
-        known,
-        ..Walk::default()
-    };
-    for (_, path) in &files {
-        walk.file(&folder, path)?;
-    }
-    if half && head.is_some() {
-        walk.report.notes.push(HALF.into());
-    }
-    Ok(walk.end(&folder))
+    let (walk, files) = Walk::begin(&folder, known)?;
+    walk.through(files, &folder)
+}
+
+/// Lines that are missing: their first and last number, and the place where that was seen.
+struct Missing {
+    from: u64,
+    to: u64,
+    path: PathBuf,
+    line: u64,
 }
 
 #[derive(Default)]
 struct Walk {
     report: Report,
     head: Option<Head>,
+    /// Half of the head is spoilt.
+    half: bool,
+    /// There has been a record, though nothing may be left of it.
+    begun: bool,
     known: Option<Digest>,
     /// The end of the chain so far; its hash is none behind a line that cannot be trusted.
     end: Option<(u64, Option<Digest>)>,
     /// Hash of the line that the head names, and whether it is a stop.
     at_head: Option<(Digest, bool)>,
-    /// Numbers that are missing, with the place where that was seen.
-    missing: BTreeMap<u64, (PathBuf, u64)>,
+    /// In the order of their numbers; no two of them touch, because a line stands between.
+    missing: Vec<Missing>,
     seen_late: BTreeSet<u64>,
     gaps: Vec<(Gap, PathBuf, u64)>,
     confirmed: HashSet<Gap>,
@@ -107,10 +107,19 @@ impl Walk {
         self.report.findings.push(Finding { file: file.into(), line, what: what.into() });
     }
 
-    fn file(&mut self, folder: &Folder, path: &Path) -> Result<(), LedgerError> {
+    fn through(mut self, files: Vec<Opened>, folder: &Folder) -> Result<Report, LedgerError> {
+        files.into_iter().try_for_each(|file| self.file(folder, file))?;
+        if self.half && self.head.is_some() {
+            self.report.notes.push(HALF.into());
+        }
+        Ok(self.end(folder))
+    }
+
+    fn file(&mut self, folder: &Folder, file: Opened) -> Result<(), LedgerError> {
         self.report.files += 1;
+        let (path, mut reader) = file.reader();
+        let path = path.as_path();
         let failed = |e| folder.failed(path, e);
-        let mut reader = BufReader::new(state::open(path).map_err(failed)?);
         let mut bytes = Vec::new();
         for number in 1.. {
             bytes.clear();
@@ -165,9 +174,7 @@ impl Walk {
                 return;
             }
             Some((n, _)) if read.n > n + 1 => {
-                (n + 1..read.n).take(10_000).for_each(|gone| {
-                    self.missing.insert(gone, (path.into(), number));
-                });
+                self.missing.push(Missing { from: n + 1, to: read.n - 1, path: path.into(), line: number });
             }
             Some((_, Some(hash))) if hash != read.prev => {
                 let what = format!(
@@ -241,22 +248,27 @@ impl Walk {
     fn end(mut self, folder: &Folder) -> Report {
         self.beginning();
         self.gaps_are_confirmed(folder);
-        // What stands elsewhere is moved, not missing.
-        let late = std::mem::take(&mut self.seen_late);
-        let missing: Vec<_> =
-            std::mem::take(&mut self.missing).into_iter().filter(|(n, _)| !late.contains(n)).collect();
-        for run in missing.chunk_by(|(a, _), (b, _)| a + 1 == *b) {
-            let (from, (path, number)) = &run[0];
-            let to = run[run.len() - 1].0;
-            let what = if to == *from {
-                format!("number {from} is missing")
-            } else {
-                format!("numbers {from} to {to} are missing")
-            };
-            self.find(path, *number, format!("in front of this line, {what}"));
-        }
+        self.missing();
         self.the_end(folder);
         self.report
+    }
+
+    /// Tells what is missing. What stands elsewhere is moved, not missing.
+    fn missing(&mut self) {
+        let late = std::mem::take(&mut self.seen_late);
+        for Missing { mut from, to, path, line } in std::mem::take(&mut self.missing) {
+            for there in late.range(from..=to).copied().chain([to + 1]) {
+                let what = match there - from {
+                    0 => None,
+                    1 => Some(format!("in front of this line, number {from} is missing")),
+                    _ => Some(format!("in front of this line, numbers {from} to {} are missing", there - 1)),
+                };
+                if let Some(what) = what {
+                    self.find(&path, line, what);
+                }
+                from = there + 1;
+            }
+        }
     }
 
     fn beginning(&mut self) {
@@ -304,7 +316,7 @@ impl Walk {
         let file = folder.path().join("head");
         let last = self.end.map_or(0, |(n, _)| n);
         match self.head {
-            None if last == 0 && folder.has_begun() => {
+            None if last == 0 && self.begun => {
                 self.find(folder.path(), 0, Damage::Record.sentence());
             }
             None if last == 0 => self.report.notes.push("there is no record yet".into()),

@@ -3,28 +3,32 @@
 //! Several programs may write (the daemon, `undertone consent`, `undertone ledger erase`): each takes the
 //! folder's lock for a batch, and looks first whether the head is still its own.
 
+mod end;
 mod retire;
 
 use super::LedgerError;
 use super::entry::{Damage, Entry};
-use super::files::{Folder, Head};
-use super::line::{self, Digest, HIGHEST, Line};
+use super::files::{Folder, Head, LOCK};
+use super::line::{self, Digest, HIGHEST};
 use crate::config;
-use crate::state::{belong_to_folder, force_names, open_own};
-use jiff::{SignedDuration, Timestamp};
+use crate::state::{belong_to_folder, force_names};
+use jiff::Timestamp;
 use retire::Clock;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How long a command waits for another program that has the lock.
+const PATIENT: Duration = Duration::from_secs(30);
 
 /// Where the chain goes on.
 struct End {
     file: File,
     path: PathBuf,
     bytes: u64,
-    /// When the file's first line was recorded.
+    /// When the file's first line was recorded that was not erased.
     began: Timestamp,
     /// The last line.
     last: Head,
@@ -44,8 +48,10 @@ pub struct Writer {
     unforced: bool,
     /// Number of the newest line that this writer has written or found.
     newest: u64,
-    /// The last line was a stop.
+    /// No daemon is known to have died: see [`ended_clean`](Self::ended_clean).
     clean: bool,
+    /// How long another program that has the lock is waited for.
+    patience: Duration,
     /// When it was last looked for files that are too old, in time since boot.
     retired_at: Option<Duration>,
     clock: Clock,
@@ -69,6 +75,7 @@ impl Writer {
             unforced: false,
             newest: 0,
             clean: true,
+            patience: LOCK,
             retired_at: None,
             clock: Clock::default(),
             retires: false,
@@ -81,6 +88,11 @@ impl Writer {
     /// The daemon's, which also removes what is too old.
     pub fn that_retires(state: &Path, rules: &config::Ledger) -> Writer {
         Writer { retires: true, ..Writer::new(state, rules) }
+    }
+
+    /// A command's, which waits longer for the lock than a daemon's: nobody tries again for it.
+    pub fn that_waits(state: &Path, rules: &config::Ledger) -> Writer {
+        Writer { patience: PATIENT, ..Writer::new(state, rules) }
     }
 
     /// Whether something that is written is perhaps not on the disk yet.
@@ -102,7 +114,8 @@ impl Writer {
         self.append(&[])
     }
 
-    /// Whether the last line is the stop of a daemon, or there is no line at all.
+    /// False: the last daemon died. It is known to have stopped, or there was none, or what it recorded last was erased
+    /// or cannot be read.
     pub fn ended_clean(&self) -> bool {
         self.clean
     }
@@ -114,7 +127,7 @@ impl Writer {
     /// See [`LedgerError`]; no line of these is in the file then.
     pub fn append(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {
         self.folder.make()?;
-        let _lock = self.folder.lock(true)?;
+        let _lock = self.folder.lock_within(true, self.patience)?;
         self.find_end()?;
         self.write(entries)?;
         if let Err(e) = self.retire() {
@@ -137,7 +150,7 @@ impl Writer {
     /// # Errors
     /// See [`LedgerError`].
     pub fn settle(&mut self, sync: bool) -> Result<(), LedgerError> {
-        let _lock = self.folder.lock(true)?;
+        let _lock = self.folder.lock_within(true, self.patience)?;
         self.find_end()?;
         self.confirm(sync)
     }
@@ -192,10 +205,10 @@ impl Writer {
         self.folder.sweep()?;
         let files = self.folder.list()?;
         let mut damage = Vec::new();
-        for (_, path) in files.iter().rev() {
+        for (index, (_, path)) in files.iter().enumerate().rev() {
             let end = self.end_of(path, head, &mut damage)?;
             if let Some((end, line)) = end {
-                self.clean = self.stopped_before(path, &line)?;
+                self.clean = self.stopped_before(&files[..=index], &line)?;
                 self.end = Some(end);
                 break;
             }
@@ -237,71 +250,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether a daemon's stop is the last thing but for what was said at the machine since.
-    fn stopped_before(&self, path: &Path, last: &Line) -> Result<bool, LedgerError> {
-        if !last.entry.as_ref().is_some_and(Entry::needs_no_daemon) {
-            return Ok(matches!(last.entry, Some(Entry::Stopped {})));
-        }
-        let bytes = self.folder.read(path)?;
-        let entries = bytes.rsplit(|b| *b == b'\n').filter_map(line::read).filter_map(|line| line.entry);
-        let before = entries.into_iter().find(|entry| !entry.needs_no_daemon());
-        // Before the first line of all nothing ran; of an older file nothing is known here.
-        Ok(before.map_or(path == self.folder.file(1), |entry| matches!(entry, Entry::Stopped {})))
-    }
-
-    /// The last good line of a file, behind which all is cut off.
-    fn end_of(
-        &mut self,
-        path: &Path,
-        head: Option<Head>,
-        damage: &mut Vec<Damage>,
-    ) -> Result<Option<(End, Line)>, LedgerError> {
-        let failed = |e| self.folder.failed(path, e);
-        let mut file = open_own(File::options().read(true).append(true), path).map_err(failed)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed)?;
-        let whole = bytes.len();
-        let good = loop {
-            let Some(newline) = bytes.iter().rposition(|b| *b == b'\n') else {
-                bytes.clear();
-                break None;
-            };
-            bytes.truncate(newline);
-            let start = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |place| place + 1);
-            if let Some(line) = line::read(&bytes[start..]) {
-                bytes.push(b'\n');
-                break Some(line);
-            }
-            bytes.truncate(start);
-        };
-        let cut = (whole - bytes.len()) as u64;
-        if cut > 0 {
-            self.cut_bytes += cut;
-            file.set_len(bytes.len() as u64).and_then(|()| file.sync_all()).map_err(failed)?;
-        }
-        Ok(good.map(|line| {
-            damage.extend(head.filter(|head| is_changed(*head, &bytes)).map(|_| Damage::Changed));
-            let first = bytes.split(|b| *b == b'\n').next().and_then(line::read);
-            let began = first.map_or(line.t, |first| first.t);
-            let last = line.last();
-            let end = End { file, path: path.into(), bytes: bytes.len() as u64, began, last };
-            (end, line)
-        }))
-    }
-
+    /// Writes lines, into another file if one is due.
     fn write(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let now = entries[0].0;
-        let days = SignedDuration::from_hours(24 * i64::from(self.rules.max_file_days));
+        let Some((now, first)) = entries.first() else { return Ok(()) };
         // What is wrong with a file is said in that file: another one would first make the head agree with what is left of it.
-        let repairs = matches!(entries[0].1, Entry::Repaired { .. });
-        let full = !repairs
-            && self.end.as_ref().is_some_and(|end| {
-                end.bytes >= u64::from(self.rules.max_file_kb) * 1000 || now.duration_since(end.began) >= days
-            });
-        if full {
+        let repairs = matches!(first, Entry::Repaired { .. });
+        let due = self.end.as_ref().is_some_and(|end| end.is_full(&self.rules, *now));
+        self.write_into(due && !repairs, entries)
+    }
+
+    /// Writes lines; `anew`: into another file.
+    fn write_into(&mut self, anew: bool, entries: &[(Timestamp, Entry)]) -> Result<(), LedgerError> {
+        let Some(&(now, _)) = entries.first() else { return Ok(()) };
+        if anew {
             self.confirm(true)?; // the file before is never touched again
         }
         self.unforced = true;
@@ -324,7 +285,7 @@ impl Writer {
             text.push_str(&line);
             text.push('\n');
         }
-        if full || self.end.is_none() {
+        if anew || self.end.is_none() {
             let path = self.folder.file(first);
             let make = || {
                 let file =
@@ -361,17 +322,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// Whether the line that the head names is in this file, and not as it was confirmed.
-fn is_changed(head: Head, bytes: &[u8]) -> bool {
-    let lines = bytes.split(|b| *b == b'\n').filter_map(line::read);
-    let mut links = lines.flat_map(|line| {
-        let mut links = line.links();
-        links.push(Head { n: line.n - 1, hash: line.prev });
-        links
-    });
-    links.any(|link| link.n == head.n && link.hash != head.hash)
 }
 
 fn last_before(first: u64, end: &Option<End>) -> Head {

@@ -42,21 +42,23 @@ pub(super) struct Ending {
     pub(super) mqtt_stop: CancellationToken,
     /// Cancelled: somebody wants the daemon to end.
     pub(super) shutdown: CancellationToken,
-    /// What speaks to the broker broke down.
-    pub(super) mute: bool,
+    /// Something broke down, or hangs.
+    pub(super) broken: Option<ServiceError>,
 }
 
 impl Ending {
     /// Ends it all, in the order of the data.
     ///
     /// # Errors
-    /// [`ServiceError::Broken`].
+    /// [`ServiceError::Broken`], or what broke down before.
     pub(super) async fn run(mut self) -> Result<Ended, ServiceError> {
         let outcome = match (self.last_sound().await, self.listener.take()) {
             (true, Some(listener)) => listener.join(),
             _ => Ok(self.service.progress), // it hangs
         };
-        let broken = outcome.is_err();
+        if outcome.is_err() {
+            self.broken = Some(ServiceError::Broken);
+        }
         let progress = outcome.unwrap_or(self.service.progress);
         self.last_words().await;
         self.service.progress = Progress { listening: false, speaking: false, ..progress };
@@ -66,7 +68,7 @@ impl Ending {
         self.keep_settings().await;
         self.last_messages().await;
         self.keep_settings().await;
-        if !broken && !self.mute {
+        if self.broken.is_none() {
             self.service.recorder.record(Entry::Stopped {});
         }
         self.service.recorder.end(LAST_LINES).await;
@@ -79,9 +81,9 @@ impl Ending {
                 "what was withdrawn could not be written down; what was granted before it holds again at the next start"
             );
         }
-        match broken {
-            true => Err(ServiceError::Broken),
-            false => {
+        match self.broken {
+            Some(broken) => Err(broken),
+            None => {
                 // Whoever stops the daemon while it starts anew does not want it back.
                 let restart = self.service.restart.filter(|_| !self.shutdown.is_cancelled());
                 Ok(Ended { progress: self.service.progress, restart, unkept })

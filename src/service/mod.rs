@@ -44,7 +44,7 @@ use crate::state;
 use ending::{Ending, Said};
 use folder::{Cause, Place, StateFolder};
 use hearing::Hearing;
-use notify::Notifier;
+use notify::{Hang, Notifier};
 use renewal::Renewal;
 use runtime::Service;
 pub use runtime::cpu_seconds;
@@ -95,6 +95,16 @@ pub enum ServiceError {
         "the part that speaks to the broker broke down, so nobody could withdraw consent any more; please report what the log says before this"
     )]
     Mute,
+    /// What hands speech to the recogniser ended by a panic, of which the log has told.
+    #[error(
+        "the part that hands speech to the recogniser broke down; please report what the log says before this"
+    )]
+    Wordless,
+    /// The listener gets on no more, and nobody watches who would end the daemon.
+    #[error(
+        "the listener hangs, in the sound system as a rule, so nothing can be heard any more; start undertone again"
+    )]
+    Deaf,
 }
 
 /// What may change while the daemon runs.
@@ -133,7 +143,7 @@ pub struct Ended {
 /// is told, and tried again.
 ///
 /// # Errors
-/// See [`ServiceError`]; all but [`ServiceError::Broken`] and [`ServiceError::Mute`] before anything is heard.
+/// See [`ServiceError`]; all but `Broken`, `Mute`, `Wordless` and `Deaf` before anything is heard.
 pub async fn run(
     config: &Config,
     source: Source,
@@ -209,6 +219,15 @@ pub async fn run(
     let settled = tokio::time::sleep(SETTLED);
     tokio::pin!(settled);
     let mut settling = true;
+    let worker = service.recogniser.asr().clone();
+    let worker = async {
+        match worker.configured() {
+            true => worker.ended().await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::pin!(worker);
+    let mut broken = None;
     loop {
         tokio::select! {
             what = heard.recv() => match what {
@@ -233,10 +252,13 @@ pub async fn run(
             }
             Some(()) = said.withdrawals.recv() => service.withdraw(),
             Some(read) = reloads.recv() => {
+                let usable = read.is_ok();
                 service.reload(read);
-                // With the configuration comes the model: its file may be a new one.
-                let (renewal, settings, done) = (renewal.clone(), config.model.clone(), renewed.clone());
-                tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
+                if usable {
+                    // With the configuration comes the model: its file may be a new one.
+                    let (renewal, settings, done) = (renewal.clone(), config.model.clone(), renewed.clone());
+                    tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
+                }
             }
             _ = heartbeat.tick() => service.heartbeat(),
             cause = folder.due() => service.look_around(&mut folder, cause),
@@ -244,7 +266,14 @@ pub async fn run(
             () = tokio::time::sleep(service.keeper.until_the_clock()) => service.look_around(&mut folder, Cause::Change),
             () = notifier.due() => {
                 let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
-                notifier.look(service.progress.listening, service.progress.microphone, withheld);
+                match notifier.look(service.progress.listening, service.progress.microphone, withheld) {
+                    Some(Hang::Hopeless) => {
+                        broken = Some(ServiceError::Deaf);
+                        break;
+                    }
+                    Some(hang) => service.listener_hangs(hang),
+                    None => {}
+                }
             }
             Some(wish) = figures.recv() => service.figures(wish, heard.len()),
             Ok(()) = connection.changed() => {
@@ -264,20 +293,25 @@ pub async fn run(
             }
             outcome = service.settings_written() => service.settings_kept(outcome),
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
-            _ = &mut connected => break, // it broke down
+            _ = &mut connected => {
+                broken = Some(ServiceError::Mute);
+                break;
+            }
+            () = &mut worker => {
+                broken = Some(ServiceError::Wordless);
+                break;
+            }
             () = shutdown.cancelled() => break,
         }
     }
-    let mute = connected.is_finished();
 
     if service.restart.is_none() {
         notifier.stopping();
     }
     stop_listening.cancel();
     let listener = Some(listener);
-    let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown, mute };
-    let ended = ending.run().await?;
-    if mute { Err(ServiceError::Mute) } else { Ok(ended) }
+    let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown, broken };
+    ending.run().await
 }
 
 /// Something that may wait for a disk, while signals are obeyed.

@@ -24,6 +24,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const GRACE: Duration = Duration::from_secs(10);
 /// Between two looks where no watchdog is asked for; the status line is refreshed then.
 const LOOK: Duration = Duration::from_secs(5);
+/// A listener that hangs for so much longer will not come back. Where no watchdog does it, the daemon ends itself, so that whoever
+/// started it (a container's restart policy) starts it again.
+const HOPELESS: Duration = Duration::from_secs(30);
 
 /// The listener's proof of progress: it beats when captured samples were taken and judged, and at
 /// every step of a wait that it knows of: for a microphone that is away, or for consent. A clock in an atomic:
@@ -54,6 +57,17 @@ impl Pulse {
     }
 }
 
+/// News of the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hang {
+    /// It has made no progress for so many seconds.
+    Began(u64),
+    /// It gets on again.
+    Ended,
+    /// Nobody watches, and it will not get on any more.
+    Hopeless,
+}
+
 /// Speaks to the service manager.
 pub struct Notifier {
     pulse: Arc<Pulse>,
@@ -68,8 +82,10 @@ pub struct Notifier {
     known: bool,
     /// The service manager has taken that.
     ready: bool,
-    /// The listener's hang was told.
+    /// The listener hung when it was looked at last.
     hangs: bool,
+    /// That was told: at the second look, for a process that was stopped as a whole only seems to hang.
+    told: bool,
     status: String,
 }
 
@@ -92,6 +108,7 @@ impl Notifier {
             known: false,
             ready: false,
             hangs: false,
+            told: false,
             status: String::new(),
         };
         if ready {
@@ -112,22 +129,22 @@ impl Notifier {
         }
     }
 
-    /// Feeds the watchdog if the listener is alive, and tells what the daemon does.
-    pub fn look(&mut self, listening: bool, microphone: Health, withheld: bool) {
+    /// Feeds the watchdog if the listener is alive, tells the service manager what the daemon does, and returns what is new of
+    /// the listener.
+    pub fn look(&mut self, listening: bool, microphone: Health, withheld: bool) -> Option<Hang> {
         if self.known {
             self.set_ready(); // it may not have been taken the first time
         }
-        let hangs = self.pulse.age() > self.patience;
-        if hangs && !self.hangs {
-            let seconds = self.pulse.age().as_secs();
-            let fate = if self.watched {
-                "the service manager will start undertone again"
-            } else {
-                "start undertone again"
-            };
-            tracing::error!("the listener has made no progress for {seconds} s; {fate}");
-        }
-        self.hangs = hangs;
+        let age = self.pulse.age();
+        let hangs = age > self.patience;
+        let again = std::mem::replace(&mut self.hangs, hangs) && hangs;
+        let news = match (again, hangs, self.told) {
+            (true, _, false) => Some(Hang::Began(age.as_secs())),
+            (_, false, true) => Some(Hang::Ended),
+            (true, ..) if !self.watched && age > self.patience + HOPELESS => Some(Hang::Hopeless),
+            _ => None,
+        };
+        self.told = hangs && (again || self.told);
         if self.watched && !hangs {
             tell(&[NotifyState::Watchdog]);
         }
@@ -147,6 +164,7 @@ impl Notifier {
         if status != self.status && tell(&[NotifyState::Status(&status)]) {
             self.status = status;
         }
+        news
     }
 
     /// The daemon ends on purpose.

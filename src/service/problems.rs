@@ -1,7 +1,9 @@
 //! What does not work: told once when it begins and once when it ends, and kept in the state as long as it lasts.
 
-use super::runtime::Service;
-use crate::events::{Component, Event, Problem};
+use super::Progress;
+use super::notify::Hang;
+use super::runtime::{Service, work};
+use crate::events::{Component, Event, Health, Problem};
 use crate::home::Slot;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -32,6 +34,25 @@ impl Service {
         self.tell(&Event::Problem(problem));
         if lasts {
             self.publish_state();
+        }
+    }
+
+    /// The listener hangs, and tells nothing itself: what is shown of it must not stay as it was.
+    pub(super) fn listener_hangs(&mut self, hang: Hang) {
+        match hang {
+            Hang::Ended => self.problem(Component::Audio, "the listener gets on again".into(), true),
+            Hang::Began(seconds) => {
+                let progress = self.progress;
+                self.progress =
+                    Progress { listening: false, speaking: false, microphone: Health::Failed, ..progress };
+                self.metrics.work(work(&self.progress));
+                let message = format!(
+                    "the listener has made no progress for {seconds} s, so nothing is heard; if it does not come back, \
+                     undertone is started anew, or ends"
+                );
+                self.problem(Component::Audio, message, false);
+            }
+            Hang::Hopeless => {} // the daemon ends
         }
     }
 

@@ -3,8 +3,8 @@
 //! In: segments, and the audio of the open one. Out: clips for [`Asr`], and what was decided.
 
 use crate::asr::{Asr, Clip, Growing};
-use crate::audio::seconds;
 use crate::audio::sound::{Sound, append};
+use crate::audio::{SAMPLE_RATE, seconds};
 use crate::cascade::{Grown, Segment};
 use crate::config::{self, asr::When};
 use crate::events::{AsrDecision, WakeCause};
@@ -124,6 +124,10 @@ impl Recogniser {
         }
         open.next += samples.len() as u64;
         let seconds = seconds_between(start, end);
+        let within = |from: u64, sound: Sound| match seconds > self.settings.max_seconds {
+            true => before(start, self.settings.max_seconds, from, sound),
+            false => sound,
+        };
         match &mut open.state {
             State::Waits(held) => {
                 append(held, &samples);
@@ -131,7 +135,7 @@ impl Recogniser {
                     return;
                 }
                 let (clip, growing) = Clip::growing(id, teller.time(open.clip_start));
-                growing.push(std::mem::take(held));
+                growing.push(within(open.clip_start, std::mem::take(held)));
                 let decision = self.asr.offer(clip);
                 self.recognising += usize::from(decision == AsrDecision::Woken);
                 open.state = match decision {
@@ -139,7 +143,7 @@ impl Recogniser {
                     refusal => State::Done(refusal),
                 };
             }
-            State::Flows(growing) => growing.push(samples),
+            State::Flows(growing) => growing.push(within(from, samples)),
             State::Done(_) => {}
         }
         if seconds > self.settings.max_seconds {
@@ -154,7 +158,13 @@ impl Recogniser {
             Some(mut open) if !matches!(open.state, State::Waits(_)) => {
                 if let State::Flows(growing) = &open.state {
                     let known = usize::try_from(open.next.saturating_sub(segment.clip_start)).unwrap_or(0);
-                    growing.push(samples.get(known..).unwrap_or_default().to_vec());
+                    let rest = Sound::new(samples.get(known..).unwrap_or_default().to_vec());
+                    growing.push(
+                        match seconds_between(segment.start, segment.end) > self.settings.max_seconds {
+                            true => before(segment.start, self.settings.max_seconds, open.next, rest),
+                            false => rest,
+                        },
+                    );
                 }
                 open.finish()
             }
@@ -204,6 +214,27 @@ impl Open {
     }
 }
 
+/// What of this sound, whose first sample has the number `from`, lies in the first seconds of a segment that begins at `start`.
+fn before(start: u64, seconds: f64, from: u64, mut sound: Sound) -> Sound {
+    let end = start + (seconds * f64::from(SAMPLE_RATE)) as u64;
+    let kept = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+    sound.truncate(kept); // all of its memory is overwritten in the end
+    sound
+}
+
 fn seconds_between(start: u64, end: u64) -> f64 {
     seconds(end.saturating_sub(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_segment_only_the_beginning_is_handed_over() {
+        let rate = u64::from(SAMPLE_RATE);
+        let second = |from: u64| before(rate, 2.0, from, Sound::new(vec![0.5; rate as usize])).len() as u64;
+        assert_eq!([0, 1, 2, 3, 9].map(|k| second(k * rate)), [rate, rate, rate, 0, 0]);
+        assert_eq!(second(2 * rate + rate / 2), rate / 2);
+    }
 }

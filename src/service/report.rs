@@ -4,18 +4,24 @@ use super::cpu_seconds;
 use super::runtime::Service;
 use super::spans::Mark;
 use crate::audio::seconds;
+use crate::consent::Why;
 use crate::events::{Consent, State, Transcript};
 use crate::home::Slot;
 use crate::home::discovery::{self, Announced};
-use crate::privacy;
 use crate::tell::round;
+use crate::{privacy, state};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 impl Service {
     /// Publishes, once at the start, all that is retained and does not change with every event.
-    pub(super) fn announce(&self) {
+    pub(super) fn announce(&mut self) {
         self.client.retain(Slot::Emotion, &serde_json::json!({}));
+        let transcription = &self.keeper.standing().transcription;
+        if transcription.consent == Consent::Withheld && transcription.why != Why::QuietHours {
+            // Withdrawn while nobody was there to take back the words of an earlier life.
+            self.show_no_words();
+        }
         self.publish_problems();
         self.publish_settings();
         self.publish_consent();
@@ -49,7 +55,9 @@ impl Service {
         self.client.retain_text(Slot::Listening, word(decided.listening));
         self.client.retain_text(Slot::Transcription, word(decided.transcription));
         self.client.retain_text(Slot::Guest, if standing.guest.is_some() { "on" } else { "off" });
-        self.client.retain_text(Slot::Privacy, &privacy::page(&self.config, standing, true));
+        let folder = state::folder(&self.config);
+        self.client
+            .retain_text(Slot::Privacy, &privacy::page(&self.config, folder.as_deref(), standing, true));
     }
 
     /// Takes back what is shown of what was heard.

@@ -80,6 +80,28 @@ fn removed_lines_are_found_and_placed() {
     );
 }
 
+/// However many there are, and without one that stands elsewhere.
+#[test]
+fn the_extent_of_what_is_missing_is_said() {
+    for n in [50_001, line::HIGHEST] {
+        let book = Book::with_lines(3);
+        let mut lines = book.lines();
+        let prev = hash(&lines[2]);
+        for (n, prev) in [(n, prev), (600, Digest::ZERO)] {
+            lines.push(line::write(n, at(40), prev, &emotion(38, Label::Sad)).unwrap());
+        }
+        book.set(&lines);
+        let found = book.findings();
+        let missing = |from: u64, to: u64| {
+            let expected = format!("4: in front of this line, numbers {from} to {to} are missing");
+            assert!(found.contains(&expected), "{found:?}");
+        };
+        missing(4, 599);
+        missing(601, n - 1);
+        assert!(found.len() == 3 && found[0].starts_with("5: line number 600 stands behind"), "{found:?}");
+    }
+}
+
 #[test]
 fn reordered_and_copied_lines_are_found_and_placed() {
     for (a, b) in [(1, 2), (0, 5), (4, 5), (0, 1)] {

@@ -118,7 +118,10 @@ impl Wyoming {
         let recogniser = format!("at {}", self.peer);
         let timed_out = || AsrError::TimedOut { recogniser, seconds: self.limit_seconds };
         let answer = within(expiry, converse, timed_out).await;
-        if let Some(cut) = cut {
+        // What has timed out, or was no speech, is cut: nobody could take back later what the system still holds of it.
+        if let (Some(cut), false) =
+            (cut, matches!(answer, Err(AsrError::TimedOut { .. } | AsrError::NoSpeech)))
+        {
             cut.spare();
         }
         answer

@@ -2,7 +2,7 @@
 
 use super::Test;
 use super::clips::{Clip, Role};
-use crate::cascade::evidence::Evidence;
+use crate::cascade::segmenter::Segmenter;
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
 use crate::corpus::window::Input;
@@ -97,9 +97,8 @@ impl<'a> Judge<'a> {
 
     /// Whether the cascade would find an onset in frames with these logits.
     fn opens_segment(&self, logits: &[f32]) -> bool {
-        let mut evidence = Evidence::new(self.test.min_speech_frames, false);
-        let mut means = logits.iter().filter_map(|l| evidence.push(1.0 / (1.0 + f64::from(-l).exp())));
-        means.any(|mean| mean >= self.test.onset)
+        let segmenter = Segmenter::new(&self.test.cascade, self.test.quick);
+        segmenter.begins(logits.iter().map(|logit| 1.0 / (1.0 + f64::from(-logit).exp())))
     }
 
     fn keep(&mut self, clip: Clip) {

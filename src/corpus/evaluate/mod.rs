@@ -47,10 +47,10 @@ pub struct Test {
     pub stride: usize,
     /// Seed of the noise.
     pub seed: u64,
-    /// Mean speech posterior that begins a segment.
-    pub onset: f64,
-    /// Frames of the shortest segment.
-    pub min_speech_frames: usize,
+    /// What begins a segment.
+    pub cascade: config::Cascade,
+    /// A recogniser waits for its beginning (`asr.mode = "stream"`).
+    pub quick: bool,
     /// Gain and high-pass, which audio goes through as in the daemon.
     pub audio: config::Audio,
     /// The same network without gates, to time beside.

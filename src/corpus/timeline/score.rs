@@ -15,7 +15,7 @@
 //! | offset error | the same for the end of the last segment |
 //! | told after onset | when the detector said that speech began, in time of the audio, less the onset |
 //! | emotion | label of the segment that shares most with a found utterance |
-//! | false wakes | segments whose middle lies in a stretch without speech, by hour of such stretches |
+//! | false wakes | segments whose middle lies in a stretch without speech, and that meet no utterance, by hour of such stretches |
 //! | false starts | the same, and beginnings that were told but led to no segment |
 //!
 //! A segment counts for the ratio of the utterance that it shares most with; if it meets none and does

@@ -3,8 +3,9 @@
 //! A Raspberry Pi has no clock of its own: it may begin in 1970, or years ahead, until the network tells the time. What was
 //! removed by such a clock would not come back.
 
-use super::{Line, Timestamp, Writer, line};
+use super::{Timestamp, Writer, line};
 use crate::ledger::files::Head;
+use crate::ledger::line::Line;
 use crate::ledger::{Entry, LedgerError};
 use jiff::SignedDuration;
 use std::fs;
@@ -14,9 +15,9 @@ use std::time::Duration;
 /// How often it is looked for files that are too old.
 const LOOK: Duration = Duration::from_secs(3600);
 /// The clock may differ by so much from what was to be expected; then nothing is removed for as long.
-const LEAP: Duration = Duration::from_secs(86_400);
+pub(super) const LEAP: Duration = Duration::from_secs(86_400);
 /// 2025: nothing was recorded before, whatever the clock said then.
-const FIRST: Timestamp = Timestamp::constant(1_735_689_600, 0);
+pub(super) const FIRST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 /// Whether the clock has been going on evenly.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Clock {
     last: Option<(Timestamp, Duration)>,
     /// Until then, in time since boot, nothing is removed.
     doubted: Option<Duration>,
+    /// Since when it can be trusted without a break.
+    sure: Option<Timestamp>,
 }
 
 impl Clock {
@@ -50,7 +53,9 @@ impl Clock {
             self.doubted = Some(boot + LEAP);
         }
         self.last = Some((now, boot));
-        self.doubted.is_none_or(|until| boot >= until)
+        let sure = self.doubted.is_none_or(|until| boot >= until);
+        self.sure = self.sure.or(Some(now)).filter(|_| sure);
+        sure
     }
 }
 
@@ -62,8 +67,12 @@ impl Writer {
         if !self.retires || self.retired_at.is_some_and(|at| boot.saturating_sub(at) < LOOK) {
             return Ok(());
         }
+        self.retire_at(Timestamp::now(), boot)
+    }
+
+    /// The same at this moment, by the clock and in time since boot.
+    fn retire_at(&mut self, now: Timestamp, boot: Duration) -> Result<(), LedgerError> {
         self.retired_at = Some(boot);
-        let now = Timestamp::now();
         let files = self.folder.list()?;
         let recorded = if self.clock.last.is_none() { self.recorded_lately(&files, now) } else { Vec::new() };
         let days = |days: u32| Duration::from_secs(86_400 * u64::from(days));
@@ -71,35 +80,72 @@ impl Writer {
         if !self.clock.is_sure(now, boot, (keep / 10).max(days(1)), &recorded) {
             return Ok(());
         }
-        let mut rest = files.as_slice();
-        // Lines are appended to the last one, so there is one that follows; what its first line that can be read says of those
-        // before it counts, since they may be damaged. A file without any such line goes with the one before it.
-        while let Some((behind, next)) = self.readable_behind(rest)? {
-            let (old, following) = rest.split_at(behind);
-            let mut newest = None;
-            for (_, path) in old {
-                let times =
-                    self.lines(path)?.into_iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
-                // What the clock said when it was wrong is no age.
-                let own = times.filter(|t| (FIRST..=now).contains(t)).max().unwrap_or(next.t);
-                newest = newest.max(Some(own));
-            }
-            let age = now.duration_since(newest.unwrap_or(next.t));
-            if age < SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX) {
-                break;
-            }
-            let last = Head { n: next.n - 1, hash: next.prev };
-            if self.retired < last.n {
-                self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
-                self.confirm(true)?;
-                self.retired = last.n;
-            }
-            for (_, path) in old {
-                fs::remove_file(path).map_err(|e| self.folder.failed(path, e))?;
-            }
-            rest = following;
-        }
+        let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
+        while self.retire_oldest(now, keep)? {}
         Ok(())
+    }
+
+    /// Removes the oldest file, with those behind it in which nothing can be read, if it is too old. False: it stays.
+    fn retire_oldest(&mut self, now: Timestamp, keep: SignedDuration) -> Result<bool, LedgerError> {
+        let files = self.folder.list()?;
+        // What the first line says that can be read of those before it counts, since they may be damaged.
+        let Some((behind, next)) = self.readable_behind(&files)? else {
+            return self.retire_last(&files, now, keep);
+        };
+        let old = &files[..behind];
+        // What the clock said when it was wrong is no age.
+        let unknown = self.clock.sure.map_or(next.t, |sure| sure.min(next.t));
+        let mut newest = None;
+        for (_, path) in old {
+            let lines = self.lines(path)?;
+            let times = lines.iter().flatten().filter(|line| !is_nobodys(line)).map(|line| line.t);
+            newest = newest.max(Some(times.filter(|t| may_be(*t, now)).max().unwrap_or(unknown)));
+        }
+        if now.duration_since(newest.unwrap_or(unknown)) < keep {
+            return Ok(false);
+        }
+        let last = Head { n: next.n - 1, hash: next.prev };
+        if self.retired < last.n {
+            self.write(&[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
+            self.confirm(true)?;
+            self.retired = last.n;
+        }
+        self.remove(old)?;
+        Ok(true)
+    }
+
+    /// The same of the last file, to which nothing was added for so long: another one is begun, with the line that says so.
+    fn retire_last(
+        &mut self,
+        files: &[(u64, PathBuf)],
+        now: Timestamp,
+        keep: SignedDuration,
+    ) -> Result<bool, LedgerError> {
+        let ([(_, path)], Some(end)) = (files, &self.end) else { return Ok(false) };
+        if end.path != *path {
+            return Ok(false);
+        }
+        let last = end.last;
+        // What is damaged, or was recorded by a wrong clock, was there when the clock began to be right.
+        let unknown = self.clock.sure.unwrap_or(now);
+        let time = |line: &Option<Line>| match line {
+            Some(line) if is_nobodys(line) => None,
+            Some(line) if may_be(line.t, now) => Some(line.t),
+            _ => Some(unknown),
+        };
+        let newest = self.lines(path)?.iter().filter_map(time).max();
+        if newest.is_none_or(|newest| now.duration_since(newest) < keep) {
+            return Ok(false);
+        }
+        self.write_into(true, &[(now, Entry::Retired { to: last.n, hash: last.hash })])?;
+        self.confirm(true)?;
+        self.retired = last.n;
+        self.remove(files)?;
+        Ok(true)
+    }
+
+    fn remove(&self, files: &[(u64, PathBuf)]) -> Result<(), LedgerError> {
+        files.iter().try_for_each(|(_, path)| fs::remove_file(path).map_err(|e| self.folder.failed(path, e)))
     }
 
     /// Of the files behind the first of `files`, the index of the nearest in which a line can be read, and that line.
@@ -139,9 +185,21 @@ fn is_gap(line: &Line) -> bool {
     matches!(line.entry, Some(Entry::Gap { .. }))
 }
 
+/// Neither is what says that files were removed.
+fn is_nobodys(line: &Line) -> bool {
+    is_gap(line) || matches!(line.entry, Some(Entry::Retired { .. }))
+}
+
+/// Whether something may have been recorded then: by a clock that was right, or wrong by less than what is noticed.
+fn may_be(t: Timestamp, now: Timestamp) -> bool {
+    (FIRST..=now.saturating_add(LEAP).unwrap_or(now)).contains(&t)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::ledger::verify::verify;
 
     #[test]
     fn a_clock_that_leaps_is_believed_after_a_day() {
@@ -173,5 +231,53 @@ mod tests {
             assert_eq!(sure(&mut clock, now * day, hour, &recorded), expected, "{recorded:?} {now}");
             assert!(sure(&mut clock, (now + 1) * day, hour + day, &[]), "a day later");
         }
+    }
+
+    /// Used, and then never again, while the daemon runs on.
+    #[test]
+    fn the_last_file_goes_too_when_nothing_is_written_any_more() {
+        let day = Duration::from_secs(86_400);
+        let rules = config::Ledger { keep_days: 7, ..Default::default() };
+        let years_ahead = Timestamp::now().checked_add(1000 * day).unwrap();
+        for wrong in [None, Some(Timestamp::UNIX_EPOCH), Some(years_ahead)] {
+            let state = tempfile::tempdir().unwrap();
+            let mut writer = Writer::that_retires(state.path(), &rules);
+            for t in [Some(Timestamp::now()), wrong].into_iter().flatten() {
+                writer.append(&[(t, Entry::Lost { lines: 1 })]).unwrap();
+            }
+            let (now, boot) = writer.clock.last.unwrap();
+            let mut after = |days: u32| {
+                writer.retire_at(now.checked_add(day * days).unwrap(), boot + day * days).unwrap();
+                let report = verify(state.path(), None).unwrap();
+                assert!(report.is_whole(), "{wrong:?}, {days} days: {:?}", report.findings);
+                let files = writer.folder.list().unwrap();
+                let lines = files.iter().flat_map(|(_, path)| writer.lines(path).unwrap());
+                lines.map(Option::unwrap).collect::<Vec<_>>()
+            };
+            let kept = 1 + usize::from(wrong.is_some());
+            assert!(after(6).len() == kept && !after(6).iter().any(is_nobodys), "{wrong:?}");
+            let left = after(8);
+            assert!(left.iter().all(is_nobodys), "{wrong:?}: {left:?}");
+            // What says so stays, and is not said again.
+            assert_eq!(after(30), left, "{wrong:?}");
+            assert_eq!(writer.folder.list().unwrap().len(), 1, "{wrong:?}");
+        }
+    }
+
+    /// A file is as old as its newest line, the last one too.
+    #[test]
+    fn the_last_file_stays_while_its_newest_line_is_young_enough() {
+        let day = Duration::from_secs(86_400);
+        let rules = config::Ledger { keep_days: 7, ..Default::default() };
+        let state = tempfile::tempdir().unwrap();
+        let mut writer = Writer::that_retires(state.path(), &rules);
+        writer.append(&[(Timestamp::now(), Entry::Lost { lines: 1 })]).unwrap();
+        let (now, boot) = writer.clock.last.unwrap();
+        for days in [5, 10, 15] {
+            let then = now.checked_add(day * days).unwrap();
+            writer.append(&[(then, Entry::Lost { lines: 1 })]).unwrap();
+            writer.retire_at(then, boot + day * days).unwrap();
+        }
+        assert_eq!(verify(state.path(), None).unwrap().lines, 4);
     }
 }
