@@ -26,6 +26,8 @@ struct Pausing {
     samples: Vec<f32>,
     at: usize,
     until: Arc<AtomicUsize>,
+    /// How far everything has been heard.
+    heard: Arc<AtomicUsize>,
 }
 
 impl AudioSource for Pausing {
@@ -34,6 +36,7 @@ impl AudioSource for Pausing {
     }
 
     fn read(&mut self, out: &mut Vec<f32>, _patience: Duration) -> Result<Read, AudioError> {
+        self.heard.store(self.at, Ordering::Relaxed); // whoever asks for more has done with that
         std::thread::sleep(Duration::from_millis(1));
         let until = self.until.load(Ordering::Relaxed).min(self.samples.len());
         let block = &self.samples[self.at..until.min(self.at + 1600)];
@@ -56,6 +59,7 @@ struct Asked {
     config: Config,
     broker: Mosquitto,
     until: Arc<AtomicUsize>,
+    heard: Arc<AtomicUsize>,
     reload: mpsc::Sender<Result<Config, ConfigError>>,
     subscriber: Subscriber,
     seen: Vec<Message>,
@@ -71,18 +75,27 @@ impl Asked {
         config.state_dir = Default::default();
         let subscriber = Subscriber::connect(&config.mqtt, "undertone/#", PATIENCE).await.unwrap();
         let until = Arc::new(AtomicUsize::new(sample(seconds)));
-        let source = Source::Once(Box::new(Pausing { samples, at: 0, until: until.clone() }));
+        let heard = Arc::new(AtomicUsize::new(0));
+        let pausing = Pausing { samples, at: 0, until: until.clone(), heard: heard.clone() };
+        let source = Source::Once(Box::new(pausing));
         let (reload, reloads) = mpsc::channel(1);
         let controls = service::Controls { reloads, ..service::Controls::fixed(&config) };
         let own = config.clone();
         let service = tokio::spawn(async move {
             service::run(&own, source, controls, CancellationToken::new()).await.unwrap();
         });
-        Asked { config, broker, until, reload, subscriber, seen: Vec::new(), service }
+        Asked { config, broker, until, heard, reload, subscriber, seen: Vec::new(), service }
     }
 
     fn play_until(&self, seconds: f64) {
         self.until.store(sample(seconds), Ordering::Relaxed);
+    }
+
+    /// Waits until all has been heard that may be played.
+    async fn caught_up(&self) {
+        while self.heard.load(Ordering::Relaxed) < self.until.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn say(&self, leaf: &str, payload: &str) {
@@ -141,6 +154,7 @@ async fn what_is_forgotten_is_not_told_and_the_next_voice_is() {
     let mut asked = Asked::start(Config::default(), samples, pressed).await;
     let first = asked.event("emotion").await;
     let second = asked.event("speech_started").await;
+    asked.caught_up().await;
     asked.say("command/forget", "PRESS");
     let shown = |m: &Message| (m.topic.ends_with("/emotion") && m.text() == "{}").then_some(());
     asked.wait("end of what is shown", shown).await;
