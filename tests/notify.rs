@@ -198,6 +198,7 @@ async fn where_nobody_watches_a_listener_that_hangs_is_told_and_ends_the_daemon(
         all.iter().any(|seen| says(seen, "\"listening\":false") && says(seen, "\"microphone\":\"failed\""))
             && all.iter().any(|seen| seen.payload.contains("the listener has made no progress"))
     };
+    daemon.until("told", PATIENCE, |d| d.log().contains("the listener has made no progress"));
     witness.until("that it hangs", deaf).await;
     daemon.wait(PATIENCE + PATIENCE);
     assert!(daemon.log().contains("the listener hangs"), "{}", daemon.log());

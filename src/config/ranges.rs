@@ -31,7 +31,7 @@ pub(super) fn audio(a: &Audio) -> Vec<ConfigError> {
         ("audio.ring_seconds", a.ring_seconds, 0.5..=60.0, ring),
         ("audio.stall_seconds", a.stall_seconds, 0.1..=3600.0, SECONDS),
         ("audio.silence_seconds", a.silence_seconds, 0.0..=86_400.0, silence),
-        ("audio.retry_seconds", a.retry_seconds, 0.5..=3600.0, "allowed are 0.5 to 3600 seconds"),
+        ("audio.retry_seconds", a.retry_seconds, 0.1..=3600.0, SECONDS),
     ])
 }
 

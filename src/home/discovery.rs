@@ -267,11 +267,11 @@ impl Components<'_> {
     }
 
     fn settings(&mut self) {
-        for (setting, name, icon, most, step) in [
-            // At 1 nothing would ever be heard, and what is of use lies close below it.
-            (Setting::ListenThreshold, "Listen threshold", "mdi:ear-hearing", 0.999, 0.001),
-            (Setting::GateThreshold, "Gate threshold", "mdi:gate", 1.0, 0.01),
-            (Setting::EmotionConfidence, "Emotion confidence", "mdi:emoticon-outline", 1.0, 0.01),
+        for (setting, name, icon, step) in [
+            // What is of use lies close below 1, at which nothing begins.
+            (Setting::ListenThreshold, "Listen threshold", "mdi:ear-hearing", 0.001),
+            (Setting::GateThreshold, "Gate threshold", "mdi:gate", 0.01),
+            (Setting::EmotionConfidence, "Emotion confidence", "mdi:emoticon-outline", 0.01),
         ] {
             self.stated(
                 "number",
@@ -281,7 +281,7 @@ impl Components<'_> {
                 json!({
                     "state_topic": self.topics.settings,
                     "command_topic": self.topics.setting_set(setting.name()),
-                    "min": 0, "max": most, "step": step, "mode": "slider",
+                    "min": 0, "max": 1, "step": step, "mode": "slider",
                     "icon": icon, "entity_category": "config",
                 }),
             );

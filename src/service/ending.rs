@@ -111,7 +111,7 @@ impl Ending {
     /// What the recogniser still makes of what it has.
     async fn last_words(&mut self) {
         // Whoever asked to stop does not want to wait for it; the end of a recording may.
-        let hurry = self.shutdown.is_cancelled() || self.service.restart.is_some();
+        let hurry = self.shutdown.is_cancelled() || self.service.restart.is_some() || self.broken.is_some();
         let patience = if hurry { LAST_WORDS } else { self.service.recogniser.patience() };
         let deadline = Instant::now() + patience;
         while self.service.recogniser.recognising() > 0 && Instant::now() < deadline {

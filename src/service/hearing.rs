@@ -200,7 +200,12 @@ impl Hearing {
             self.resample_ns = resample_before + listener.resample_ns();
             match &step {
                 Ok(Step::Heard) => self.heard(&mut listener, source.pending(), still, &mut told),
-                Ok(Step::Idle) => self.liveness.idle(since_boot()),
+                Ok(Step::Idle) => {
+                    if self.quality.is_none() {
+                        self.pulse.beat(); // a recording that is played slowly
+                    }
+                    self.liveness.idle(since_boot());
+                }
                 Err(ListenError::Model(e)) => {
                     self.model_failed(e);
                     self.heard(&mut listener, source.pending(), still, &mut told); // sound comes all the same

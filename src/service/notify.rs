@@ -24,6 +24,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const GRACE: Duration = Duration::from_secs(10);
 /// Between two looks where no watchdog is asked for; the status line is refreshed then.
 const LOOK: Duration = Duration::from_secs(5);
+/// A hang is seen for so long at least before it is told.
+const LEAST_DOUBT: Duration = Duration::from_secs(2);
 /// A listener that hangs for so much longer will not come back. Where no watchdog does it, the daemon ends itself, so that whoever
 /// started it (a container's restart policy) starts it again.
 const HOPELESS: Duration = Duration::from_secs(30);
@@ -82,9 +84,11 @@ pub struct Notifier {
     known: bool,
     /// The service manager has taken that.
     ready: bool,
-    /// The listener hung when it was looked at last.
-    hangs: bool,
-    /// That was told: at the second look, for a process that was stopped as a whole only seems to hang.
+    /// For how long it must have been seen to hang until that is told: a process that was stopped as a whole only seems to.
+    doubt: Duration,
+    /// When it was first seen to hang.
+    since: Option<Instant>,
+    /// That was told.
     told: bool,
     status: String,
 }
@@ -107,7 +111,8 @@ impl Notifier {
             watched: watchdog.is_some(),
             known: false,
             ready: false,
-            hangs: false,
+            doubt: stall.max(LEAST_DOUBT),
+            since: None,
             told: false,
             status: String::new(),
         };
@@ -137,14 +142,7 @@ impl Notifier {
         }
         let age = self.pulse.age();
         let hangs = age > self.patience;
-        let again = std::mem::replace(&mut self.hangs, hangs) && hangs;
-        let news = match (again, hangs, self.told) {
-            (true, _, false) => Some(Hang::Began(age.as_secs())),
-            (_, false, true) => Some(Hang::Ended),
-            (true, ..) if !self.watched && age > self.patience + HOPELESS => Some(Hang::Hopeless),
-            _ => None,
-        };
-        self.told = hangs && (again || self.told);
+        let news = self.news(hangs, age, Instant::now());
         if self.watched && !hangs {
             tell(&[NotifyState::Watchdog]);
         }
@@ -165,6 +163,20 @@ impl Notifier {
             self.status = status;
         }
         news
+    }
+
+    /// What is new where it hangs, or does not, at this moment.
+    fn news(&mut self, hangs: bool, age: Duration, now: Instant) -> Option<Hang> {
+        if !hangs {
+            self.since = None;
+            return std::mem::take(&mut self.told).then_some(Hang::Ended);
+        }
+        let seen = now.duration_since(*self.since.get_or_insert(now));
+        if !self.told && seen >= self.doubt {
+            self.told = true;
+            return Some(Hang::Began(age.as_secs()));
+        }
+        (self.told && !self.watched && seen >= HOPELESS).then_some(Hang::Hopeless)
     }
 
     /// The daemon ends on purpose.
@@ -214,6 +226,24 @@ mod tests {
         assert!(pulse.age() >= Duration::from_millis(29));
         pulse.beat();
         assert!(pulse.last.load(Ordering::Relaxed) >= 29);
+    }
+
+    #[tokio::test]
+    async fn a_hang_is_told_once_it_lasts_and_ends_the_daemon_where_nobody_watches() {
+        for watched in [false, true] {
+            let connection = watch::channel(Connection::Connected).1;
+            let mut notifier = Notifier::new(Arc::default(), Duration::from_secs(5), connection);
+            notifier.watched = watched;
+            let begun = Instant::now();
+            let mut at = |hangs, seconds| {
+                notifier.news(hangs, Duration::from_secs(20), begun + Duration::from_secs(seconds))
+            };
+            // Stopped as a whole for long: looked at twice before the listener could beat.
+            assert_eq!([at(true, 0), at(true, 0), at(false, 1)], [None; 3]);
+            assert_eq!([at(true, 10), at(true, 14), at(true, 15)], [None, None, Some(Hang::Began(20))]);
+            assert_eq!([at(true, 39), at(true, 40)], [None, (!watched).then_some(Hang::Hopeless)]);
+            assert_eq!([at(false, 50), at(false, 55)], [Some(Hang::Ended), None]);
+        }
     }
 
     #[test]

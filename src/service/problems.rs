@@ -7,6 +7,7 @@ use crate::events::{Component, Event, Health, Problem};
 use crate::home::Slot;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// Something that does not work at the moment.
 #[derive(Debug, Clone, Serialize)]
@@ -15,6 +16,15 @@ pub(super) struct Fault {
     since: Timestamp,
     /// One sentence.
     message: String,
+}
+
+/// What there was when the listener began to hang.
+#[derive(Debug)]
+pub(super) struct Hung {
+    said: String,
+    fault: Option<Fault>,
+    progress: Progress,
+    progressed: Instant,
 }
 
 impl Service {
@@ -40,19 +50,39 @@ impl Service {
     /// The listener hangs, and tells nothing itself: what is shown of it must not stay as it was.
     pub(super) fn listener_hangs(&mut self, hang: Hang) {
         match hang {
-            Hang::Ended => self.problem(Component::Audio, "the listener gets on again".into(), true),
+            Hang::Ended => self.gets_on(),
             Hang::Began(seconds) => {
                 let progress = self.progress;
-                self.progress =
-                    Progress { listening: false, speaking: false, microphone: Health::Failed, ..progress };
-                self.metrics.work(work(&self.progress));
                 let message = format!(
                     "the listener has made no progress for {seconds} s, so nothing is heard; if it does not come back, \
                      undertone is started anew, or ends"
                 );
+                let fault = self.faults.get(&Component::Audio).cloned();
+                let said = message.clone();
+                self.hung = Some(Hung { said, fault, progress, progressed: self.progressed });
+                self.progress =
+                    Progress { listening: false, speaking: false, microphone: Health::Failed, ..progress };
+                self.metrics.work(work(&self.progress));
                 self.problem(Component::Audio, message, false);
             }
             Hang::Hopeless => {} // the daemon ends
+        }
+    }
+
+    /// What did not work besides, before or since, does not work yet.
+    fn gets_on(&mut self) {
+        let Some(hung) = self.hung.take() else { return };
+        let since = self.faults.remove(&Component::Audio).filter(|fault| fault.message != hung.said);
+        if self.progressed == hung.progressed {
+            // It has told nothing since.
+            self.progress = hung.progress;
+            self.metrics.work(work(&self.progress));
+        }
+        self.problem(Component::Audio, "the listener gets on again".into(), true);
+        if let Some(fault) = since.or(hung.fault) {
+            self.faults.insert(Component::Audio, fault);
+            self.publish_problems();
+            self.publish_state();
         }
     }
 

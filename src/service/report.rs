@@ -4,7 +4,7 @@ use super::cpu_seconds;
 use super::runtime::Service;
 use super::spans::Mark;
 use crate::audio::seconds;
-use crate::consent::Why;
+use crate::consent::{Scope, Why};
 use crate::events::{Consent, State, Transcript};
 use crate::home::Slot;
 use crate::home::discovery::{self, Announced};
@@ -17,9 +17,13 @@ impl Service {
     /// Publishes, once at the start, all that is retained and does not change with every event.
     pub(super) fn announce(&mut self) {
         self.client.retain(Slot::Emotion, &serde_json::json!({}));
-        let transcription = &self.keeper.standing().transcription;
-        if transcription.consent == Consent::Withheld && transcription.why != Why::QuietHours {
-            // Withdrawn while nobody was there to take back the words of an earlier life.
+        let standing = self.keeper.standing();
+        let withdrawn = |scope: Scope| {
+            let of = standing.of(scope);
+            of.consent == Consent::Withheld && of.why != Why::QuietHours
+        };
+        if Scope::ALL.into_iter().any(withdrawn) {
+            // While nobody was there to take back the words of an earlier life.
             self.show_no_words();
         }
         self.publish_problems();

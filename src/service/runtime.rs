@@ -3,7 +3,7 @@
 //! In: [`Heard`], and what a recogniser told. Out: events, the record, the state.
 
 use super::anew::{Restart, was_exhausted_lately};
-use super::problems::Fault;
+use super::problems::{Fault, Hung};
 use super::recogniser::Recogniser;
 use super::renewal::Renewed;
 use super::spans::{Mark, Spans};
@@ -51,6 +51,8 @@ pub(super) struct Service {
     pub(super) keeping: Option<JoinHandle<Result<(), SettingsError>>>,
     /// What does not work, since when, and why.
     pub(super) faults: BTreeMap<Component, Fault>,
+    /// The listener hangs.
+    pub(super) hung: Option<Hung>,
     /// A new start is wanted.
     pub(super) restart: Option<Restart>,
     /// The recogniser's circuit breaker, as the last state showed it.
@@ -78,6 +80,7 @@ impl Service {
             settings,
             keeping: None,
             faults: BTreeMap::new(),
+            hung: None,
             restart: None,
             metrics: Metrics::new(model),
             model_refused: false,

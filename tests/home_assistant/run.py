@@ -187,7 +187,7 @@ def shows_what_is_heard(house):
 def thresholds_act_and_survive(house):
     number = "number.undertone_kitchen_listen_threshold"
     house.becomes("number.listen_threshold", "0.99")
-    # The highest that can be chosen; what it does is seen in tests/operating.
+    # By thousandths; what a threshold does is seen in tests/operating.
     house.core.service("number.set_value", entity_id=number, value=0.999)
     house.becomes("number.listen_threshold", "0.999")
     # Written beside the runtime: a moment after it is told.

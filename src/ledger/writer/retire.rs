@@ -7,8 +7,10 @@ use super::{Timestamp, Writer, line};
 use crate::ledger::files::Head;
 use crate::ledger::line::Line;
 use crate::ledger::{Entry, LedgerError};
+use crate::state::open;
 use jiff::SignedDuration;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,9 +99,13 @@ impl Writer {
         let unknown = self.clock.sure.map_or(next.t, |sure| sure.min(next.t));
         let mut newest = None;
         for (_, path) in old {
-            let lines = self.lines(path)?;
-            let times = lines.iter().flatten().filter(|line| !is_nobodys(line)).map(|line| line.t);
-            newest = newest.max(Some(times.filter(|t| may_be(*t, now)).max().unwrap_or(unknown)));
+            let mut own = None;
+            self.each_line(path, |line| {
+                let time = line.filter(|line| !is_nobodys(line) && may_be(line.t, now)).map(|line| line.t);
+                own = own.max(time);
+                true
+            })?;
+            newest = newest.max(Some(own.unwrap_or(unknown)));
         }
         if now.duration_since(newest.unwrap_or(unknown)) < keep {
             return Ok(false);
@@ -128,12 +134,15 @@ impl Writer {
         let last = end.last;
         // What is damaged, or was recorded by a wrong clock, was there when the clock began to be right.
         let unknown = self.clock.sure.unwrap_or(now);
-        let time = |line: &Option<Line>| match line {
-            Some(line) if is_nobodys(line) => None,
-            Some(line) if may_be(line.t, now) => Some(line.t),
-            _ => Some(unknown),
-        };
-        let newest = self.lines(path)?.iter().filter_map(time).max();
+        let mut newest = None;
+        self.each_line(path, |line| {
+            newest = newest.max(match line {
+                Some(line) if is_nobodys(&line) => None,
+                Some(line) if may_be(line.t, now) => Some(line.t),
+                _ => Some(unknown),
+            });
+            true
+        })?;
         if newest.is_none_or(|newest| now.duration_since(newest) < keep) {
             return Ok(false);
         }
@@ -151,7 +160,12 @@ impl Writer {
     /// Of the files behind the first of `files`, the index of the nearest in which a line can be read, and that line.
     fn readable_behind(&self, files: &[(u64, PathBuf)]) -> Result<Option<(usize, Line)>, LedgerError> {
         for (index, (_, path)) in files.iter().enumerate().skip(1) {
-            if let Some(line) = self.lines(path)?.into_iter().flatten().next() {
+            let mut first = None;
+            self.each_line(path, |line| {
+                first = line;
+                first.is_none()
+            })?;
+            if let Some(line) = first {
                 return Ok(Some((index, line)));
             }
         }
@@ -163,9 +177,15 @@ impl Writer {
     fn recorded_lately(&self, files: &[(u64, PathBuf)], now: Timestamp) -> Vec<Timestamp> {
         let mut recorded = Vec::new();
         for (_, path) in files.iter().rev() {
-            let lines = self.lines(path).unwrap_or_default();
-            let times = lines.iter().flatten().filter(|line| !is_gap(line)).map(|line| line.t);
-            recorded = times.chain(recorded).collect();
+            let mut times = Vec::new();
+            let read = self.each_line(path, |line| {
+                times.extend(line.filter(|line| !is_gap(line)).map(|line| line.t));
+                true
+            });
+            if read.is_ok() {
+                times.append(&mut recorded);
+                recorded = times;
+            }
             if recorded.first().is_some_and(|t| now.duration_since(*t).unsigned_abs() >= LEAP) {
                 break;
             }
@@ -173,10 +193,19 @@ impl Writer {
         recorded
     }
 
-    /// The lines of a file; none for what cannot be read.
-    fn lines(&self, path: &Path) -> Result<Vec<Option<Line>>, LedgerError> {
-        let bytes = self.folder.read(path)?;
-        Ok(bytes.strip_suffix(b"\n").unwrap_or(&bytes).split(|b| *b == b'\n').map(line::read).collect())
+    /// Hands over the lines of a file, one by one, as long as `with` wants more; none for what cannot be read. This happens every
+    /// hour: a file as a whole would take 8 MB.
+    fn each_line(&self, path: &Path, mut with: impl FnMut(Option<Line>) -> bool) -> Result<(), LedgerError> {
+        let failed = |e| self.folder.failed(path, e);
+        let mut reader = BufReader::new(open(path).map_err(failed)?);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).map_err(failed)? > 0 {
+            if !with(line::read(bytes.strip_suffix(b"\n").unwrap_or(&bytes))) {
+                break;
+            }
+            bytes.clear();
+        }
+        Ok(())
     }
 }
 
@@ -251,8 +280,16 @@ mod tests {
                 let report = verify(state.path(), None).unwrap();
                 assert!(report.is_whole(), "{wrong:?}, {days} days: {:?}", report.findings);
                 let files = writer.folder.list().unwrap();
-                let lines = files.iter().flat_map(|(_, path)| writer.lines(path).unwrap());
-                lines.map(Option::unwrap).collect::<Vec<_>>()
+                let mut lines = Vec::new();
+                for (_, path) in files {
+                    writer
+                        .each_line(&path, |line| {
+                            lines.push(line.unwrap());
+                            true
+                        })
+                        .unwrap();
+                }
+                lines
             };
             let kept = 1 + usize::from(wrong.is_some());
             assert!(after(6).len() == kept && !after(6).iter().any(is_nobodys), "{wrong:?}");
