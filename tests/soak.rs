@@ -35,6 +35,11 @@ const WARM: u64 = 4;
 const FLAT: f64 = 0.05;
 /// How far a voice may be from its place, in seconds; voices are further apart than this.
 const NEAR: f64 = 1.5;
+/// So many voices at distances that are so near to the room's (in seconds) are its.
+const ALIKE: usize = 6;
+const CLOSE: f64 = 0.5;
+/// It may slip once in so many rounds.
+const SLIPS: usize = 100;
 /// Voices that may be judged as background, of all: at every pass windows lie differently over them.
 const WITHDRAWN: f64 = 0.03;
 /// Seconds between two things that go wrong in a long soak: of a microphone that is lost again within a minute it is
@@ -244,6 +249,69 @@ fn check_record(events: &BTreeMap<String, Value>, told: &[String]) {
     }
 }
 
+/// Segments beside the voices of the room, one after the other.
+#[derive(Debug, Default, PartialEq)]
+struct Places {
+    /// Voices that were not told, by their number.
+    missing: Vec<usize>,
+    /// Segments that are no voice.
+    stray: Vec<f64>,
+    /// How often the room has slipped further than one voice may be from its place.
+    slips: usize,
+    /// How far the room is ahead at the end.
+    offset: f64,
+}
+
+impl Places {
+    /// `due`: when each voice was said; `starts`: when each segment began; both rise.
+    fn of(due: &[f64], starts: &[f64]) -> Places {
+        // A stream that was given up takes some milliseconds of the room with it when it ends at last: what is
+        // left over is followed from voice to voice.
+        let (mut places, mut next) = (Places::default(), 0);
+        for (number, at) in due.iter().enumerate() {
+            let near = |start: &f64, offset: f64| (start + offset - at).abs() <= NEAR;
+            if !starts.get(next).is_some_and(|start| near(start, places.offset))
+                && let Some(offset) = slipped(&due[number..], &starts[next..])
+            {
+                (places.offset, places.slips) = (offset, places.slips + 1);
+            }
+            while starts.get(next).is_some_and(|start| start + places.offset < at - NEAR) {
+                places.stray.push(starts[next]);
+                next += 1;
+            }
+            match starts.get(next).filter(|start| near(start, places.offset)) {
+                Some(start) => {
+                    places.offset += 0.2 * (at - start - places.offset);
+                    next += 1;
+                }
+                None => places.missing.push(number),
+            }
+        }
+        places.stray.extend(&starts[next..]);
+        places
+    }
+}
+
+/// On a machine that is busy for a moment, silence of seconds comes between two blocks of a card that is so fast. The room then goes on
+/// with the same voices at the same distances: how far it is ahead if the next ones lie so.
+fn slipped(due: &[f64], starts: &[f64]) -> Option<f64> {
+    let (due, starts) = (due.get(..ALIKE)?, starts.get(..ALIKE)?);
+    let offset = due[0] - starts[0];
+    due.iter().zip(starts).all(|(at, start)| (start + offset - at).abs() <= CLOSE).then_some(offset)
+}
+
+#[test]
+fn a_room_that_slips_is_followed_and_a_voice_that_is_lost_is_not() {
+    let due: Vec<f64> = (0..200).map(|k| f64::from(k) * 7.0 + f64::from(k * k % 5)).collect();
+    let mut starts: Vec<f64> = due.iter().map(|at| if *at < 700.0 { at + 0.2 } else { at + 4.0 }).collect();
+    let places = Places::of(&due, &starts);
+    assert!((&places.missing[..], places.slips) == (&[], 1) && places.stray.is_empty(), "{places:?}");
+    starts.remove(150);
+    starts.push(5_000.0);
+    let places = Places::of(&due, &starts);
+    assert!((&places.missing[..], &places.stray[..]) == (&[150], &[5_000.0]), "{places:?}");
+}
+
 /// Every voice of every round is told once, at its place; `lost` says how far the clock was moved before
 /// each round.
 fn check_voices(events: &BTreeMap<String, Value>, lost: &[f64], length: f64, log: &str) {
@@ -253,36 +321,33 @@ fn check_voices(events: &BTreeMap<String, Value>, lost: &[f64], length: f64, log
         .map(|event| event["start_s"].as_f64().unwrap())
         .collect();
     starts.sort_by(f64::total_cmp);
-    // A stream that was given up takes some milliseconds of the room with it when it ends at last: what is
-    // left over is followed from voice to voice.
-    let (mut offset, mut missing, mut next) = (0.0, Vec::new(), 0);
-    let mut stray = Vec::new();
     let rounds = lost.len() - 1;
-    for (round, moved) in lost[..rounds].iter().enumerate() {
-        for (number, voice) in room::VOICES.iter().enumerate() {
-            let due = round as f64 * length + voice.0 + moved;
-            while next < starts.len() && starts[next] + offset < due - NEAR {
-                stray.push(starts[next]);
-                next += 1;
-            }
-            match starts.get(next).filter(|start| (*start + offset - due).abs() <= NEAR) {
-                Some(start) => {
-                    offset += 0.2 * (due - start - offset);
-                    next += 1;
-                }
-                None => missing.push((round, number)),
-            }
-        }
-    }
-    stray.extend(&starts[next..]);
+    let voices = |(round, moved): (usize, &f64)| {
+        let begun = round as f64 * length + moved;
+        room::VOICES.map(|voice| begun + voice.0)
+    };
+    let due: Vec<f64> = lost[..rounds].iter().enumerate().flat_map(voices).collect();
+    let Places { missing, stray, slips, offset } = Places::of(&due, &starts);
     let tail: Vec<&str> = log.lines().rev().take(30).collect();
     println!(
-        "{} voices, not told: {missing:?}; the room is {offset:.2} s ahead at the end",
-        rounds * room::VOICES.len()
+        "{} voices, {} not told: {:?}; the room has slipped {slips} times, and is {offset:.2} s ahead at the end",
+        due.len(),
+        missing.len(),
+        &missing[..missing.len().min(20)]
     );
-    let most = (WITHDRAWN * (rounds * room::VOICES.len()) as f64) as usize;
-    assert!(missing.len() <= most, "{} voices were not told: {missing:?}\n{tail:#?}", missing.len());
-    assert!(stray.is_empty(), "{} segments are no voice: {stray:?}\n{tail:#?}", stray.len());
+    assert!(
+        missing.len() <= (WITHDRAWN * due.len() as f64) as usize,
+        "{} were not told\n{tail:#?}",
+        missing.len()
+    );
+    assert!(
+        stray.is_empty(),
+        "{} segments are no voice: {:?}\n{tail:#?}",
+        stray.len(),
+        &stray[..stray.len().min(20)]
+    );
+    // As the card does on a busy machine, not the daemon's clock.
+    assert!(slips <= rounds / SLIPS, "the room has slipped {slips} times in {rounds} rounds\n{tail:#?}");
 }
 
 /// Every hand-over ended, once, and all ends occurred that had to.
