@@ -180,6 +180,11 @@ fn quiet_until(hours: &[QuietHours], now: Timestamp, zone: &TimeZone) -> Option<
 }
 
 impl Decision {
+    /// It is withheld, and not only for a quiet hour, which takes nothing back.
+    pub fn is_withdrawn(&self) -> bool {
+        self.consent == Consent::Withheld && self.why != Why::QuietHours
+    }
+
     /// In words, as the second half of a sentence that begins with the scope's name.
     pub fn sentence(&self, zone: &TimeZone) -> String {
         let time = |t: Timestamp| zone.to_datetime(t).strftime("%Y-%m-%d %H:%M").to_string();

@@ -3,7 +3,7 @@
 use super::folder::{Cause, StateFolder};
 use super::runtime::Service;
 use crate::config::Config;
-use crate::consent::{By, Order, Refusal, Scope, Standing, Told, Why};
+use crate::consent::{By, Order, Refusal, Scope, Standing, Told};
 use crate::events::{Component, Consent};
 use crate::home::Forget;
 use crate::ledger::Entry;
@@ -103,7 +103,7 @@ impl Service {
     fn unsay(&mut self, before: &Standing, now: &Standing) {
         let withdrawn = |scope: Scope| {
             let (was, is) = (before.of(scope), now.of(scope));
-            was != is && is.consent == Consent::Withheld && is.why != Why::QuietHours
+            was != is && is.is_withdrawn()
         };
         let anew = |scope| is_anew(before, now, scope);
         if withdrawn(Scope::Listening) || anew(Scope::Listening) {

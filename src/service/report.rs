@@ -4,7 +4,7 @@ use super::cpu_seconds;
 use super::runtime::Service;
 use super::spans::Mark;
 use crate::audio::seconds;
-use crate::consent::{Scope, Why};
+use crate::consent::Scope;
 use crate::events::{Consent, State, Transcript};
 use crate::home::Slot;
 use crate::home::discovery::{self, Announced};
@@ -18,11 +18,7 @@ impl Service {
     pub(super) fn announce(&mut self) {
         self.client.retain(Slot::Emotion, &serde_json::json!({}));
         let standing = self.keeper.standing();
-        let withdrawn = |scope: Scope| {
-            let of = standing.of(scope);
-            of.consent == Consent::Withheld && of.why != Why::QuietHours
-        };
-        if Scope::ALL.into_iter().any(withdrawn) {
+        if Scope::ALL.into_iter().any(|scope| standing.of(scope).is_withdrawn()) {
             // While nobody was there to take back the words of an earlier life.
             self.show_no_words();
         }
