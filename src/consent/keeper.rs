@@ -55,8 +55,7 @@ pub enum Told {
     },
 }
 
-/// Holds consent while the daemon runs. Nothing that is written waits for the disk, or for another program; the file is read where
-/// it has changed, and its stamp looked at once a second, which takes microseconds unless the folder hangs (NFS).
+/// Holds consent while the daemon runs. No write of it waits for the disk, or for another program (docs/design.md: what reading may).
 pub struct Keeper {
     rules: ConsentRules,
     /// None: nothing is kept (the demo).

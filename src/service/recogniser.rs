@@ -124,10 +124,7 @@ impl Recogniser {
         }
         open.next += samples.len() as u64;
         let seconds = seconds_between(start, end);
-        let within = |from: u64, sound: Sound| match seconds > self.settings.max_seconds {
-            true => before(start, self.settings.max_seconds, from, sound),
-            false => sound,
-        };
+        let within = |from, sound| allowed((start, end), self.settings.max_seconds, from, sound);
         match &mut open.state {
             State::Waits(held) => {
                 append(held, &samples);
@@ -159,12 +156,8 @@ impl Recogniser {
                 if let State::Flows(growing) = &open.state {
                     let known = usize::try_from(open.next.saturating_sub(segment.clip_start)).unwrap_or(0);
                     let rest = Sound::new(samples.get(known..).unwrap_or_default().to_vec());
-                    growing.push(
-                        match seconds_between(segment.start, segment.end) > self.settings.max_seconds {
-                            true => before(segment.start, self.settings.max_seconds, open.next, rest),
-                            false => rest,
-                        },
-                    );
+                    let span = (segment.start, segment.end);
+                    growing.push(allowed(span, self.settings.max_seconds, open.next, rest));
                 }
                 open.finish()
             }
@@ -214,11 +207,14 @@ impl Open {
     }
 }
 
-/// What of this sound, whose first sample has the number `from`, lies in the first seconds of a segment that begins at `start`.
-fn before(start: u64, seconds: f64, from: u64, mut sound: Sound) -> Sound {
-    let end = start + (seconds * f64::from(SAMPLE_RATE)) as u64;
-    let kept = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
-    sound.truncate(kept); // all of its memory is overwritten in the end
+/// What may be handed over of this sound, whose first sample has the number `from`: of a segment that is longer than it may be, its
+/// beginning.
+fn allowed((start, end): (u64, u64), longest: f64, from: u64, mut sound: Sound) -> Sound {
+    if seconds_between(start, end) > longest {
+        let until = start + (longest * f64::from(SAMPLE_RATE)) as u64;
+        // All of its memory is overwritten in the end.
+        sound.truncate(usize::try_from(until.saturating_sub(from)).unwrap_or(usize::MAX));
+    }
     sound
 }
 
@@ -233,8 +229,11 @@ mod tests {
     #[test]
     fn of_a_long_segment_only_the_beginning_is_handed_over() {
         let rate = u64::from(SAMPLE_RATE);
-        let second = |from: u64| before(rate, 2.0, from, Sound::new(vec![0.5; rate as usize])).len() as u64;
+        let of =
+            |end, from| allowed((rate, end), 2.0, from, Sound::new(vec![0.5; rate as usize])).len() as u64;
+        let second = |from| of(9 * rate, from);
         assert_eq!([0, 1, 2, 3, 9].map(|k| second(k * rate)), [rate, rate, rate, 0, 0]);
         assert_eq!(second(2 * rate + rate / 2), rate / 2);
+        assert_eq!(of(3 * rate, 3 * rate), rate, "what follows one that is short enough is its roll");
     }
 }
