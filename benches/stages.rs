@@ -9,8 +9,9 @@
 //! | segment judgement | dynamic-hop features and the model, for each segment |
 //! | all | the cascade as the daemon runs it |
 //!
-//! The windows of the third stage are chosen as the cascade chooses them, except that it never skips
-//! one while a segment is open; `all` is the cascade itself and holds them all to account.
+//! The windows of the third stage are those of the usual stride that are not quiet. The cascade asks for more: none is
+//! skipped while a segment is open, they come closer where speech is suspected, and the first one is early. `all` is the
+//! cascade itself and holds them all to account.
 
 mod support;
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The container's second stage and the Home Assistant add-on, built and run by a real engine (podman).
 # `make test-container` runs it where podman is installed. The base image is a clean Debian made here, so no
-# registry is asked; what the first stage would make is taken from the package.
+# registry is asked; what the first stage would make is taken from the package. WHOLE=1: the first stage, too, which
+# compiles for ten minutes, with this machine's Rust in place of its base image's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/root.sh
@@ -41,13 +42,37 @@ limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --ulimit core=0)
 tar -C "$ROOT" --exclude=./dev --exclude=./proc -cf - . | pod import --arch "$ARCH" - docker.io/library/debian:bookworm-slim >"$log" 2>&1 ||
     { cat "$log"; fail "import of the base image"; }
 
-mkdir "$SCRATCH/context"
-dpkg-deb -x "$package" "$SCRATCH/context/out"
-rm -rf "$SCRATCH"/context/out/{lib,usr/lib/systemd,usr/share/man}
-awk '/^FROM/ { stage++ } stage == 2' deploy/container/Containerfile |
-    sed 's|^COPY --from=build /out/|COPY out/|' >"$SCRATCH/context/Containerfile"
-try pod build --arch "$ARCH" --pull-never --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -t undertone "$SCRATCH/context"
-pass "an engine builds the second stage ($ARCH)"
+build() { # NAME CONTEXT [OPTION...]: network of this machine, and no image but those that are here
+    local name=$1 context=$2
+    shift 2
+    try pod build --arch "$ARCH" --pull-never --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -t "$name" "$@" "$context"
+}
+
+if [ -n "${WHOLE:-}" ]; then
+    [ "$ARCH" = "$HERE" ] || fail "WHOLE=1 compiles for this machine only"
+    # What the first stage needs of its base image: a compiler of C, Rust, and who is to be trusted.
+    mkdir -p "$SCRATCH/base/certs"
+    cp -aL "$(rustc --print sysroot)" "$SCRATCH/base/rust"
+    rm -rf "$SCRATCH"/base/rust/share
+    cp /etc/ssl/certs/ca-certificates.crt "$SCRATCH/base/certs/"
+    printf '%s\n' 'FROM docker.io/library/debian:bookworm-slim' \
+        'RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev git' \
+        'COPY rust/ /usr/local/' 'COPY certs/ /etc/ssl/certs/' >"$SCRATCH/base/Containerfile"
+    build docker.io/library/rust:1-bookworm "$SCRATCH/base"
+    rm -rf "$SCRATCH/base"
+    git clone -q . "$SCRATCH/checkout"
+    build undertone "$SCRATCH/checkout" -f "$SCRATCH/checkout/deploy/container/Containerfile" --build-arg COMMIT="$(scripts/commit.sh)"
+    rm -rf "$SCRATCH/checkout"
+    pass "an engine builds both stages"
+else
+    mkdir "$SCRATCH/context"
+    dpkg-deb -x "$package" "$SCRATCH/context/out"
+    rm -rf "$SCRATCH"/context/out/{lib,usr/lib/systemd,usr/share/man}
+    awk '/^FROM/ { stage++ } stage == 2' deploy/container/Containerfile |
+        sed 's|^COPY --from=build /out/|COPY out/|' >"$SCRATCH/context/Containerfile"
+    build undertone "$SCRATCH/context"
+    pass "an engine builds the second stage ($ARCH)"
+fi
 if [ "$ARCH" != "$HERE" ]; then
     # Emulated, ONNX Runtime crashes in there; without a /sys, in test-container.sh, it does not.
     echo "     emulated, it runs in test-container.sh only"
@@ -90,7 +115,7 @@ started=
 
 scripts/addon.sh "$(dpkg --print-architecture)" >"$log"
 folder=dist/addon-$(dpkg --print-architecture)
-try pod build --pull-never --network host --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -t addon "$folder"
+build addon "$folder"
 mkdir "$SCRATCH/data"
 python3 - deploy/home-assistant/addon/config.yaml "$SCRATCH/data/options.json" <<'P'
 import json, re, sys

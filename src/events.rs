@@ -105,7 +105,7 @@ pub struct SpeechStarted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AsrDecision {
-    /// The segment was handed over.
+    /// The segment was taken in for the recogniser, and may still be dropped while it waits: [`AsrWoken`] says how it ended.
     Woken,
     /// No recogniser is configured.
     NotConfigured,

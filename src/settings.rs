@@ -77,10 +77,10 @@ pub enum SettingsError {
         /// What it should have become.
         value: f64,
     },
-    /// The values are in force, but will be forgotten.
+    /// The values are in force, but will be forgotten unless they can be written before.
     #[error(
-        "the thresholds hold until the next restart only: {path} cannot be written ({source}); set state_dir to a \
-         folder that undertone may write"
+        "the thresholds hold until the next restart only: {path} cannot be written ({source}), which is tried again; make \
+         room there, or set state_dir to a folder that undertone may write"
     )]
     Keep {
         /// The file.
@@ -153,8 +153,9 @@ impl Unkept {
     ///
     /// # Errors
     /// [`SettingsError::Keep`].
-    pub fn write(self) -> Result<(), SettingsError> {
-        write(&self.file, &self.changed).map_err(|source| SettingsError::Keep { path: self.file, source })
+    pub fn write(&self) -> Result<(), SettingsError> {
+        let refused = |source| SettingsError::Keep { path: self.file.clone(), source };
+        write(&self.file, &self.changed).map_err(refused)
     }
 }
 
@@ -235,7 +236,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What was changed since this was last asked, for whoever may wait for the disk.
+    /// What was changed since this was last asked, for whoever may wait for the disk, and tries again where that refuses.
     pub fn unkept(&mut self) -> Option<Unkept> {
         let file = self.file.clone().filter(|_| std::mem::take(&mut self.unkept))?;
         Some(Unkept { file, changed: self.changed.clone() })

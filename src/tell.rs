@@ -102,7 +102,7 @@ impl Teller {
                     id: *id,
                     node: self.node.clone(),
                     start: self.time(*start),
-                    start_s: seconds(*start),
+                    start_s: to_the_millisecond(*start),
                 })
             }
             Told::Segment(segment) => {
@@ -123,8 +123,8 @@ impl Teller {
         Event::Background(Background {
             node: self.node.clone(),
             time: self.time(now),
-            time_s: seconds(now),
-            seconds: round(seconds(now.saturating_sub(since)), 2),
+            time_s: to_the_millisecond(now),
+            seconds: round(to_the_millisecond(now.saturating_sub(since)), 2),
             cause,
         })
     }
@@ -136,9 +136,9 @@ impl Teller {
             node: self.node.clone(),
             start: self.time(segment.start),
             end: self.time(segment.end),
-            start_s: seconds(segment.start),
-            end_s: seconds(segment.end),
-            seconds: round(seconds(segment.end - segment.start), 3),
+            start_s: to_the_millisecond(segment.start),
+            end_s: to_the_millisecond(segment.end),
+            seconds: to_the_millisecond(segment.end - segment.start),
             label,
             confidence: round(segment.posterior[label as usize], 4),
             confident: segment.posterior[label as usize] >= self.emotion_confidence,
@@ -154,7 +154,7 @@ impl Teller {
 }
 
 /// Seconds since the stream began, to the millisecond.
-pub fn seconds(samples: u64) -> f64 {
+pub fn to_the_millisecond(samples: u64) -> f64 {
     round(audio::seconds(samples), 3)
 }
 

@@ -10,11 +10,14 @@ mod servers;
 
 use hooks::rig::rig;
 use hooks::{clip, config, start, tone};
-use servers::{Event, Log, Server, transcript, wyoming};
+use servers::{Event, Log, Server, read_event, read_post, response, transcript, wyoming};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use undertone::asr::{Clip, Counts};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use undertone::asr::{AsrError, Clip, Counts};
 use undertone::config::{self, asr::Hook, asr::QueueFull};
 use undertone::events::{AsrDecision, AsrOutcome, Circuit};
 use uuid::Uuid;
@@ -243,31 +246,66 @@ async fn a_server_that_reads_slowly_gets_no_more_after_a_withdrawal() {
     );
 }
 
-async fn handed_to_one_that_reads_slowly(hook: Hook, withdraws: bool) {
-    /// Until the system has taken everything, on a busy machine.
-    const HANDED_OVER: Duration = Duration::from_secs(3);
-    // The system takes little for it, and it reads nothing until it is told to.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let (go, wait) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        wait.await.unwrap();
-        let (mut count, mut bytes) = (0, [0; 4096]);
-        loop {
-            match stream.read(&mut bytes).await {
-                Ok(0) => return (count, true),
-                Ok(read) => count += read,
-                Err(_) => return (count, false),
+/// Until the system has taken everything, on a busy machine.
+const HANDED_OVER: Duration = Duration::from_secs(3);
+
+/// A server that reads nothing until it is told to, and for which the system takes little.
+struct Slow {
+    address: SocketAddr,
+    go: oneshot::Sender<()>,
+    ended: JoinHandle<(usize, bool)>,
+}
+
+impl Slow {
+    /// It says this after the system has taken everything, if it is anything.
+    fn start(answer: Vec<u8>) -> Slow {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (go, wait) = oneshot::channel::<()>();
+        let ended = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if !answer.is_empty() {
+                stream.readable().await.unwrap();
+                tokio::time::sleep(HANDED_OVER).await;
+                stream.write_all(&answer).await.unwrap();
             }
-        }
-    });
-    let mut config =
-        config::Asr { hook, publish_transcript: true, ..server_config(&format!("tcp://{address}")) };
-    config.http.url = format!("http://{address}");
+            wait.await.unwrap();
+            let (mut count, mut bytes) = (0, [0; 4096]);
+            loop {
+                match stream.read(&mut bytes).await {
+                    Ok(0) => return (count, true),
+                    Ok(read) => count += read,
+                    Err(_) => return (count, false),
+                }
+            }
+        });
+        Slow { address, go, ended }
+    }
+
+    fn config(&self, hook: Hook) -> config::Asr {
+        let url = format!("tcp://{}", self.address);
+        let mut config = config::Asr { hook, publish_transcript: true, ..server_config(&url) };
+        config.http.url = format!("http://{}", self.address);
+        config
+    }
+
+    /// Lets it read, and expects that it gets little.
+    async fn gets_no_more(self, what: &str) {
+        // The connection goes with the tasks that hold it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.go.send(()).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.ended).await;
+        let (count, in_peace) = ended.unwrap().unwrap();
+        assert!(!in_peace && count < 150_000, "{what}: {count} bytes, in peace: {in_peace}");
+    }
+}
+
+async fn handed_to_one_that_reads_slowly(hook: Hook, withdraws: bool) {
+    let server = Slow::start(Vec::new());
+    let mut config = server.config(hook);
     config.timeout_seconds = if withdraws { 30.0 } else { HANDED_OVER.as_secs_f64() };
     let mut rig = rig(&config);
     // So little that the system takes it all: 384 kB.
@@ -282,11 +320,75 @@ async fn handed_to_one_that_reads_slowly(hook: Hook, withdraws: bool) {
         woken
     };
     assert_eq!(woken.samples, 192_000, "{hook:?}: it was handed to the system");
-    // The connection goes with the tasks that hold it.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    go.send(()).unwrap();
-    let (count, in_peace) = tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
-    assert!(!in_peace, "{hook:?}, withdrawn: {withdraws}");
-    assert!(count < 150_000, "{hook:?}, withdrawn: {withdraws}: {count} bytes");
+    server.gets_no_more(&format!("{hook:?}, withdrawn: {withdraws}")).await;
     rig.end().await;
+}
+
+/// A connection that is closed in peace once there is an answer goes on delivering what the system holds: all 384 kB.
+#[tokio::test]
+async fn a_server_that_answers_before_it_reads_gets_no_more_after_the_hand_over() {
+    let error = b"{\"type\":\"error\",\"data\":{\"text\":\"busy\"}}\n".to_vec();
+    let words = response("200 OK", "application/json", "{\"text\":\"early\"}");
+    let refusal = response("413 Content Too Large", "application/json", "{\"error\":\"too long\"}");
+    tokio::join!(
+        answered_before_it_reads(Hook::Wyoming, transcript("early"), true),
+        answered_before_it_reads(Hook::Wyoming, error, false),
+        answered_before_it_reads(Hook::Http, words, true),
+        answered_before_it_reads(Hook::Http, refusal, false),
+    );
+}
+
+async fn answered_before_it_reads(hook: Hook, answer: Vec<u8>, words: bool) {
+    let server = Slow::start(answer);
+    let answer = hooks::made(&server.config(hook)).transcribe(&mut clip(12.0)).await;
+    match words {
+        true => assert_eq!(answer.unwrap(), "early", "{hook:?}"),
+        false => assert!(matches!(answer, Err(AsrError::Refused { .. })), "{hook:?}"),
+    }
+    server.gets_no_more(&format!("{hook:?}, words: {words}")).await;
+}
+
+/// In mode `stream` the hand-over goes on while the segment does, and nobody could take back what was closed in peace.
+#[tokio::test]
+async fn a_server_that_answers_before_it_reads_gets_no_more_while_the_segment_goes_on() {
+    let server = Slow::start(transcript("early"));
+    let config = config::Asr { mode: config::asr::Mode::Stream, ..server.config(Hook::Wyoming) };
+    let mut rig = rig(&config);
+    let (clip, growing) = Clip::growing(Uuid::now_v7(), start());
+    assert_eq!(rig.asr.offer(clip), AsrDecision::Woken);
+    growing.push(tone(12.0));
+    tokio::time::sleep(HANDED_OVER + Duration::from_secs(2)).await;
+    assert!(rig.events.try_recv().is_err(), "nothing is told yet");
+    server.gets_no_more("while the segment goes on").await;
+    growing.finish();
+    assert_eq!(rig.woken().await.outcome, AsrOutcome::Transcribed);
+    assert_eq!(rig.transcript().await.text, "early");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_read_everything_is_left_in_peace() {
+    for hook in [Hook::Wyoming, Hook::Http] {
+        let (told, mut ended) = mpsc::channel(1);
+        let serve = move |mut stream: TcpStream| {
+            let told = told.clone();
+            async move {
+                let answer = if hook == Hook::Wyoming {
+                    while read_event(&mut stream).await.is_some_and(|event| event.kind != "audio-stop") {}
+                    transcript("heard")
+                } else {
+                    read_post(&mut stream).await.unwrap();
+                    response("200 OK", "application/json", "{\"text\":\"heard\"}")
+                };
+                stream.write_all(&answer).await.unwrap();
+                told.send(stream.read(&mut [0; 8]).await.ok()).await.unwrap();
+            }
+        };
+        let server = Server::tcp("tcp", serve).await;
+        let mut config = config::Asr { hook, ..server_config(&server.url) };
+        config.http.url = server.url.replace("tcp://", "http://");
+        let begun = Instant::now();
+        assert_eq!(hooks::made(&config).transcribe(&mut clip(0.5)).await.unwrap(), "heard");
+        assert_eq!(ended.recv().await.unwrap(), Some(0), "{hook:?} after {:?}", begun.elapsed());
+    }
 }

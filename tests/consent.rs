@@ -178,6 +178,24 @@ fn every_cut_of_the_file_is_withheld_or_whole() {
     }
 }
 
+/// It may say that guests are there.
+#[test]
+fn what_cannot_be_read_at_the_moment_is_not_written_over() {
+    let home = Home::new("");
+    home.done("grant listening");
+    home.done("guest on");
+    let aside = home.state().join("aside");
+    fs::rename(home.file(), &aside).unwrap();
+    // No page of memory is at 0: an input/output error.
+    std::os::unix::fs::symlink("/proc/self/mem", home.file()).unwrap();
+    let refused = home.run("grant listening");
+    assert_eq!(refused.status, 1, "{}", refused.out);
+    assert!(refused.err.contains("what was said before cannot be read"), "{}", refused.err);
+    assert_eq!(home.holds(), ["withheld lost", "withheld lost"]);
+    fs::rename(&aside, home.file()).unwrap();
+    assert_eq!(home.holds()[0], "withheld guest");
+}
+
 #[test]
 fn guests_withhold_both_until_they_are_gone() {
     let home = Home::new("");
@@ -357,7 +375,7 @@ fn elsewhere(home: &Home, words: &str, directory: Option<&Path>) -> Run {
 }
 
 #[test]
-fn a_withdrawal_that_reaches_no_daemon_is_warned_of() {
+fn what_reaches_no_daemon_is_warned_of() {
     let home = Home::new("listening = \"granted\"");
     let warned = elsewhere(&home, "revoke listening", None);
     assert_eq!(warned.status, 0, "{}", warned.err);
@@ -369,11 +387,15 @@ fn a_withdrawal_that_reaches_no_daemon_is_warned_of() {
     let other = home.folder.path().join("other");
     let _daemon = undertone::state::occupy(&home.state()).unwrap().unwrap();
     assert_eq!(elsewhere(&home, "revoke listening", None).err, "", "it is reached");
-    let missed = elsewhere(&home, "revoke listening", Some(&other));
     let place = format!("one is running with {}", home.state().display());
-    assert!(missed.sentence().contains(&place), "{}", missed.err);
-    let named = format!("revoke listening --state-dir {}", home.state().display());
-    assert_eq!(elsewhere(&home, &named, Some(&other)).err, "");
+    // A grant would open no microphone, and whoever gave it would not know why.
+    for words in ["revoke listening", "grant listening", "guest on", "guest off"] {
+        let missed = elsewhere(&home, words, Some(&other));
+        assert!(missed.sentence().contains(&place), "{words}: {}", missed.err);
+        assert_eq!(missed.status, 0, "{words}: the configuration was named");
+        let named = format!("{words} --state-dir {}", home.state().display());
+        assert_eq!(elsewhere(&home, &named, Some(&other)).err, "", "{words}");
+    }
 }
 
 #[test]

@@ -138,6 +138,32 @@ async fn a_recogniser_that_dies_is_told_and_life_goes_on() {
     sensor.event("emotion").await;
 }
 
+/// It is not used any more, so what was wrong with it is not shown for months.
+#[tokio::test]
+async fn a_recogniser_that_is_not_used_any_more_is_no_trouble() {
+    let (broker, card) = (Mosquitto::start(), speaking_card());
+    let rest = "[asr]\ncommand = [\"false\"]\nbreaker.failures = 1\n";
+    let mut sensor = start(&broker, &card, rest).await;
+    sensor.daemon.consent(&["grant", "transcription"]);
+    let shows = |circuit: &'static str, fails: bool| {
+        move |message: &Message| {
+            let state = sensor::state(message)?;
+            let problems = state["problems"].as_array()?;
+            (state["asr_circuit"] == circuit && problems.contains(&"asr".into()) == fails).then_some(())
+        }
+    };
+    sensor.until("an open circuit", shows("open", true)).await;
+    sensor.daemon.consent(&["revoke", "transcription"]);
+    sensor.until("a closed one", shows("closed", false)).await;
+    let over = |message: &Message| {
+        let problem = event(message, "problem")?;
+        (problem["component"] == "asr" && problem["recovered"] == true).then_some(())
+    };
+    if !sensor.seen.iter().any(|message| over(message).is_some()) {
+        sensor.until("the end of it", over).await;
+    }
+}
+
 #[tokio::test]
 async fn without_a_microphone_it_says_so_and_keeps_trying() {
     let (broker, card) = (Mosquitto::start(), Card::none());

@@ -164,6 +164,7 @@ fn sex_language_ratio_and_kind_of_noise_are_told_apart() {
     let windows = missed["windows"].as_u64().unwrap();
     assert!((12..=26).contains(&windows), "{missed}");
     let share = |head: &str| missed[head].as_f64().unwrap();
+    assert!(share("frame_head") < 0.3 && share("class_head") < 0.3, "clear voices are heard: {missed}");
     assert!(share("either") >= share("class_head").max(share("frame_head")));
     assert!(share("either") <= share("class_head") + share("frame_head") + 1e-9);
 
@@ -175,6 +176,10 @@ fn sex_language_ratio_and_kind_of_noise_are_told_apart() {
     assert!(told["latency"]["background"]["ms"].as_f64().unwrap() > 0.0);
     assert!(told["latency"]["speech"]["ungated_ms"].is_null());
 
+    // A voice that drowns is another one, and so is other noise.
+    let drowned = report(&["--manifest", &manifest, "--snr", "-40", "--missed-snr", "-40"]);
+    let missed = drowned["speech_missed"]["either"].as_f64().unwrap();
+    assert!(missed > 0.9 && drowned["speech_as_background"].as_f64().unwrap() > 0.5, "{drowned}");
     let again = report(&["--manifest", &manifest, "--snr", "5,20", "--missed-snr", "20"]);
     let timeless = |mut told: Value| {
         told.as_object_mut().unwrap().remove("latency");
@@ -224,7 +229,7 @@ fn the_tables_are_readable_and_without_colour_in_a_pipe() {
         "English      test_unseen",
         "-5 dB        test_unseen",
         "noise_fan",
-        "without gates",
+        " ms without gates",
         "speech at 10 dB missed by the frame head",
         "Confusion, clips of test_unseen",
     ] {

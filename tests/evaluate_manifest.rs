@@ -130,6 +130,47 @@ fn rows_of_kind_window_are_not_judged_as_utterances() {
     assert_eq!(run.sentence(), "undertone: not judged: 1 row of kind `window`");
 }
 
+/// A bad join of two tables: one of the two labels is wrong for sure.
+#[test]
+fn a_file_that_is_there_twice_is_named() {
+    let mut corpus = Corpus::new(COLUMNS);
+    corpus.voice(9, "mine,a,sad,");
+    corpus.rows.push("voice-9.wav,mine,a,happy,".into());
+    corpus.rows.push("voice-9.wav,mine,a,sad,".into());
+    let told = report(&evaluate(&corpus.manifest(), &["--clean"]));
+    let complaints = told["complaints"].as_array().unwrap();
+    let said: Vec<(u64, &str)> =
+        complaints.iter().map(|c| (c["line"].as_u64().unwrap(), c["what"].as_str().unwrap())).collect();
+    assert_eq!(
+        said,
+        [
+            (3, "the file of line 2, too, which says sad of it, not happy"),
+            (4, "the file of line 2, too, so it counts twice")
+        ]
+    );
+}
+
+#[test]
+fn what_a_file_lacks_is_named() {
+    let mut corpus = Corpus::new(COLUMNS);
+    corpus.voice(9, "mine,a,sad,");
+    let voice = room::samples()[84 * 16_000..86 * 16_000].to_vec();
+    let path = corpus.folder.path();
+    room::write_wav(&path.join("telephone.wav"), &room::at_rate(&voice, 8_000), 8_000, 1, 16);
+    let spec = hound::WavSpec { channels: 2, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(path.join("cancels.wav"), spec).unwrap();
+    for x in &voice {
+        let x = (x * 32_767.0) as i16;
+        writer.write_sample(x).unwrap();
+        writer.write_sample(-x).unwrap();
+    }
+    writer.finalize().unwrap();
+    corpus.rows.extend(["telephone.wav", "cancels.wav"].map(|name| format!("{name},mine,a,sad,")));
+    let told = report(&evaluate(&corpus.manifest(), &["--clean"]));
+    let what = |i: usize| told["complaints"][i]["what"].as_str().unwrap();
+    assert!(what(0).starts_with("8000 Hz") && what(1).contains("cancel"), "{}", told["complaints"]);
+}
+
 #[test]
 fn damaged_audio_is_judged_and_complained_about() {
     let mut corpus = Corpus::new(COLUMNS);

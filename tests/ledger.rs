@@ -1,8 +1,13 @@
 //! The record: written by the library, judged by the real command line, tampered with in every way
-//! (ledger/tampering.rs), cut off as a power cut does (ledger/repair.rs), and grown old (ledger/ages.rs).
+//! (ledger/tampering.rs), cut off as a power cut does (ledger/repair.rs), grown old (ledger/ages.rs), written by a clock that was
+//! set later (ledger/clock.rs), and asked for what somebody may wish to hide (ledger/handed.rs).
 
 #[path = "ledger/ages.rs"]
 mod ages;
+#[path = "ledger/clock.rs"]
+mod clock;
+#[path = "ledger/handed.rs"]
+mod handed;
 #[path = "support/program.rs"]
 mod program;
 #[path = "ledger/repair.rs"]

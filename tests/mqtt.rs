@@ -8,6 +8,8 @@ mod access;
 mod commands;
 #[path = "mqtt/delivery.rs"]
 mod delivery;
+#[path = "mqtt/malformed.rs"]
+mod malformed;
 #[path = "support/mosquitto.rs"]
 mod mosquitto;
 #[path = "mqtt/outages.rs"]
@@ -16,6 +18,8 @@ mod outages;
 mod oversized;
 #[path = "mqtt/refused.rs"]
 mod refused;
+#[path = "mqtt/unanswered.rs"]
+mod unanswered;
 #[path = "mqtt/wire.rs"]
 mod wire;
 

@@ -127,6 +127,23 @@ fn the_packaged_book_has_no_dead_links() {
     }
 }
 
+/// What a broker keeps of a sensor, the page about its removal empties.
+#[test]
+fn removal_empties_all_that_is_retained() {
+    let text = |page: &str| std::fs::read_to_string(page).unwrap();
+    let (topics, page) = (text("docs/mqtt.md"), text("docs/install.md"));
+    let (_, removal) = page.split_once("\n## Remove it\n").unwrap();
+    let list = removal.lines().find_map(|line| line.strip_prefix("for topic in ")?.strip_suffix("; do"));
+    let mut emptied: Vec<&str> = list.unwrap().split(' ').collect();
+    let rows = topics.split("### `state`").next().unwrap().lines().filter(|line| line.contains(" | yes | "));
+    let mut kept: Vec<&str> =
+        rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    emptied.sort_unstable();
+    kept.sort_unstable();
+    assert_eq!(emptied, kept);
+    assert!(removal.contains("\nempty homeassistant/device/undertone_kitchen/config\n"));
+}
+
 #[test]
 fn the_model_has_at_most_12_megabytes() {
     let length = std::fs::metadata("models/undertone.onnx").unwrap().len();

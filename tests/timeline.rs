@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use undertone::audio::file::read_16k;
+use undertone::audio::whole::read_16k;
 use undertone::corpus::noise::{made, rms};
 use undertone::corpus::timeline::{self, Background, Entry, Kind};
 
@@ -188,12 +188,26 @@ fn segments_of_another_detector_get_the_same_score() {
 
     // A detector that finds nothing has no errors, in the tables either.
     let none = folder.path().join("none.csv");
-    std::fs::write(&none, "recording,start_s,end_s,told_s,cpu_s\n").unwrap();
+    std::fs::write(&none, "recording,start_s,end_s,told_s,cpu_s\ntimeline-0.wav,,,,\n").unwrap();
     let deaf = &evaluate(&out, &["--segments", none.to_str().unwrap()]).json()[0]["snr"][0];
     assert_eq!(
         (&deaf["found"], &deaf["onset_ms"]["median"], &deaf["emotion"]),
         (&0.0.into(), &Value::Null, &Value::Null)
     );
+
+    // One that says nothing of a recording has perhaps not heard it.
+    let silent = folder.path().join("silent.csv");
+    std::fs::write(&silent, "recording,start_s,end_s,told_s,cpu_s\n").unwrap();
+    let run = evaluate(&out, &["--segments", silent.to_str().unwrap()]);
+    assert!(run.status == 1 && run.sentence().contains("says nothing of"), "{}", run.err);
+
+    // What was told and thrown away is a false start, and no wake.
+    let quiet = entries.iter().find(|e| e.kind == Kind::Background).unwrap();
+    let start = (quiet.start + quiet.end) / 2.0;
+    std::fs::write(&silent, format!("recording,start_s,end_s,told_s,cpu_s\ntimeline-0.wav,{start},,{start},\n")).unwrap();
+    let told = &evaluate(&out, &["--segments", silent.to_str().unwrap()]).json()[0]["background"];
+    let of = |figure: &str| ["steady", "household"].map(|kind| told[kind][figure].as_f64().unwrap_or(0.0));
+    assert!(of("wakes_per_hour") == [0.0; 2] && of("starts_per_hour").iter().sum::<f64>() > 0.0, "{told}");
 
     // By their names, whatever folder the other detector saw them in; and names that nobody knows are told.
     let csv = std::fs::read_to_string(&segments).unwrap();
@@ -221,6 +235,18 @@ fn a_recording_that_was_cut_off_is_not_scored() {
     std::fs::write(&recording, &whole[..whole.len() / 2]).unwrap();
     let run = evaluate(&out, &[]);
     assert!(run.status == 1 && run.sentence().contains("timeline-0.flac: the file ends"), "{}", run.err);
+}
+
+/// Labels of another recording would count what was never heard.
+#[test]
+fn labels_that_go_beyond_their_recording_are_refused() {
+    let (_folder, manifest, out) = scratch();
+    assert_eq!(make(&manifest, &out, &[]).status, 0);
+    let recording = out.join("timeline-0.wav");
+    let whole = samples(&recording);
+    room::write_wav(&recording, &whole[..whole.len() / 2], 16_000, 1, 16);
+    let run = evaluate(&out, &[]);
+    assert!(run.status == 1 && run.sentence().contains("they are of another recording"), "{}", run.err);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
 use std::time::Duration;
-use undertone::audio::file::read_16k;
+use undertone::audio::whole::read_16k;
 
 /// CPU time of this thread so far: what another program takes does not count.
 pub fn cpu() -> Duration {

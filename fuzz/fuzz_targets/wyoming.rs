@@ -6,6 +6,9 @@ use libfuzzer_sys::fuzz_target;
 
 // The decoder alone, not the whole program: this builds in a minute.
 #[allow(dead_code)]
+#[path = "../../src/asr/json.rs"]
+mod json;
+#[allow(dead_code)]
 #[path = "../../src/asr/wyoming/wire.rs"]
 mod wire;
 use wire::{Decoder, Event, MAX_DATA_BYTES, MAX_HEADER_BYTES, WireError};
@@ -19,7 +22,7 @@ fn events(bytes: &[u8], size: usize) -> (Vec<Event>, Option<WireError>) {
         loop {
             match decoder.next_event() {
                 Ok(Some(event)) => {
-                    let _ = event.text("text").map(str::len);
+                    let _ = event.data.text.text().map(str::len);
                     events.push(event);
                 }
                 Ok(None) => break,

@@ -26,6 +26,7 @@ import soundfile
 from parselmouth.praat import call, run
 
 from model import BACKGROUND, LABELS
+from progress import Count
 
 # Other names of labels that `undertone` knows, in any case (models/EVALUATE.md).
 ALSO = {"angry": "anger", "happiness": "happy", "joy": "happy", "sadness": "sad", "fearful": "fear", "disgusted": "disgust"}
@@ -125,10 +126,10 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.processes) as pool:
         high = dict(zip(neutral, pool.map(is_high, neutral.values()), strict=True))
         jobs = [(Path(line["path"]), voice(line["speaker"], arguments.copy, high.get(line["speaker"], False))) for line in spoken]
+        count = Count(len(spoken), "utterances")
         for done, (line, name) in enumerate(zip(spoken, pool.map(partial(write, arguments.out), jobs, chunksize=16), strict=True), 1):
             line["path"] = str(name)
-            print(f"\r{done} of {len(spoken)} utterances ", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+            count.reach(done)
     with open(arguments.out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, lines[0].keys())
         writer.writeheader()

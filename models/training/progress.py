@@ -11,6 +11,28 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h" if minutes >= 60 else f"{minutes} min"
 
 
+class Count:
+    """Tells how many of all are done, and how long the rest will take: in place on a terminal, in a line a minute elsewhere."""
+
+    def __init__(self, total: int, what: str):
+        self.total, self.what = total, what
+        self.terminal = sys.stdout.isatty()
+        self.begun = self.told = time.monotonic()
+
+    def reach(self, done: int) -> None:
+        """`done` of all, at least 1."""
+        now = time.monotonic()
+        if done < self.total and now - self.told < (0.5 if self.terminal else 60.0):
+            return
+        self.told = now
+        left = clock((now - self.begun) / done * (self.total - done))
+        text = f"{done} of {self.total} {self.what}" + (f", {left} left" if done < self.total else "")
+        if self.terminal:
+            print(f"\r{text}\033[K", end="\n" if done == self.total else "", flush=True)
+        else:
+            print(text, flush=True)
+
+
 class Progress:
     """Counts the clips of this run, and tells from them how long the rest will take."""
 

@@ -1,7 +1,6 @@
 """The clean voices of a mix, read from the disk a batch at a time."""
 
 import csv
-import time
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder import RATE, STEP
+from progress import Count
 
 EIGHT_SECONDS = 8 * RATE
 
@@ -50,7 +50,7 @@ def ending_together(clips: list[np.ndarray]) -> np.ndarray:
 
 def batches(files: list[Path], size: int = 64, workers: int = 8) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """(which of `files`, their samples), reading ahead and telling how far it is."""
-    begun, told = time.monotonic(), 0.0
+    count = Count(len(files), "clips")
 
     def clips_from(start: int) -> list[np.ndarray]:
         return [read(file) for file in files[start : start + size]]
@@ -64,7 +64,4 @@ def batches(files: list[Path], size: int = 64, workers: int = 8) -> Iterator[tup
             if number + 4 < len(starts):
                 ahead.append(pool.submit(clips_from, starts[number + 4]))
             yield slice(start, start + len(clips)), clips
-            if (passed := time.monotonic() - begun) - told > 2.0:
-                told, done = passed, start + len(clips)
-                print(f"\r{done} of {len(files)} clips, {passed / done * (len(files) - done) / 60:.0f} min left ", end="", flush=True)
-    print()
+            count.reach(start + len(clips))

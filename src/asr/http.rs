@@ -5,6 +5,7 @@
 
 use super::cut::Cut;
 use super::dial::dial;
+use super::json::{self, Json};
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::config::{self, asr::HttpAddress};
 use crate::state;
@@ -14,6 +15,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -129,9 +131,9 @@ impl Http {
         let recogniser = format!("at {}", self.peer);
         let timed_out = || AsrError::TimedOut { recogniser, seconds: self.limit_seconds };
         let answer = within(expiry, converse, timed_out).await;
-        // What has timed out is cut: nobody could take back later what the system still holds of it.
+        // What has timed out is cut at once: nobody could take back later what the system still holds of it.
         if !matches!(answer, Err(AsrError::TimedOut { .. })) {
-            line.cut.spare();
+            line.close().await;
         }
         answer
     }
@@ -183,9 +185,10 @@ impl Http {
             false => self.broken(error),
         })?;
         let body = body.to_bytes();
-        let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let reply: Reply = json::object(&body).unwrap_or_default();
         if !status.is_success() {
-            let said = json.as_ref().and_then(complaint).unwrap_or(&body);
+            let complaint = complaint(reply.error.or(reply.detail));
+            let said = complaint.as_deref().map_or(&body[..], str::as_bytes);
             return Err(AsrError::Refused {
                 peer: self.peer.clone(),
                 what: match status.is_redirection() {
@@ -197,10 +200,10 @@ impl Http {
                 complaint: Complaint::last_line(said).filter(|_| !self.repeats_the_key(said)),
             });
         }
-        let text = match json.as_ref().and_then(|json| json.get("text")).and_then(|text| text.as_str()) {
-            Some(text) => text.to_owned(),
-            None if plain => String::from_utf8_lossy(&body).into_owned(),
-            None => return Err(self.protocol("its answer is no JSON object with a `text`")),
+        let text = match reply.text {
+            Json::Text(text) => text,
+            _ if plain => String::from_utf8_lossy(&body).into_owned(),
+            _ => return Err(self.protocol("its answer is no JSON object with a `text`")),
         };
         match text.len() > MAX_TRANSCRIPT_BYTES {
             true => Err(self.flooded(MAX_TRANSCRIPT_BYTES)),
@@ -253,7 +256,17 @@ impl AsrHook for Http {
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     cut: Cut,
-    _driver: AbortOnDropHandle<()>,
+    driver: AbortOnDropHandle<()>,
+}
+
+impl Line {
+    /// After a hand-over.
+    async fn close(self) {
+        // First it must give no more to the system.
+        self.driver.abort();
+        let _ = self.driver.await;
+        self.cut.close().await;
+    }
 }
 
 async fn open<S>(stream: S, cut: Cut) -> hyper::Result<Line>
@@ -266,13 +279,31 @@ where
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
     // How it ends shows in what the sender returns.
     let driver = tokio::spawn(async { drop(driver.await) });
-    Ok(Line { sender, cut, _driver: AbortOnDropHandle::new(driver) })
+    Ok(Line { sender, cut, driver: AbortOnDropHandle::new(driver) })
 }
 
-/// What a server says in the error objects that are in use.
-fn complaint(json: &serde_json::Value) -> Option<&[u8]> {
-    let error = json.get("error").or_else(|| json.get("detail"))?;
-    error.get("message").unwrap_or(error).as_str().map(str::as_bytes)
+/// What is looked at of an answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Reply {
+    text: Json,
+    error: Json<Failure>,
+    detail: Json<Failure>,
+}
+
+/// An error that is an object.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Failure {
+    message: Json,
+}
+
+/// What a server says in the errors that are in use.
+fn complaint(error: Json<Failure>) -> Option<String> {
+    match error {
+        Json::Text(said) | Json::Object(Failure { message: Json::Text(said) }) => Some(said),
+        _ => None,
+    }
 }
 
 /// The key as a header that is never printed.

@@ -15,6 +15,7 @@ mod cut;
 mod dial;
 pub mod error;
 pub mod http;
+mod json;
 pub mod pcm;
 mod program;
 pub mod queue;

@@ -64,6 +64,10 @@ impl Worker {
             let job = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
+                () = withdrawn(self.consent.clone()), if self.failures > 0 => {
+                    self.rest().await;
+                    continue;
+                }
                 job = next(&self.shared) => match job {
                     Some(job) => job,
                     None => return,
@@ -178,7 +182,8 @@ impl Worker {
         self.tell(self.shared.herald.woken(job, began, error)).await;
     }
 
-    /// A problem is told once when it begins, once when the circuit opens, and once when it is over.
+    /// A problem is told once when it begins, once when the circuit opens, and once when it is over; [`rest`](Self::rest) tells
+    /// the end that consent puts to it.
     async fn tell_health(&mut self, error: Option<&AsrError>, opened: bool) {
         let told_before = self.failures > 0;
         let message = match error {
@@ -210,6 +215,15 @@ impl Worker {
             None => return,
         };
         self.problem(message, error.is_none()).await;
+    }
+
+    /// Nothing may be handed over, so what was wrong does not matter any more; what is wrong later is told anew.
+    async fn rest(&mut self) {
+        (self.failures, self.told_resting) = (0, false);
+        self.shared.breaker.succeeded();
+        let message = "nothing may be transcribed now, so the recogniser, which failed, is not used";
+        tracing::info!("{message}");
+        self.problem(message.into(), true).await;
     }
 
     async fn problem(&self, message: String, recovered: bool) {

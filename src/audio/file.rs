@@ -4,11 +4,10 @@
 //! no more memory than a second. A packet that does not decode is a gap of its length.
 
 use super::level::Level;
-use super::resample::Resampler;
 use super::{AudioError, AudioSource, Read, usable};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use symphonia::core::codecs::audio::{
     AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known as codecs,
@@ -29,7 +28,6 @@ const LONGEST_HOLE: u32 = 3600;
 
 /// An audio file that is being read.
 pub struct FileSource {
-    path: PathBuf,
     format: Box<dyn FormatReader>,
     decoder: Box<dyn AudioDecoder>,
     track: u32,
@@ -112,7 +110,6 @@ impl FileSource {
             .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(!mpeg))
             .map_err(|e| not_audio(e.to_string()))?;
         let mut source = FileSource {
-            path: path.into(),
             format,
             decoder,
             track: id,
@@ -350,37 +347,4 @@ impl<S: AudioSource> AudioSource for Paced<S> {
         };
         Ok(read)
     }
-}
-
-/// The whole file as 16 kHz mono samples; gaps are silence. For corpora, whose files are short.
-///
-/// # Errors
-/// See [`FileSource::open`] and [`Resampler::new`].
-pub fn read_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
-    Ok(whole_16k(path)?.0)
-}
-
-/// The same, and the source that was read to its end, which knows what is wrong with the file.
-///
-/// # Errors
-/// As [`read_16k`].
-pub fn whole_16k(path: &Path) -> Result<(Vec<f32>, FileSource), AudioError> {
-    let mut source = FileSource::open(path)?;
-    let mut resampler = Resampler::new(source.sample_rate())?;
-    let (mut raw, mut out) = (Vec::new(), Vec::new());
-    loop {
-        raw.clear();
-        match source.read(&mut raw, Duration::ZERO)? {
-            Read::Samples => {}
-            Read::Gap(n) => raw.resize(n as usize, 0.0),
-            Read::Idle => continue,
-            Read::End => break,
-        }
-        resampler.push(&raw, &mut out);
-    }
-    resampler.flush(&mut out);
-    if out.is_empty() {
-        return Err(AudioError::Empty { path: source.path });
-    }
-    Ok((out, source))
 }

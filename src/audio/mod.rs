@@ -22,6 +22,7 @@ pub mod pcm;
 pub mod resample;
 pub mod ring;
 pub mod sound;
+pub mod whole;
 
 /// Samples per second of everything behind the sources.
 pub const SAMPLE_RATE: u32 = 16_000;

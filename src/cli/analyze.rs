@@ -3,14 +3,15 @@
 use super::plot::{self, Picture};
 use super::{Failure, progress};
 use crate::audio::AudioSource;
-use crate::audio::file::{FileSource, read_16k};
+use crate::audio::file::FileSource;
 use crate::audio::level::Level;
+use crate::audio::whole::read_16k;
 use crate::cascade::Cascade;
 use crate::config::Config;
 use crate::events::{AsrDecision, Event, Summary};
 use crate::listener::{ListenError, Listener, Step};
 use crate::model::Model;
-use crate::tell::{Teller, seconds};
+use crate::tell::{Teller, to_the_millisecond};
 use clap::Args;
 use jiff::Timestamp;
 use std::io::{IsTerminal, Write};
@@ -105,7 +106,7 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config, cascade: &mut Casca
     loop {
         let step = listener.step(&mut source, cascade, &mut |what| told.push(what));
         let now = cascade.clock();
-        if too_long(seconds(now)) {
+        if too_long(to_the_millisecond(now)) {
             return refuse(); // how long it is was not known before
         }
         for what in told.drain(..) {

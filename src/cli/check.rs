@@ -39,7 +39,7 @@ pub struct CheckArgs {
     /// Configuration file; default: as the daemon finds it
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Only what lies on this machine: no microphone and no broker, which may come later
+    /// Only what lies on this machine: no microphone, no broker and no recogniser behind a server, which may come later
     #[arg(long)]
     offline: bool,
     /// One JSON object: {"ok": …, "stages": [{"stage": …, "outcome": "ok|warning|failed|skipped", "text": …}]}

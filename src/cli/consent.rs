@@ -4,6 +4,8 @@
 //! right to write the state folder is needed.
 
 use super::Failure;
+use super::place::Place;
+use super::privacy::{OTHERWISE, runs_otherwise};
 use crate::config::Config;
 use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store, Why};
 use crate::events::Consent;
@@ -13,7 +15,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a daemon gets to do what it was told.
@@ -38,17 +39,6 @@ pub enum ConsentCommand {
     Guest(GuestMode),
 }
 
-/// Where consent is kept.
-#[derive(Debug, Args)]
-pub struct Where {
-    /// Configuration file; default: as the daemon finds it
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// The daemon's state folder; default: STATE_DIRECTORY, else state_dir in the configuration
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-}
-
 /// What holds.
 #[derive(Debug, Args)]
 pub struct Show {
@@ -56,7 +46,7 @@ pub struct Show {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Where,
+    place: Place,
 }
 
 /// Which scope.
@@ -66,7 +56,7 @@ pub struct Change {
     #[arg(value_enum)]
     scope: Which,
     #[command(flatten)]
-    place: Where,
+    place: Place,
 }
 
 /// Scopes on the command line.
@@ -88,7 +78,7 @@ pub struct GuestMode {
     #[arg(allow_hyphen_values = true)]
     time: String,
     #[command(flatten)]
-    place: Where,
+    place: Place,
 }
 
 /// Shows or changes consent.
@@ -98,8 +88,9 @@ pub struct GuestMode {
 pub fn run(command: ConsentCommand) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show(Show { json, place }) => {
-            let (config, store) = place.find(Config::find(place.config.as_deref())?);
-            show(&config, &store.ask()?, place.otherwise(&config, &store), json)
+            let (config, folder) = place.find()?;
+            let store = Store::new(&folder.unwrap_or_default());
+            show(&config, &store.ask()?, runs_otherwise(&config, store.folder()), json)
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
         ConsentCommand::Revoke(change) => change.to(Consent::Withheld),
@@ -109,7 +100,7 @@ pub fn run(command: ConsentCommand) -> Result<(), Failure> {
                     "guest {time:?}: allowed are `on`, `off`, or a time from 1m to 744h, such as 3h"
                 ))
             })?;
-            place.obey(&[order])
+            obey(&place, &[order])
         }
     }
 }
@@ -122,131 +113,114 @@ impl Change {
             Which::All => &Scope::ALL,
         };
         let orders: Vec<Order> = scopes.iter().map(|scope| Order::Say(*scope, consent)).collect();
-        self.place.obey(&orders)
+        obey(&self.place, &orders)
     }
 }
 
-impl Where {
-    fn find(&self, config: Config) -> (Config, Store) {
-        let folder = self.state_dir.clone().or_else(|| state::folder(&config)).unwrap_or_default();
-        (config, Store::new(&folder))
+/// Changes what is said. A withdrawal needs no configuration that can be read.
+fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
+    let withdraws = orders.iter().all(|order| !order.gives());
+    let (config, unread) = match Config::find(place.config.as_deref()) {
+        Err(e) if withdraws => (Config::default(), Some(e)),
+        read => (read?, None),
+    };
+    let store = Store::new(&place.folder(&config).unwrap_or_default());
+    if let Some(e) = &unread {
+        complain!(
+            "undertone: {e}; so consent is withdrawn in {} (--state-dir names another folder)",
+            store.folder().display()
+        );
     }
-
-    /// Whether a daemon runs with another configuration than what is shown is made from.
-    fn otherwise(&self, config: &Config, store: &Store) -> bool {
-        super::privacy::runs_otherwise(config, store.folder())
+    for order in orders {
+        order.allowed(&config.consent, By::Command).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
     }
-
-    /// Changes what is said. A withdrawal needs no configuration that can be read.
-    fn obey(&self, orders: &[Order]) -> Result<(), Failure> {
-        let withdraws = orders.iter().all(|order| !order.gives());
-        let read = Config::find(self.config.as_deref());
-        let unread = read.is_err();
-        let (config, store) = match read {
-            Err(e) if withdraws => {
-                let (config, store) = self.find(Config::default());
-                let folder = store.folder().display();
-                complain!(
-                    "undertone: {e}; so consent is withdrawn in {folder} (--state-dir names another folder)"
-                );
-                (config, store)
-            }
-            read => self.find(read?),
-        };
+    let mut held = store.held();
+    if !withdraws {
+        held.clear();
+        written_first(&store)?;
+    }
+    let now = Timestamp::now();
+    // What is withdrawn from here on, while another program keeps the lock, overtakes a grant.
+    let seen = as_owner(store.folder(), || store.load().record);
+    let (mut noted, mut overtaken) = (Vec::new(), Vec::new());
+    let note = |record: &mut Record| {
+        let found = *record;
         for order in orders {
-            order
-                .allowed(&config.consent, By::Command)
-                .map_err(|refusal| Failure::Usage(refusal.to_string()))?;
-        }
-        let mut held = store.held();
-        if !withdraws {
-            held.clear();
-            written_first(&store)?;
-        }
-        let now = Timestamp::now();
-        // What is withdrawn from here on, while another program keeps the lock, overtakes a grant.
-        let seen = as_owner(store.folder(), || store.load().record);
-        let (mut noted, mut overtaken) = (Vec::new(), Vec::new());
-        let note = |record: &mut Record| {
-            let found = *record;
-            for order in orders {
-                match order.overtaken(By::Command, &seen, &found) {
-                    Some(refusal) => overtaken.push(refusal),
-                    None => {
-                        order.note(record, By::Command, now);
-                        noted.push(*order);
-                    }
+            match order.overtaken(By::Command, &seen, &found) {
+                Some(refusal) => overtaken.push(refusal),
+                None => {
+                    order.note(record, By::Command, now);
+                    noted.push(*order);
                 }
             }
-        };
-        let record = match as_owner(store.folder(), || store.change(note)) {
-            Ok(changed) => changed.record,
-            Err(e) => {
-                let withdrawal = orders.iter().any(|order| !order.gives());
-                if withdrawal && as_owner(store.folder(), || store.lose(&e)) {
-                    complain!(
-                        "undertone: {e}; the consent file was removed instead, so everything is withheld"
-                    );
-                    return Err(Failure::Told { status: 1 });
-                }
-                if withdrawal {
-                    let (told, written) = told_otherwise(&store, &e);
-                    complain!("undertone: {told}");
-                    return if written { Ok(()) } else { Err(Failure::Told { status: 1 }) };
-                }
-                return Err(e.into());
-            }
-        };
-        let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
-        let recorded = as_owner(store.folder(), || {
-            let mut writer = Writer::that_waits(store.folder(), &config.ledger);
-            writer.append(&entries).and_then(|()| writer.sync())
-        });
-        if let Err(e) = recorded {
-            complain!("undertone: consent is changed, but that is not recorded: {e}");
         }
-        let reached = !withdraws || self.reached(&config, &store, unread);
-        // What was written, not what somebody else has said since.
-        let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
-        match show(&config, &shown, self.otherwise(&config, &store), false) {
-            Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
-                complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
+    };
+    let record = match as_owner(store.folder(), || store.change(note)) {
+        Ok(changed) => changed.record,
+        Err(e) => {
+            let withdrawal = orders.iter().any(|order| !order.gives());
+            if withdrawal && as_owner(store.folder(), || store.lose(&e)) {
+                complain!("undertone: {e}; the consent file was removed instead, so everything is withheld");
+                return Err(Failure::Told { status: 1 });
             }
-            Err(Failure::Output(_)) => {} // nobody reads
-            shown => shown?,
+            if withdrawal {
+                let (told, written) = told_otherwise(&store, &e);
+                complain!("undertone: {told}");
+                return if written { Ok(()) } else { Err(Failure::Told { status: 1 }) };
+            }
+            return Err(e.into());
         }
-        overtaken.iter().for_each(|refusal| complain!("undertone: {refusal}"));
-        if reached && overtaken.is_empty() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+    };
+    let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
+    let recorded = as_owner(store.folder(), || {
+        let mut writer = Writer::that_waits(store.folder(), &config.ledger);
+        writer.append(&entries).and_then(|()| writer.sync())
+    });
+    if let Err(e) = recorded {
+        complain!("undertone: consent is changed, but that is not recorded: {e}");
     }
+    let reached = reaches(place, &config, &store, withdraws, unread.is_some());
+    // What was written, not what somebody else has said since.
+    let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
+    match show(&config, &shown, runs_otherwise(&config, store.folder()), false) {
+        Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
+            complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
+        }
+        Err(Failure::Output(_)) => {} // nobody reads
+        shown => shown?,
+    }
+    overtaken.iter().for_each(|refusal| complain!("undertone: {refusal}"));
+    if reached && overtaken.is_empty() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+}
 
-    /// Warns where no daemon runs that a withdrawal could reach. False: it is likely that another one was meant,
-    /// because nobody said which folder, or the configuration that says so cannot be read.
-    fn reached(&self, config: &Config, store: &Store, unread: bool) -> bool {
-        let folder = store.folder();
-        if state::is_occupied(folder) {
-            return true;
+/// Warns where what was said reaches no daemon: a withdrawal always, a grant only if one is found to run with another
+/// folder, since else it waits for whoever starts. False: it is likely that another daemon was meant, because nobody said
+/// which folder, or the configuration that says so cannot be read.
+fn reaches(place: &Place, config: &Config, store: &Store, withdraws: bool, unread: bool) -> bool {
+    let folder = store.folder();
+    if state::is_occupied(folder) {
+        return true;
+    }
+    let ours = folder.display();
+    let others = [state::folder(config), Some(config.state_dir.clone()), Some(Config::default().state_dir)];
+    let other = others.into_iter().flatten().find(|other| other != folder && state::is_occupied(other));
+    match other {
+        Some(other) => {
+            complain!(
+                "undertone: no undertone is running with the state folder {ours}; one is running with {other}, and \
+                 goes on as before: --state-dir {other} reaches it",
+                other = other.display()
+            );
+            place.state_dir.is_some() || (place.config.is_some() && !unread)
         }
-        let ours = folder.display();
-        let others =
-            [state::folder(config), Some(config.state_dir.clone()), Some(Config::default().state_dir)];
-        let other = others.into_iter().flatten().find(|other| other != folder && state::is_occupied(other));
-        match other {
-            Some(other) => {
-                complain!(
-                    "undertone: no undertone is running with the state folder {ours}; one is running with {other}, and \
-                     goes on as before: --state-dir {other} reaches it",
-                    other = other.display()
-                );
-                self.state_dir.is_some() || (self.config.is_some() && !unread)
-            }
-            None => {
-                complain!(
-                    "undertone: no undertone is running with the state folder {ours}; if one is running with another \
-                     folder, it goes on as before: --state-dir with that folder reaches it"
-                );
-                self.state_dir.is_some() || !unread
-            }
+        None if withdraws => {
+            complain!(
+                "undertone: no undertone is running with the state folder {ours}; if one is running with another \
+                 folder, it goes on as before: --state-dir with that folder reaches it"
+            );
+            place.state_dir.is_some() || !unread
         }
+        None => true,
     }
 }
 
@@ -361,7 +335,7 @@ fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result
         say!("{:<14} {problem}", "")?;
     }
     if otherwise {
-        say!("{:<14} NOTE: {}", "", super::privacy::OTHERWISE)?;
+        say!("{:<14} NOTE: {}", "", OTHERWISE)?;
     }
     Ok(())
 }

@@ -178,10 +178,14 @@ fn of_audio(path: &Path, args: &EvaluateArgs, test: &Test, config: &Config) -> R
 
 fn of_features(folder: &Path, test: Test, config: &Config) -> Result<Report, Failure> {
     let all = feature_rows(folder)?;
-    let said = all.iter().any(|(_, row)| !is_background(row));
     let mut left_out = LeftOut::default();
-    let rows = judged(all, &mut left_out, |(_, row)| row);
-    if rows.is_empty() || (said && rows.iter().all(|(_, row)| is_background(row))) {
+    let (background, speech): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, row)| is_background(row));
+    let said = !speech.is_empty();
+    let mut rows = judged(speech, &mut left_out, |(_, row)| row);
+    let unheard = said && rows.is_empty();
+    rows.extend(judged(background, &mut left_out, |(_, row)| row));
+    rows.sort_by_key(|(number, _)| *number);
+    if unheard || rows.is_empty() {
         return Err(none(folder, "speech", &left_out).into());
     }
     tell(&left_out);

@@ -1,6 +1,7 @@
 //! `undertone ledger`: the record, shown, proved and erased.
 
 use super::Failure;
+use super::place::Place;
 use crate::config::Config;
 use crate::consent::order::duration;
 use crate::events::Label;
@@ -9,7 +10,7 @@ use crate::ledger::erase::{self, Erased};
 use crate::ledger::line::Digest;
 use crate::ledger::show::{Filter, Format, ShowError, show};
 use crate::ledger::verify;
-use crate::state::{self, as_owner};
+use crate::state::as_owner;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::tz::{AmbiguousTimestamp, TimeZone};
 use jiff::{SignedDuration, Timestamp};
@@ -28,17 +29,6 @@ pub enum LedgerCommand {
     Verify(Verify),
     /// Erase what was recorded in a span of time; a gap that says so stays
     Erase(Erase),
-}
-
-/// Where the record is.
-#[derive(Debug, Args)]
-struct Where {
-    /// Configuration file; default: as the daemon finds it
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// The daemon's state folder; default: STATE_DIRECTORY, else state_dir in the configuration
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
 }
 
 /// Which lines.
@@ -60,7 +50,7 @@ pub struct Show {
     #[arg(long, value_enum, default_value_t = How::Text)]
     format: How,
     #[command(flatten)]
-    place: Where,
+    place: Place,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -80,7 +70,7 @@ pub struct Verify {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Where,
+    place: Place,
 }
 
 /// Which span.
@@ -93,7 +83,7 @@ pub struct Erase {
     #[arg(long, alias = "until", value_parser = last_moment)]
     to: Timestamp,
     #[command(flatten)]
-    place: Where,
+    place: Place,
 }
 
 /// Shows, verifies or erases.
@@ -103,7 +93,7 @@ pub struct Erase {
 pub fn run(command: LedgerCommand) -> Result<(), Failure> {
     match command {
         LedgerCommand::Show(args) => {
-            let (_, state) = args.place.find()?;
+            let (_, state) = find(&args.place)?;
             if args.since.zip(args.until).is_some_and(|(since, until)| until <= since) {
                 return Err(Failure::Usage("--until must be after --since".into()));
             }
@@ -129,7 +119,7 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
         }
         LedgerCommand::Verify(args) => prove(&args),
         LedgerCommand::Erase(args) => {
-            let (config, state) = args.place.find()?;
+            let (config, state) = find(&args.place)?;
             if args.to < args.from {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
@@ -144,7 +134,7 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
     }
 }
 
-fn tell(Erased { lines, damaged }: Erased, args: &Erase) -> std::io::Result<()> {
+fn tell(Erased { lines, moved, damaged, behind }: Erased, args: &Erase) -> std::io::Result<()> {
     match lines {
         0 if damaged == 0 => say!("nothing was recorded from {} to {}", args.from, args.to)?,
         lines => say!(
@@ -153,11 +143,20 @@ fn tell(Erased { lines, damaged }: Erased, args: &Erase) -> std::io::Result<()> 
             args.to
         )?,
     }
+    if moved > 0 {
+        say!("of these, {moved} said another time, and went by the clock as it was set after them")?;
+    }
     if damaged > 0 {
         let lines = if damaged == 1 { "line" } else { "lines" };
         say!(
             "{damaged} damaged {lines} that may be of that time went, too; that something was damaged there stays a \
              finding of `undertone ledger verify`"
+        )?;
+    }
+    if let Some(start) = behind {
+        say!(
+            "undertone was started at {start} by a clock that was behind what had been recorded before; lines around that \
+             start may be of another time than they say: `undertone ledger show` has them"
         )?;
     }
     if Timestamp::now().duration_since(args.to) < STILL_SPOKEN {
@@ -168,25 +167,24 @@ fn tell(Erased { lines, damaged }: Erased, args: &Erase) -> std::io::Result<()> 
     Ok(())
 }
 
-impl Where {
-    fn find(&self) -> Result<(Config, PathBuf), Failure> {
-        let config = Config::find(self.config.as_deref())?;
-        let state = self.state_dir.clone().or_else(|| state::folder(&config)).unwrap_or_default();
-        if let Err(e) = std::fs::metadata(&state)
-            && e.kind() == std::io::ErrorKind::NotFound
-        {
-            let reason = format!(
-                "there is no state folder {}, so no record either; --state-dir names another, and a daemon makes its own",
-                state.display()
-            );
-            return Err(std::io::Error::new(e.kind(), reason).into());
-        }
-        Ok((config, state))
+/// The configuration and the state folder, which must be there.
+fn find(place: &Place) -> Result<(Config, PathBuf), Failure> {
+    let (config, state) = place.find()?;
+    let state = state.unwrap_or_default();
+    if let Err(e) = std::fs::metadata(&state)
+        && e.kind() == std::io::ErrorKind::NotFound
+    {
+        let reason = format!(
+            "there is no state folder {}, so no record either; --state-dir names another, and a daemon makes its own",
+            state.display()
+        );
+        return Err(std::io::Error::new(e.kind(), reason).into());
     }
+    Ok((config, state))
 }
 
 fn prove(args: &Verify) -> Result<(), Failure> {
-    let (_, state) = args.place.find()?;
+    let (_, state) = find(&args.place)?;
     let report = verify::verify(&state, args.head)?;
     // The verdict is the exit status, whether or not anybody reads the sentences.
     match told(&report, args.json) {

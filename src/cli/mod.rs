@@ -29,6 +29,7 @@ mod devices;
 mod evaluate;
 mod ledger;
 mod manual;
+mod place;
 mod plot;
 mod privacy;
 mod run;
@@ -69,7 +70,7 @@ enum Command {
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
     /// Say what is heard, kept and sent: a page for visitors
-    Privacy(privacy::PrivacyArgs),
+    Privacy(place::Place),
     Devices(devices::DevicesArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]

@@ -1,36 +1,24 @@
 //! `undertone privacy`: the page for people in the room.
 
 use super::Failure;
-use crate::config::{Config, EMBEDDED};
+use super::place::Place;
+use crate::config::{Config, EMBEDDED, embedded_url};
 use crate::consent::{Record, Standing, Store};
 use crate::ledger::show::configured;
 use crate::service::config_digest;
 use crate::{privacy, state};
-use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-
-/// Of which sensor.
-#[derive(Debug, Args)]
-pub struct PrivacyArgs {
-    /// Configuration file; default: as the daemon finds it
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// The daemon's state folder; default: STATE_DIRECTORY, else state_dir in the configuration
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-}
+use std::net::SocketAddr;
+use std::path::Path;
 
 /// Prints what is heard, kept and sent.
 ///
 /// # Errors
 /// When the configuration is wrong, or whoever asks may not read what consent was given.
-pub fn run(args: &PrivacyArgs) -> Result<(), Failure> {
-    let config = Config::find(args.config.as_deref())?;
-    let folder = args.state_dir.clone().or_else(|| state::folder(&config));
+pub fn run(place: &Place) -> Result<(), Failure> {
+    let (config, folder) = place.find()?;
     let store = folder.as_deref().map(Store::new);
     let record = match &store {
         Some(store) => store.ask()?.record,
@@ -61,14 +49,11 @@ pub(super) fn runs_otherwise(config: &Config, folder: &Path) -> bool {
     let mut config = config.clone();
     if config.mqtt.broker == EMBEDDED {
         // The address of its own broker takes the place of the name.
-        let Ok(mut listen) = config.mqtt.embedded_listen.parse::<SocketAddr>() else { return false };
-        match listen {
-            _ if listen.port() == 0 => return false, // any port: nobody knows which
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
+        let Ok(listen) = config.mqtt.embedded_listen.parse::<SocketAddr>() else { return false };
+        if listen.port() == 0 {
+            return false; // any port: nobody knows which
         }
-        config.mqtt.broker = format!("mqtt://{listen}");
+        config.mqtt.broker = embedded_url(listen);
     }
     config_digest(&config) != running
 }

@@ -1,14 +1,20 @@
 //! `undertone run`: the daemon.
 
-use super::{Failure, runtime, with_broker};
-use crate::config::{Config, ConfigError, DEFAULT_PATH, EMBEDDED};
+use super::{Failure, with_broker};
+use crate::asr;
+use crate::config::{self, Config, ConfigError, DEFAULT_PATH, EMBEDDED};
+use crate::home::access::Access;
+#[cfg(feature = "embedded-broker")]
+use crate::home::{EmbeddedBroker, login::Login};
 use crate::logging::{self, Format};
-use crate::service::{self, Controls, Ended, Source};
+use crate::service::{self, Controls, Ended, NextStart, ServiceError, Source};
 use crate::settings::Settings;
 use clap::Args;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +37,29 @@ const RESTART: u8 = 75;
 /// How long what still runs beside the daemon may take to end.
 const LAST_THREADS: Duration = Duration::from_millis(100);
 
+/// Threads for what may block: name services, settings, another configuration or model.
+const HELPERS: usize = 6;
+/// As good as for ever.
+const YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// The runtime of months. All the threads that it may need are there from the start and stay: where none can be made later,
+/// because a recogniser has used up what the unit may have (`TasksMax=`), tokio would panic.
+fn lasting_runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(HELPERS)
+        .thread_keep_alive(YEARS)
+        .thread_name("helper")
+        .build()?;
+    let all = Arc::new(Barrier::new(HELPERS + 1));
+    for _ in 0..HELPERS {
+        let all = Arc::clone(&all);
+        drop(runtime.spawn_blocking(move || all.wait()));
+    }
+    all.wait();
+    Ok(runtime)
+}
+
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again, SIGUSR1 withdraws all consent. A restart that is asked for over
 /// MQTT replaces the process by a new one of the same number.
 ///
@@ -42,7 +71,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::find(file.as_deref())?;
     logging::start(args.log_format);
     service::keep_private();
-    let runtime = runtime()?;
+    let runtime = lasting_runtime()?;
     let stopped = CancellationToken::new();
     let shutdown = stopped.clone();
     let ended = runtime.block_on(async {
@@ -66,6 +95,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             async move { while signals.recv().await.is_some() && withdraw.send(()).await.is_ok() {} },
         );
         let embedded = (config.mqtt.broker == EMBEDDED).then(|| running.mqtt.broker.clone());
+        let named = file.clone();
+        let next: NextStart = Arc::new(move || next_start(named.as_deref()).map_err(|e| e.to_string()));
         tokio::spawn(hang_up(hung_up, file, embedded, reload));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -78,7 +109,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         if let Some(problem) = problem {
             tracing::warn!("{problem}");
         }
-        let controls = Controls { settings, reloads, withdrawals };
+        let controls = Controls { settings, reloads, withdrawals, next_start: Some(next) };
         // As a task: whatever wakes the future that is blocked on goes through the kernel, and costs a second
         // turn of the loop.
         let service = async move { service::run(&running, Source::Microphone, controls, shutdown).await };
@@ -103,7 +134,7 @@ async fn hang_up(
         // On another thread: what is no file, or lies on a disk that sleeps, must not hold the daemon up.
         let file = file.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || Config::find(file.as_deref())).await else {
-            return;
+            continue; // this one is lost, and the next one need not be
         };
         let read = read.map(|mut config| {
             if let (Some(url), EMBEDDED) = (&embedded, config.mqtt.broker.as_str()) {
@@ -117,11 +148,48 @@ async fn hang_up(
     }
 }
 
+/// What a new start would begin with, of what lies on this machine, as `check --offline` looks at it; which model it would load is
+/// what comes back. None: the program was replaced, and what the new one makes of all that is not known here.
+///
+/// # Errors
+/// When it would not begin.
+fn next_start(file: Option<&Path>) -> Result<Option<config::Model>, Failure> {
+    if itself().is_none() {
+        return Ok(None);
+    }
+    let config = Config::find(file)?;
+    match config.mqtt.broker.as_str() {
+        EMBEDDED => could_embed(&config)?,
+        _ => drop(Access::from_config(&config.mqtt)?),
+    }
+    asr::configured(&config.asr, &config.node).map_err(ServiceError::Asr)?;
+    Ok(Some(config.model))
+}
+
+/// Whether the embedded broker would start, but for the port, which this process may have.
+#[cfg(feature = "embedded-broker")]
+fn could_embed(config: &Config) -> Result<(), Failure> {
+    let login = Login::from_config(&config.mqtt)?;
+    if let Ok(listen) = config.mqtt.embedded_listen.parse() {
+        EmbeddedBroker::may_listen(listen, login.as_ref())?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "embedded-broker"))]
+fn could_embed(config: &Config) -> Result<(), Failure> {
+    with_broker(config.clone()).map(|_| ())
+}
+
+/// The file of this program, as long as it is there: one that was replaced is not.
+fn itself() -> Option<PathBuf> {
+    std::env::current_exe().ok().filter(|path| path.exists())
+}
+
 /// Replaces this process by a new one with the same arguments; comes back only if that is impossible. Where a withdrawal
 /// could not be written down, the new one begins with everything withheld.
 fn start_anew(ended: &Ended) -> Failure {
-    let program = std::env::current_exe().ok().filter(|path| path.exists());
-    let program = program.or_else(|| std::env::args_os().next().map(PathBuf::from));
+    let program = itself().or_else(|| std::env::args_os().next().map(PathBuf::from));
     if let Some(program) = program {
         let mut command = std::process::Command::new(program);
         ended.tell(command.args(std::env::args_os().skip(1)));
@@ -131,4 +199,25 @@ fn start_anew(ended: &Ended) -> Failure {
         );
     }
     Failure::Told { status: RESTART }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_is_made_later() {
+        let helpers = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+            names.filter(|name| name.trim() == "helper").count()
+        };
+        let runtime = lasting_runtime().unwrap();
+        assert_eq!(helpers(), HELPERS);
+        let work = || std::thread::sleep(Duration::from_millis(20));
+        let all: Vec<_> = (0..3 * HELPERS).map(|_| runtime.spawn_blocking(work)).collect();
+        assert_eq!(helpers(), HELPERS, "more work waits");
+        all.into_iter().for_each(|job| runtime.block_on(job).unwrap());
+        assert_eq!(helpers(), HELPERS);
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::evaluate::tell_all;
 use super::{Failure, progress};
+use crate::audio::file::FileSource;
 use crate::config::Config;
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::noise::Noise;
@@ -129,6 +130,9 @@ pub struct OnTimeline {
     pub outcomes: Option<PathBuf>,
 }
 
+/// Labels may end so many seconds behind their recording: they are rounded.
+const SLACK: f64 = 0.5;
+
 /// The figures. Shares run from 0 to 1.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -176,6 +180,16 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         );
         return Err(CorpusError::Nothing(reason).into());
     }
+    if let Some(forgotten) =
+        others.as_ref().and_then(|others| recordings.keys().find(|r| !others.contains_key(&name_of(r))))
+    {
+        let reason = format!(
+            "{} says nothing of {}; if nothing was found in it, give it a line without start and end",
+            args.segments.as_deref().unwrap_or(Path::new("")).display(),
+            forgotten.display()
+        );
+        return Err(CorpusError::Nothing(reason).into());
+    }
     if let Some((one, other)) = others.as_ref().and_then(|_| namesakes(recordings.keys())) {
         let reason = format!(
             "{} and {} have the same file name, by which segments name recordings; rename one of them",
@@ -190,16 +204,19 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
     let mut tally = Tally::default();
     let (mut audio_seconds, mut cpu_seconds) = (0.0, 0.0);
     for (recording, entries) in &recordings {
+        let length = FileSource::open(recording).ok().and_then(|file| file.seconds());
+        long_enough(recording, length, ends(entries))?;
         let found = match &others {
             Some(others) => {
                 let found = others.get(&name_of(recording)).cloned().unwrap_or_default();
-                Found { audio_seconds: ends(entries), ..found }
+                Found { audio_seconds: length.unwrap_or(ends(entries)), ..found }
             }
             None => {
                 let before = bar.position();
                 let (found, version) =
                     listen::cascade(recording, config, |now| bar.set_position(before + now as u64))?;
                 source = format!("undertone, model {version}");
+                long_enough(recording, Some(found.audio_seconds), ends(entries))?;
                 found
             }
         };
@@ -217,6 +234,17 @@ pub fn evaluate(path: &Path, args: &OnTimeline, config: &Config, json: bool) -> 
         background: ByKind { steady, household },
     };
     tell_all(&report, json, |out| table(out, &report), args.outcomes.as_deref(), tally.outcomes())
+}
+
+/// That what the labels tell of is there to be heard.
+fn long_enough(recording: &Path, length: Option<f64>, labelled: f64) -> Result<(), CorpusError> {
+    match length.filter(|length| length + SLACK < labelled) {
+        None => Ok(()),
+        Some(length) => Err(CorpusError::Nothing(format!(
+            "{} lasts {length:.1} s, but the labels tell of {labelled:.1} s: they are of another recording",
+            recording.display()
+        ))),
+    }
 }
 
 /// Two recordings of one file name.

@@ -4,6 +4,7 @@
 //! suggest the right one, because a mistyped threshold that is silently ignored is worse than none.
 
 use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub mod address;
@@ -29,6 +30,16 @@ pub const DEFAULT_PATH: &str = "/etc/undertone/undertone.toml";
 
 /// Stands in `mqtt.broker` for the broker inside of this program.
 pub const EMBEDDED: &str = "embedded";
+
+/// What stands in `mqtt.broker` once that broker listens there: the same for a client, and for the digest of the configuration.
+pub fn embedded_url(mut listen: SocketAddr) -> String {
+    match listen {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("mqtt://{listen}")
+}
 
 /// The whole configuration; `config/undertone.toml` documents each key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -310,6 +321,18 @@ mod tests {
     #[test]
     fn empty_is_default() {
         assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_own_broker_is_reached_at_an_address() {
+        for (listen, url) in [
+            ("127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
+            ("0.0.0.0:1884", "mqtt://127.0.0.1:1884"),
+            ("[::]:1883", "mqtt://[::1]:1883"),
+            ("192.168.1.10:1883", "mqtt://192.168.1.10:1883"),
+        ] {
+            assert_eq!(embedded_url(listen.parse().unwrap()), url);
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub struct Keeper {
     rules: ConsentRules,
     /// None: nothing is kept (the demo).
     store: Option<Store>,
+    /// Of what was last read or written; none: the file [cannot be read](Keeper::is_unread).
     stamp: Option<Stamp>,
     record: Record,
     /// What was last seen on the disk, without what is on its way there.
@@ -88,10 +89,7 @@ impl Keeper {
     pub fn open(config: &Config) -> Keeper {
         let mut store = state::folder(config).map(|folder| Store::new(&folder));
         let (stamp, loaded, failed) = match &mut store {
-            Some(store) => {
-                let (stamp, loaded, failed) = first_read(store);
-                (Some(stamp), loaded, failed)
-            }
+            Some(store) => reading::first(store),
             None => (None, Loaded { record: Record::default(), fresh: true, problem: None }, None),
         };
         let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &TimeZone::system());
@@ -164,30 +162,6 @@ impl Keeper {
         until_the_clock(&self.rules, &self.record, Timestamp::now())
     }
 
-    /// Reads the file if it is another one than before.
-    fn read(&mut self) -> Option<Told> {
-        let store = self.store.as_ref()?;
-        let stamp = store.stamp(); // first: what is written meanwhile is found at the next look
-        if self.stamp == Some(stamp) {
-            return None;
-        }
-        let loaded = store.load();
-        if let Some(writing) = &self.writing {
-            writing.orders.adopt_withdrawals(&loaded.record, &mut self.record);
-            return None; // the rest when it is known what became of the writing
-        }
-        self.unsettled = store.is_unsettled(&loaded);
-        self.learn(&loaded.record);
-        (self.stamp, self.record) = (Some(stamp), loaded.record);
-        self.unwritten.withhold(&mut self.record);
-        let waits = !self.unwritten.is_empty();
-        if self.unsettled || waits {
-            self.write(); // somebody else could
-        }
-        // Why something waits stays true until it is written.
-        if waits && loaded.problem.is_none() { None } else { self.set_problem(loaded.problem) }
-    }
-
     /// This is on the disk.
     fn learn(&mut self, record: &Record) {
         for (grant, withdrawn) in GRANTS.iter().zip(&mut self.withdrawn) {
@@ -223,13 +197,15 @@ impl Keeper {
             if order.shortens(self.record.guest, now) {
                 return Err(Refusal::ShorterGuest);
             }
-            if order.guests_stay(self.record.guest, now) {
+            if order.guests_stay(self.record.guest, now) || self.is_kept(order) {
                 return Ok(told);
             }
         }
         if !order.gives() || self.store.is_none() {
             let before = self.record;
-            order.note(&mut self.record, By::Mqtt, now);
+            if !order.withdraws_again(&before) {
+                order.note(&mut self.record, By::Mqtt, now); // else it holds since it was said first
+            }
             // Once more what holds already is nothing that somebody did.
             let again = order.repeats(&before, &self.record)
                 && !(matches!(order, Order::GuestsCome(_)) && self.guests_may_have_gone());
@@ -241,23 +217,6 @@ impl Keeper {
         }
         told.extend(self.apply());
         Ok(told)
-    }
-
-    /// Whether what is known is all that was said, here and at the machine.
-    fn is_settled(&self) -> bool {
-        self.writing.is_none() && self.unwritten.is_empty() && self.is_newest()
-    }
-
-    /// Whether the file is the one that was last read or written.
-    fn is_newest(&self) -> bool {
-        self.store.as_ref().map(Store::stamp) == self.stamp
-    }
-
-    /// Whether it was said that guests go, which is not in the record yet.
-    fn guests_may_have_gone(&self) -> bool {
-        let writing = self.writing.iter().flat_map(|writing| writing.orders.grants());
-        let said = writing.chain(self.unwritten.grants()).any(|order| order == Order::GuestsGo);
-        said || (self.writing.is_none() && !self.is_newest())
     }
 
     /// Withdraws everything, as somebody at the machine wants who cannot write that down. It holds when this returns.
@@ -333,7 +292,9 @@ impl Keeper {
         match outcome {
             Outcome::Written { record, stamp, overtaken } => {
                 self.learn(&record);
+                let unread = self.is_unread();
                 (self.stamp, self.record, self.unsettled) = (Some(stamp), record, false);
+                self.leave_repeated();
                 self.unwritten.withhold(&mut self.record);
                 let granted = orders.grants().filter(|grant| grant.holds(&self.record)).map(Told::Said);
                 let granted: Vec<Told> = granted.collect();
@@ -341,7 +302,7 @@ impl Keeper {
                     self.write();
                 }
                 // That the loss of a file is noted is no end of it: somebody has to say something.
-                let mended = std::mem::take(&mut self.failed) || !orders.is_empty();
+                let mended = std::mem::take(&mut self.failed) || unread || !orders.is_empty();
                 let mended = if mended { self.set_problem(None) } else { None };
                 overtaken.into_iter().map(Told::Refused).chain(granted).chain(mended).collect()
             }
@@ -392,19 +353,7 @@ impl Keeper {
     }
 }
 
-/// What is on the disk when the daemon starts, and why it cannot be kept there, if so. A place where nothing
-/// can be kept grants nothing, unless it was kept before.
-fn first_read(store: &mut Store) -> (Stamp, Loaded, Option<String>) {
-    let (stamp, (mut loaded, failed)) = match (store.stamp(), store.settle()) {
-        (_, Ok((loaded, stamp))) => (stamp, (loaded, None)),
-        (stamp, Err(e)) => (stamp, (store.load(), Some(e.to_string()))),
-    };
-    if loaded.fresh && failed.is_some() {
-        loaded.record = Record::lost(Timestamp::now());
-    }
-    store.remember();
-    (stamp, loaded, failed)
-}
-
+mod reading;
+mod settled;
 #[cfg(test)]
 mod tests;

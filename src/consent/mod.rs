@@ -5,7 +5,7 @@
 //!
 //! There is one place for what people said: `consent.json` in the state folder ([`store`]). The command
 //! line and the daemon both write it, and the daemon reads it whenever it has changed. A file that is
-//! lost or damaged withholds everything until somebody grants it anew.
+//! lost or damaged withholds everything until somebody grants it anew; one that cannot be read at the moment, until it can.
 //!
 //! | file | purpose |
 //! | --- | --- |
@@ -15,6 +15,8 @@
 //! | `writing` | on the way to the disk, and coalesced |
 //! | `held` | what the daemon withholds beyond the file, for commands beside it |
 //! | [`keeper`] | the daemon's side: looks, obeys, tells |
+//! | `keeper/reading` | how the file is read, and what holds while it cannot be |
+//! | `keeper/settled` | what is known for sure, and need not be written again |
 
 mod held;
 pub mod keeper;

@@ -175,6 +175,12 @@ impl Order {
         guest.is_some_and(|guest| guest.until == time.map(|time| end_by_mqtt(time, now)))
     }
 
+    /// Whether this withdraws over MQTT what was withdrawn over MQTT last, so that it changes nothing in this record.
+    pub(super) fn withdraws_again(self, record: &Record) -> bool {
+        let Order::Say(scope, Consent::Withheld) = self else { return false };
+        record.said(scope).is_some_and(|said| (said.consent, said.by) == (Consent::Withheld, By::Mqtt))
+    }
+
     /// Whether what a grant asks for is what the record says.
     pub(super) fn holds(self, record: &Record) -> bool {
         match self {

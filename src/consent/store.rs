@@ -7,6 +7,7 @@ use super::{Scope, held};
 use crate::events::Consent;
 use crate::{settings, state};
 use jiff::Timestamp;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -22,6 +23,8 @@ pub const MARKER: &str = "consent.kept";
 const LEFT: [&str; 5] = [FILE, MARKER, settings::FILE, "ledger", state::LOCK];
 /// No honest file is longer.
 const LONGEST: u64 = 16 * 1024;
+/// Errors of the system that say nothing of the file, and may be over the next time.
+const PASSING: [Errno; 6] = [Errno::MFILE, Errno::NFILE, Errno::IO, Errno::INTR, Errno::NOMEM, Errno::STALE];
 /// How long another writer is waited for.
 const LOCK: Duration = Duration::from_secs(2);
 
@@ -149,6 +152,11 @@ pub struct Loaded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(Option<(u64, u64, i64, i64)>);
 
+/// Nobody knows what was said.
+fn unknown(problem: String) -> Loaded {
+    Loaded { record: Record::lost(Timestamp::now()), fresh: false, problem: Some(problem) }
+}
+
 /// What [`Store::change`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -166,12 +174,20 @@ pub struct Store {
     folder: PathBuf,
     /// This process has seen that something was kept here.
     known: bool,
+    /// Reading fails with this error of the system; 0: it does not.
+    #[cfg(test)]
+    pub(super) fails: std::sync::Arc<std::sync::atomic::AtomicI32>,
 }
 
 impl Store {
     /// Consent in this state folder. Touches nothing.
     pub fn new(folder: &Path) -> Store {
-        Store { folder: folder.into(), known: false }
+        Store {
+            folder: folder.into(),
+            known: false,
+            #[cfg(test)]
+            fails: std::sync::Arc::default(),
+        }
     }
 
     /// The state folder.
@@ -179,7 +195,7 @@ impl Store {
         &self.folder
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.folder.join(FILE)
     }
 
@@ -189,27 +205,56 @@ impl Store {
         Stamp(data.map(|d| (d.ino(), d.size(), d.mtime(), d.mtime_nsec())))
     }
 
+    /// The same, unless somebody is about to write another one, or that cannot be known.
+    pub(super) fn stamp_at_rest(&self) -> Option<Stamp> {
+        let folder = self.open().ok()?;
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockShared).ok()?;
+        Some(self.stamp())
+    }
+
+    fn text(&self) -> io::Result<String> {
+        #[cfg(test)]
+        if let error @ 1.. = self.fails.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        state::read(&self.file(), LONGEST)
+    }
+
     /// Reads what was said. Never fails: what cannot be known is withheld.
     pub fn load(&self) -> Loaded {
-        let unknown = |problem: String| Loaded {
-            record: Record::lost(Timestamp::now()),
-            fresh: false,
-            problem: Some(format!("{problem}; everything is withheld until it is granted anew")),
-        };
-        match state::read(&self.file(), LONGEST) {
+        self.read().unwrap_or_else(|e| self.unread(&e))
+    }
+
+    /// What is known while the file cannot be read at the moment.
+    pub(super) fn unread(&self, error: &io::Error) -> Loaded {
+        let why = format!("the consent file {} cannot be read at the moment: {error}", self.file().display());
+        unknown(format!("{why}; everything is withheld until it can be read"))
+    }
+
+    /// Reads what was said; what is lost or damaged is withheld.
+    ///
+    /// # Errors
+    /// The system's, where it says nothing of the file.
+    pub(super) fn read(&self) -> io::Result<Loaded> {
+        let lost =
+            |problem: String| unknown(format!("{problem}; everything is withheld until it is granted anew"));
+        Ok(match self.text() {
             Ok(text) => match serde_json::from_str::<Record>(&text) {
                 Ok(record) if record.version == 1 => Loaded { record, fresh: false, problem: None },
-                _ => unknown(format!("the consent file {} is damaged", self.file().display())),
+                _ => lost(format!("the consent file {} is damaged", self.file().display())),
             },
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if self.was_used() {
-                    unknown(format!("the consent file {} is lost", self.file().display()))
+                    lost(format!("the consent file {} is lost", self.file().display()))
                 } else {
                     Loaded { record: Record::default(), fresh: true, problem: None }
                 }
             }
-            Err(e) => unknown(format!("the consent file {} cannot be read: {e}", self.file().display())),
-        }
+            Err(e) if PASSING.iter().any(|passing| e.raw_os_error() == Some(passing.raw_os_error())) => {
+                return Err(e);
+            }
+            Err(e) => lost(format!("the consent file {} cannot be read: {e}", self.file().display())),
+        })
     }
 
     /// The same for somebody who asks beside the daemon: who may not read it is told so, and not that nothing was given;
@@ -218,7 +263,7 @@ impl Store {
     /// # Errors
     /// [`ConsentError::Secret`].
     pub fn ask(&self) -> Result<Loaded, ConsentError> {
-        if let Err(source) = state::read(&self.file(), LONGEST)
+        if let Err(source) = self.text()
             && source.kind() == ErrorKind::PermissionDenied
         {
             return Err(ConsentError::Secret { folder: self.folder.clone(), source });
@@ -321,12 +366,14 @@ impl Store {
     /// the file that it can be written.
     ///
     /// # Errors
-    /// See [`ConsentError`]; what was said before still stands then.
+    /// See [`ConsentError`]; what was said before still stands then, also where it cannot be read at the moment.
     pub fn change(&self, change: impl FnOnce(&mut Record)) -> Result<Changed, ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
         state::make(&self.folder).map_err(failed)?;
         let _lock = self.lock()?;
-        let found = self.load();
+        let unread =
+            |e: io::Error| io::Error::new(e.kind(), format!("what was said before cannot be read: {e}"));
+        let found = self.read().map_err(|e| failed(unread(e)))?;
         let mut record = found.record;
         change(&mut record);
         let mut text = serde_json::to_vec_pretty(&record).map_err(|e| failed(e.into()))?;
@@ -370,11 +417,15 @@ impl Store {
             && state::force_names(&folder).is_ok()
     }
 
+    fn open(&self) -> io::Result<File> {
+        let flags = rustix::fs::OFlags::DIRECTORY.bits() as i32;
+        File::options().read(true).custom_flags(flags).open(&self.folder)
+    }
+
     /// One writer at a time; a lock on the folder itself needs no file that somebody could lack. The folder.
     fn lock(&self) -> Result<File, ConsentError> {
         let failed = |source| ConsentError::Write { folder: self.folder.clone(), source };
-        let flags = rustix::fs::OFlags::DIRECTORY.bits() as i32;
-        let folder = File::options().read(true).custom_flags(flags).open(&self.folder).map_err(failed)?;
+        let folder = self.open().map_err(failed)?;
         let begun = Instant::now();
         loop {
             match rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive) {

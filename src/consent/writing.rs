@@ -98,6 +98,11 @@ impl Orders {
         self.0.iter().map(|heard| heard.order).filter(|order| order.gives())
     }
 
+    /// Whether they only withdraw over MQTT what this record says was withdrawn over MQTT last.
+    pub(super) fn repeat(&self, record: &Record) -> bool {
+        self.0.iter().all(|heard| heard.by == By::Mqtt && heard.order.withdraws_again(record))
+    }
+
     /// Takes note of the withdrawals.
     pub(super) fn withhold(&self, record: &mut Record) {
         self.0

@@ -15,7 +15,7 @@ use super::window::{self, STREAM_WINDOW};
 use super::{CorpusError, lines};
 use crate::audio::SAMPLE_RATE;
 use crate::audio::conditioning::Conditioner;
-use crate::audio::file::read_16k;
+use crate::audio::whole::read_16k;
 use crate::config;
 use crate::events::Label;
 use crate::features::utterance::{LONGEST, Utterance, hop};

@@ -5,15 +5,19 @@
 
 use super::CorpusError;
 use super::manifest::Row;
-use crate::audio::file::{FileSource, read_16k};
+use crate::audio::file::FileSource;
+use crate::audio::whole::pieces_16k;
 use crate::audio::{AudioError, SAMPLE_RATE};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::f32::consts::PI;
+use std::path::Path;
 
 /// Seconds of all recordings together that are kept in memory: 1.8 GB.
 const KEPT: f64 = 8.0 * 3600.0;
+/// Bytes for a second of a file that does not say how long it is: 32 kbit/s, and most hold more.
+const SPARSE: f64 = 4_000.0;
 
 /// An offset of a tenth of the level counts for 0.04 dB of it.
 const AUDIBLE: f64 = 0.1;
@@ -30,6 +34,11 @@ impl Noise {
     /// # Errors
     /// When there are none, or one cannot be read.
     pub fn read(rows: &[Row]) -> Result<Noise, CorpusError> {
+        Noise::of_all(rows, KEPT)
+    }
+
+    /// The same, of so many seconds in all.
+    fn of_all(rows: &[Row], kept: f64) -> Result<Noise, CorpusError> {
         if rows.is_empty() {
             return Err(CorpusError::Nothing(
                 "there is no background audio; add rows with emotion `background` to the manifest, or name \
@@ -37,18 +46,20 @@ impl Noise {
                     .into(),
             ));
         }
-        let seconds =
-            |row: &Row| FileSource::open(&row.path).ok().and_then(|file| file.seconds()).unwrap_or(0.0);
-        let longest = at_most(rows.par_iter().map(seconds).collect(), KEPT);
+        let longest = at_most(rows.par_iter().map(|row| seconds(&row.path)).collect(), kept);
         let most = longest.map_or(usize::MAX, |seconds| (seconds * f64::from(SAMPLE_RATE)) as usize);
         let clips: Result<Vec<_>, CorpusError> = rows
             .par_iter()
             .map(|row| {
-                let mut samples = match read_16k(&row.path) {
-                    Err(AudioError::Empty { .. }) => Vec::new(),
-                    read => read.map_err(|e| row.failed(e))?,
-                };
-                samples.truncate(most);
+                let mut samples = Vec::new();
+                let read = pieces_16k(&row.path, |piece| {
+                    samples.extend_from_slice(&piece[..piece.len().min(most - samples.len())]);
+                    samples.len() < most
+                });
+                match read {
+                    Ok(_) | Err(AudioError::Empty { .. }) => {}
+                    Err(e) => return Err(row.failed(e)),
+                }
                 without_offset(&mut samples);
                 samples.shrink_to_fit();
                 Ok((row.clone(), samples))
@@ -155,6 +166,12 @@ impl Halves {
     }
 }
 
+/// How long a recording is, at least roughly; 0 if it cannot be opened, which is told when it is read.
+fn seconds(path: &Path) -> f64 {
+    let guess = || path.metadata().map_or(0.0, |meta| meta.len() as f64 / SPARSE);
+    FileSource::open(path).map_or(0.0, |file| file.seconds().unwrap_or_else(guess))
+}
+
 /// The length that longer ones are cut to, so that the sum is no more than `all`; none if it is not.
 fn at_most(mut lengths: Vec<f64>, all: f64) -> Option<f64> {
     if lengths.iter().sum::<f64>() <= all {
@@ -239,6 +256,21 @@ mod tests {
             assert!((most - expected).abs() < 1e-9, "{lengths:?}: {most}");
             assert!(lengths.iter().map(|length| length.min(most)).sum::<f64>() <= all + 1e-9);
         }
+    }
+
+    #[test]
+    fn a_long_recording_is_not_read_to_its_end() {
+        let scratch = tempfile::tempdir().unwrap();
+        let rows = [20, 1].map(|seconds| {
+            let path = scratch.path().join(format!("{seconds}.wav"));
+            let mut recording = crate::corpus::recording::Recording::create(&path).unwrap();
+            recording.write(&[0.1, -0.1].repeat(8_000 * seconds)).unwrap();
+            recording.finish().unwrap();
+            Row { path, ..Row::default() }
+        });
+        let noise = Noise::of_all(&rows, 6.0).unwrap();
+        let lengths: Vec<usize> = noise.clips().iter().map(|(_, samples)| samples.len()).collect();
+        assert_eq!((noise.longest(), lengths), (Some(5.0), vec![80_000, 16_000]));
     }
 
     #[test]

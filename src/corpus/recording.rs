@@ -73,7 +73,7 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(path: &Path) -> impl FnO
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::file::read_16k;
+    use crate::audio::whole::read_16k;
 
     #[test]
     fn wav_and_flac_hold_the_same_and_flac_is_smaller() {

@@ -1,7 +1,7 @@
 //! What a run came to: the effort of the cascade in, the figures of a summary out.
 
 use crate::cascade::Effort;
-use crate::tell::{round, seconds};
+use crate::tell::{round, to_the_millisecond};
 use serde::{Deserialize, Serialize};
 
 /// The last line of `analyze --json`.
@@ -34,7 +34,7 @@ impl Summary {
     /// What it cost to hear so many samples; of no file.
     pub fn of(effort: &Effort, clock: u64, cpu_seconds: f64) -> Summary {
         Summary {
-            audio_seconds: seconds(clock),
+            audio_seconds: to_the_millisecond(clock),
             cpu_seconds,
             windows: effort.windows,
             windows_quiet: effort.windows_quiet,

@@ -9,17 +9,22 @@
 //! A wrong password makes it cut the line without saying why. Who was refused once (for `/ + $ #` in the name, or as one too many)
 //! and comes again makes it panic, after which it lets nobody in (rumqtt's issue 1062): it is then started anew.
 
+mod starts;
+
 use super::HomeError;
 use super::login::Login;
+use crate::config::embedded_url;
 use rumqttd::protocol::v4::V4;
 use rumqttd::{ConnectionSettings, LinkType, Router, RouterConfig, Server, ServerSettings};
+use starts::{LONGEST_PAUSE, Starts, rest};
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Once, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,16 +32,6 @@ use tokio_util::sync::CancellationToken;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Another program may take a free port between its choice and its use.
 const ATTEMPTS: usize = 5;
-/// Before it is started anew. Somebody who provokes it again and again is answered by ever longer pauses, in which those who are
-/// connected stay so.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Each time leaves a thread behind: after so many it is done seldom, and at last not any more.
-const OFTEN: u32 = 24;
-const SELDOM: Duration = Duration::from_secs(6 * 3600);
-const MOST: u32 = 32;
-/// After so long without a failure the next pause is a short one again.
-const QUIET: Duration = Duration::from_secs(600);
 const MAX_CONNECTIONS: usize = 64;
 const SEGMENT_BYTES: usize = 256 * 1024;
 const SEGMENTS: usize = 2;
@@ -93,11 +88,7 @@ impl EmbeddedBroker {
 
     /// What a client in this process writes as `mqtt.broker`.
     pub fn url(&self) -> String {
-        let mut addr = self.addr;
-        if addr.ip().is_unspecified() {
-            addr.set_ip(if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-        }
-        format!("mqtt://{addr}")
+        embedded_url(self.addr)
     }
 }
 
@@ -110,9 +101,9 @@ impl Drop for EmbeddedBroker {
     }
 }
 
-fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> {
+fn settings(addr: SocketAddr, login: Option<&Login>) -> ServerSettings {
     let auth = login.map(|login| HashMap::from([(login.user.clone(), login.password().to_owned())]));
-    let settings = ServerSettings {
+    ServerSettings {
         name: "undertone".to_owned(),
         listen: addr,
         tls: None,
@@ -125,38 +116,18 @@ fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> 
             external_auth: None,
             dynamic_filters: true,
         },
-    };
+    }
+}
+
+fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> {
+    let settings = settings(addr, login);
     let stop = CancellationToken::new();
     let (tell_ready, ready) = mpsc::sync_channel(1);
     let (tell_stopped, stopped) = mpsc::sync_channel(1);
     let token = stop.clone();
     std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(move || {
         notice_panics();
-        let mut pause = PAUSE;
-        for times in 0..=MOST {
-            let begun = Instant::now();
-            let pause_now = match times {
-                0..OFTEN => Some(pause),
-                OFTEN..MOST => Some(SELDOM),
-                _ => None,
-            };
-            match run(&settings, &tell_ready, &token, pause_now) {
-                Ok(End::Panic) => {
-                    tracing::warn!(
-                        "the embedded broker has failed and is started anew; a client whose name has one of / + $ # makes it \
-                         fail"
-                    );
-                    pause = if begun.elapsed() > QUIET { PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
-                }
-                Ok(End::Stopped) => break,
-                // Nobody may be waiting for it any more, where it was started anew.
-                Err(e) => {
-                    tracing::error!("the embedded broker has ended: {e}");
-                    drop(tell_ready.try_send(Err(e)));
-                    break;
-                }
-            }
-        }
+        keep(&settings, Some(tell_ready), &token);
         // Nobody listens any more if the deadline of `drop` has passed.
         let _ = tell_stopped.send(());
     })?;
@@ -172,6 +143,39 @@ fn serve(addr: SocketAddr, login: Option<&Login>) -> io::Result<EmbeddedBroker> 
 enum End {
     Stopped,
     Panic,
+}
+
+/// Who waits until it listens for the first time; none: it has.
+type Ready = Option<mpsc::SyncSender<io::Result<()>>>;
+
+/// Starts it, and starts it anew whenever it has failed, until it is told to stop. Only where it has never listened is a failure
+/// the end, which is for whoever waits to tell.
+fn keep(settings: &ServerSettings, mut ready: Ready, stop: &CancellationToken) {
+    let mut starts = Starts::new();
+    while starts.begin() {
+        // rumqttd panics where it cannot have a thread.
+        let ended = catch_unwind(AssertUnwindSafe(|| run(settings, &mut ready, &mut starts, stop)));
+        match ended.unwrap_or_else(|_| Err(io::Error::other("it has panicked"))) {
+            Ok(End::Stopped) => return,
+            Ok(End::Panic) => tracing::warn!(
+                "the embedded broker has failed and is started anew; a client whose name has one of / + $ # makes it fail"
+            ),
+            Err(e) => {
+                if let Some(ready) = ready.take() {
+                    drop(ready.try_send(Err(e))); // nobody waits any more if its deadline has passed
+                    return;
+                }
+                starts.fail(&e);
+                if !rest(starts.pause(), stop) {
+                    return;
+                }
+            }
+        }
+        starts.end();
+    }
+    tracing::error!(
+        "the embedded broker has failed too often and is not started any more; restart undertone"
+    );
 }
 
 thread_local! {
@@ -195,10 +199,14 @@ fn notice_panics() {
 /// those who are connected).
 fn run(
     settings: &ServerSettings,
-    ready: &mpsc::SyncSender<io::Result<()>>,
+    ready: &mut Ready,
+    starts: &mut Starts,
     stop: &CancellationToken,
-    pause: Option<Duration>,
 ) -> io::Result<End> {
+    let pause = starts.pause_after_panic();
+    // Tried out first: a start leaves its thread behind, whatever becomes of the port.
+    drop(TcpListener::bind(settings.listen)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let router = Router::new(
         0,
         RouterConfig {
@@ -209,8 +217,8 @@ fn run(
             ..RouterConfig::default()
         },
     );
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut server = Server::new(settings.clone(), router.spawn(), V4);
+    starts.leaves_thread();
     runtime.block_on(async {
         let mut serving = std::pin::pin!(server.start(LinkType::Remote));
         // The first poll binds the port; after it the broker waits for connections.
@@ -219,7 +227,10 @@ fn run(
             ended = &mut serving => return Err(io_reason(ended.err())),
             () = std::future::ready(()) => {}
         }
-        let _ = ready.try_send(Ok(())); // once is enough
+        starts.listens();
+        if let Some(ready) = ready.take() {
+            let _ = ready.try_send(Ok(())); // its deadline may have passed
+        }
         let panic = PANIC.with(Rc::clone);
         // Those that failed with the one before do not count for this one.
         tokio::select! {
@@ -282,8 +293,10 @@ pub(super) fn refuse(listen: SocketAddr, error: &io::Error) -> HomeError {
 
 #[cfg(test)]
 mod tests {
+    use super::starts::{LOOK, PAUSE};
     use super::*;
     use std::io::{Read, Write};
+    use std::time::Instant;
 
     const ANY: &str = "127.0.0.1:0";
 
@@ -337,6 +350,32 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(20);
         while !joins(broker.addr(), "kitchen") {
             assert!(Instant::now() < later, "nobody is let in");
+        }
+    }
+
+    /// As after a panic, where another program was faster.
+    #[test]
+    fn a_port_that_another_program_takes_for_a_while_is_had_again() {
+        for stopped in [false, true] {
+            let taken = TcpListener::bind(ANY).unwrap();
+            let addr = taken.local_addr().unwrap();
+            let stop = CancellationToken::new();
+            let token = stop.clone();
+            let keeping = std::thread::spawn(move || keep(&settings(addr, None), None, &token));
+            std::thread::sleep(PAUSE + PAUSE / 2);
+            assert!(!keeping.is_finished(), "it has ended at the first failure");
+            if !stopped {
+                drop(taken);
+                let later = Instant::now() + Duration::from_secs(20);
+                while !joins(addr, "kitchen") {
+                    assert!(Instant::now() < later, "nobody is let in");
+                    std::thread::sleep(LOOK);
+                }
+            }
+            stop.cancel();
+            let asked = Instant::now();
+            keeping.join().unwrap();
+            assert!(asked.elapsed() < Duration::from_secs(1), "it does not stop");
         }
     }
 }

@@ -3,17 +3,16 @@
 //! In: messages on [`Topics::filters`](super::topics::Topics::filters). Out: commands into a bounded
 //! queue, `problem` events for what is refused, and when to announce again. What is retained is no command.
 
-use super::access::MAX_INCOMING;
 use super::answers::Answers;
 use super::commands;
-use super::reason;
+use super::reason::Unreadable;
 use super::refusals::Refusals;
 use super::shared::Shared;
 use super::slots::Slot;
 use super::subscriptions::Subscriptions;
 use super::topics::ONLINE;
 use crate::events::Component;
-use rumqttc::{AsyncClient, ConnectionError, Publish, SubAck};
+use rumqttc::{AsyncClient, Publish, SubAck};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,7 +29,7 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Outlives connections.
 pub(super) struct Incoming {
     refusals: Refusals,
-    /// The same for messages that are too long, which no flood of other nonsense may hide.
+    /// The same for messages that are too long or cannot be read, which no flood of other nonsense may hide.
     too_long: Refusals,
     /// Retained messages that are ignored, for the log.
     ignored: Refusals,
@@ -74,18 +73,13 @@ impl Incoming {
         self.announce = None;
     }
 
-    /// The connection is lost, perhaps because of a message that is too long for it.
-    pub(super) fn lost(&mut self, error: &ConnectionError, shared: &Shared) {
+    /// The connection is lost, perhaps because of a message that cannot be read.
+    pub(super) fn lost(&mut self, message: Option<Unreadable>, shared: &Shared) {
         self.announce = None;
-        if !reason::oversized(error) {
-            return;
-        }
-        let kib = MAX_INCOMING / 1024;
-        let what = format!(
-            "a message of more than {kib} KiB on a command topic was refused and ended the connection"
-        );
-        let sentence = match self.subscriptions.cut(shared) {
-            None => what,
+        let Some(message) = message else { return };
+        let what = format!("{message} came for this sensor, was refused and ended the connection");
+        let sentence = match self.subscriptions.cut(message, shared) {
+            None => format!("{what}; {}", message.mend()),
             Some((filter, pause)) => format!(
                 "{what}; nothing is taken from {filter} for {} s: remove the message by publishing an empty \
                  retained one there",
@@ -99,6 +93,11 @@ impl Incoming {
     /// Asks for what is wanted.
     pub(super) fn subscribe(&mut self, client: &AsyncClient, shared: &Shared) {
         self.subscriptions.ask(client, shared);
+    }
+
+    /// Since when the broker owes an answer to what was asked for; to be asked while there is a connection.
+    pub(super) fn owed(&self) -> Option<Instant> {
+        self.subscriptions.owed()
     }
 
     /// The broker has acknowledged what had left at this moment.

@@ -29,7 +29,7 @@ const CHANNEL: usize = 40;
 /// can still be forgotten, what lies in its socket cannot.
 const SILENT: Duration = Duration::from_secs(1);
 /// A broker that owes an answer for so long has lost a message, though it may answer to pings: what was not taken is sent
-/// anew on another connection.
+/// anew on another connection, and what was asked for without an answer is asked for there.
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// At most one notice of lost messages in this time on one connection.
 const NOTICE_EVERY: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ impl<'a> Link<'a> {
                     let limit = self.goodbye.or(self.shared.lock().closing);
                     // What nothing can be done about must not wake it again and again.
                     let due = self.may_send().then(|| self.incoming.due()).flatten();
-                    let unanswered = self.owed().map(|since| since + UNANSWERED);
+                    let unanswered = self.unanswered().map(|since| since + UNANSWERED);
                     let timer = async {
                         match due {
                             Some(due) => sleep_until(due).await,
@@ -291,12 +291,18 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Whether the broker owes an answer and says nothing; what may leave is looked at again when it does.
+    /// Whether the broker owes an answer to a message and says nothing; what may leave is looked at again when it does.
     fn silent(&self) -> bool {
         self.owed().is_some_and(|at| at.max(self.heard).elapsed() >= SILENT)
     }
 
-    /// Since when the broker owes an answer.
+    /// Since when the broker owes an answer, to a message or to what it was asked for.
+    fn unanswered(&self) -> Option<Instant> {
+        let asked = self.connected.and_then(|_| self.incoming.owed()); // before, it is of another connection
+        self.owed().into_iter().chain(asked).min()
+    }
+
+    /// Since when the broker owes an answer to a message.
     fn owed(&self) -> Option<Instant> {
         self.handed.iter().chain(self.in_flight.values()).map(|(_, at)| *at).min()
     }

@@ -3,14 +3,18 @@
 //! A sentence holds nothing that changes from one attempt to the next, so that equal failures read
 //! equal and are logged once.
 
-use super::access::Access;
+use super::access::{Access, MAX_INCOMING};
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 /// Why there is no connection. `was_connected`: the broker had accepted the login before.
 pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -> String {
     let endpoint = &access.endpoint;
+    if let Some(message) = unreadable(error).filter(|_| was_connected) {
+        return format!("{endpoint} has sent {message}, which ends the connection; {}", message.mend());
+    }
     match error {
         ConnectionError::ConnectionRefused(code) => refused(*code, access),
         ConnectionError::Tls(TlsError::Io(e)) | ConnectionError::Io(e) => network(e, access),
@@ -29,11 +33,6 @@ pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -
         ConnectionError::MqttState(StateError::ConnectionAborted) if !was_connected => {
             cut_before_login(access, ErrorKind::ConnectionAborted)
         }
-        _ if oversized(error) => format!(
-            "{endpoint} has sent a message of more than {} KiB, which ends the connection; find out who publishes \
-             such messages on undertone's command topics",
-            super::access::MAX_INCOMING / 1024
-        ),
         ConnectionError::MqttState(
             StateError::ConnectionAborted
             | StateError::Io(_)
@@ -53,12 +52,52 @@ pub fn sentence(error: &ConnectionError, access: &Access, was_connected: bool) -
     }
 }
 
-/// A message was longer than this client takes.
-pub fn oversized(error: &ConnectionError) -> bool {
-    matches!(
-        error,
-        ConnectionError::MqttState(StateError::Deserialization(PacketError::PayloadSizeLimitExceeded(_)))
-    )
+/// A message that the library cannot read, at which it ends the connection. A broker that keeps it gives it again at each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is longer than this client takes.
+    TooLong,
+    /// Its topic is not UTF-8, and the broker let it through.
+    NotUtf8,
+    /// It breaks another rule of MQTT.
+    Malformed,
+}
+
+/// Which message has ended the connection, if one has. Before the login was accepted it says that no broker answers.
+pub fn unreadable(error: &ConnectionError) -> Option<Unreadable> {
+    let ConnectionError::MqttState(StateError::Deserialization(error)) = error else { return None };
+    match error {
+        PacketError::Io(_) | PacketError::OutgoingPacketTooLarge { .. } => None,
+        PacketError::PayloadSizeLimitExceeded(_) => Some(Unreadable::TooLong),
+        PacketError::TopicNotUtf8 => Some(Unreadable::NotUtf8),
+        _ => Some(Unreadable::Malformed),
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::TooLong => write!(f, "a message of more than {} KiB", MAX_INCOMING / 1024),
+            Unreadable::NotUtf8 => f.write_str("a message whose topic is not UTF-8"),
+            Unreadable::Malformed => f.write_str("a message that breaks the rules of MQTT"),
+        }
+    }
+}
+
+impl Unreadable {
+    /// What keeps such messages away.
+    pub fn mend(self) -> &'static str {
+        match self {
+            Unreadable::TooLong => "find out who publishes such messages on undertone's command topics",
+            Unreadable::NotUtf8 => {
+                "find out who publishes such messages below undertone's topics, and have the broker refuse them (EMQX: \
+                 mqtt.strict_mode = true) and forget what it retains of them"
+            }
+            Unreadable::Malformed => {
+                "have the broker refuse such messages (EMQX: mqtt.strict_mode = true), or look for a newer version of it"
+            }
+        }
+    }
 }
 
 /// The TCP connection, or the name, has failed.
@@ -221,5 +260,21 @@ mod tests {
         assert!(sentence(&cut, &access("mqtt://b", None), false).contains("mqtts://"));
         assert!(sentence(&cut, &access("mqtts://b", None), false).contains("mqtt.client_cert_file"));
         assert!(sentence(&cut, &access("mqtt://b", None), true).contains("same node name"));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_is_told_from_a_line_that_was_cut() {
+        let failed = |error| ConnectionError::MqttState(StateError::Deserialization(error));
+        let told = |error, connected| sentence(&failed(error), &access("mqtt://b", None), connected);
+        let cut = failed(PacketError::Io(ErrorKind::ConnectionReset.into()));
+        assert_eq!(unreadable(&cut), None);
+        assert_eq!(unreadable(&failed(PacketError::PacketIdZero)), Some(Unreadable::Malformed));
+        let not_utf8 = told(PacketError::TopicNotUtf8, true);
+        assert!(not_utf8.contains("topic is not UTF-8") && not_utf8.contains("strict_mode"), "{not_utf8}");
+        assert!(told(PacketError::PayloadSizeLimitExceeded(2_000_000), true).contains("more than 1024 KiB"));
+        for error in [PacketError::TopicNotUtf8, PacketError::PayloadSizeLimitExceeded(2_000_000)] {
+            let strange = told(error, false);
+            assert!(strange.contains("is no MQTT broker"), "{strange}");
+        }
     }
 }

@@ -53,15 +53,16 @@ async fn connect_again_and_again(shared: &Shared, access: &Access) {
             }
             End::Lost(error) => error,
         };
-        link.incoming.lost(&error, shared);
         let lived = link.connected.map(|since| since.elapsed());
+        let message = reason::unreadable(&error).filter(|_| lived.is_some());
+        link.incoming.lost(message, shared);
         let sentence = reason::sentence(&error, access, lived.is_some());
         if shared.set_away(sentence.clone()) {
             tracing::warn!("MQTT: {sentence}");
         }
-        let pause = match lived {
-            Some(lived) if reason::oversized(&error) => backoff.after_cut(lived),
-            lived => {
+        let pause = match (lived, message) {
+            (Some(lived), Some(_)) => backoff.after_cut(lived),
+            (lived, _) => {
                 backoff.connection_lived(lived.unwrap_or_default());
                 backoff.pause(rand::random())
             }

@@ -1,5 +1,5 @@
 //! What the sensor asks the broker for, and how it stays able to hear although somebody left a message there
-//! that is too long for it.
+//! that is too long for it, or cannot be read.
 //!
 //! The library ends the connection at such a message and does not say on which topic it came. A passing one costs
 //! no more than that: all is asked for again. If the broker keeps it, as unacknowledged, it comes again with the
@@ -10,9 +10,13 @@
 //! asked for at once at the next connection. What was left out is tried again rarely, one topic at a time, when all
 //! others are there.
 //!
+//! A message that cannot be read because its topic is not UTF-8 matches only what stands for many topics (`command/+`). So
+//! at the first one the session is given up, and the sensor asks for the topics that there are, one after the other, too.
+//!
 //! What the broker's access list refuses is asked for again after a growing pause: the list may be mended while the
 //! connection lasts.
 
+use super::reason::Unreadable;
 use super::shared::Shared;
 use rumqttc::{AsyncClient, QoS, SubscribeFilter, SubscribeReasonCode};
 use std::collections::VecDeque;
@@ -67,8 +71,8 @@ pub(super) struct Subscriptions {
     look: Duration,
     /// When the broker answered the last question; none while it has not.
     answered: Option<Instant>,
-    /// Questions of this connection that it has not answered, in order.
-    open: VecDeque<Vec<String>>,
+    /// Questions of this connection that it has not answered, in order, and when each was asked.
+    open: VecDeque<(Vec<String>, Instant)>,
     refused: Refused,
 }
 
@@ -114,11 +118,16 @@ impl Subscriptions {
         self.resumed = resumed;
     }
 
+    /// Since when the broker owes an answer on this connection.
+    pub(super) fn owed(&self) -> Option<Instant> {
+        self.open.front().map(|(_, at)| *at)
+    }
+
     /// The broker has answered a question, with a code for each topic. The topics that it refuses and that were not refused before.
     pub(super) fn answered(&mut self, codes: &[SubscribeReasonCode]) -> Vec<String> {
         let now = Instant::now();
         self.answered = Some(now);
-        let asked = self.open.pop_front().unwrap_or_default();
+        let asked = self.open.pop_front().map(|(asked, _)| asked).unwrap_or_default();
         let (mut refused, allowed): (Vec<_>, Vec<_>) =
             asked.into_iter().zip(codes).partition(|(_, code)| **code == SubscribeReasonCode::Failure);
         for (filter, _) in allowed.iter().filter(|(filter, _)| self.refused.told.contains(filter)) {
@@ -135,10 +144,16 @@ impl Subscriptions {
         refused
     }
 
-    /// A message that is too long ended the connection. The topic that is left out because of it, and for how
+    /// A message that cannot be read ended the connection. The topic that is left out because of it, and for how
     /// long, if one can be blamed.
-    pub(super) fn cut(&mut self, shared: &Shared) -> Option<(String, Duration)> {
+    pub(super) fn cut(&mut self, message: Unreadable, shared: &Shared) -> Option<(String, Duration)> {
         let now = Instant::now();
+        let careful = self.careful_until.is_some();
+        // None can be for a topic that is not UTF-8.
+        if message == Unreadable::NotUtf8 || (message == Unreadable::Malformed && !careful) {
+            (self.purge, self.careful_until) = (true, Some(now + CAREFUL));
+            return None;
+        }
         let within = |look| self.answered.is_none_or(|at| now.duration_since(at) < look);
         if self.resumed && within(LOOK) {
             self.purge = true; // it was kept for the sensor, so no topic can be blamed
@@ -234,7 +249,7 @@ impl Subscriptions {
             wanted.retain(|filter| !self.asked.contains(filter));
             if !wanted.is_empty() && subscribe(&wanted) {
                 self.asked.extend(wanted.iter().cloned());
-                self.open.push_back(wanted);
+                self.open.push_back((wanted, now));
             }
             return;
         }
@@ -255,7 +270,7 @@ impl Subscriptions {
                 self.attempt = Some(now + APART);
             }
             self.asked.extend(next.iter().cloned());
-            self.open.push_back(next.clone());
+            self.open.push_back((next.clone(), now));
             (self.watched, self.look, self.answered) = (next, look, None);
         }
     }
@@ -295,7 +310,7 @@ fn is_consent(shared: &Shared, filter: &str) -> bool {
     below.is_some_and(|below| below.starts_with("/consent/"))
 }
 
-/// The topics, in order; `singly`: each way to withdraw consent is one of its own.
+/// The topics, in order; `singly`: each is one of its own.
 fn wanted(shared: &Shared, singly: bool) -> Vec<String> {
     let taken = shared.lock().commands.is_some();
     let mut filters = match (taken, singly) {

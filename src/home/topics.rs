@@ -2,6 +2,7 @@
 //! [`crate::config`]. docs/mqtt.md describes them for users.
 
 use crate::config::Mqtt;
+use crate::settings::Setting;
 
 /// Payload of [`Topics::availability`] while the sensor is connected.
 pub const ONLINE: &str = "online";
@@ -85,11 +86,13 @@ impl Topics {
         vec![below("consent/+/set"), below("settings/+/set"), below("command/+"), self.birth.clone()]
     }
 
-    /// The same where each has to stand for itself: consent first, and each of its topics alone.
+    /// The same where each topic has to stand for itself: what withdraws first, and no topic but those that there are.
     pub fn single_filters(&self) -> Vec<String> {
         let mut filters =
             ["listening", "transcription", "guest"].map(|scope| self.consent_set(scope)).to_vec();
-        filters.extend(self.filters().split_off(1));
+        filters.extend(["forget", "restart"].map(|name| self.command(name)));
+        filters.extend(Setting::ALL.map(|setting| self.setting_set(setting.name())));
+        filters.push(self.birth.clone());
         filters
     }
 }
@@ -106,5 +109,15 @@ mod tests {
         assert_eq!(topics.consent_set("listening"), "undertone/kitchen/consent/listening/set");
         assert_eq!(topics.discovery, "homeassistant/device/undertone_kitchen/config");
         assert_eq!(topics.birth, "homeassistant/status");
+    }
+
+    #[test]
+    fn single_filters_are_the_topics_that_there_are() {
+        let topics = Topics::new(&Mqtt::default(), "kitchen");
+        let single = topics.single_filters();
+        assert!(single.iter().all(|filter| !filter.contains(['+', '#'])), "{single:?}");
+        assert_eq!(single[0], "undertone/kitchen/consent/listening/set");
+        assert!(single.contains(&"undertone/kitchen/settings/gate_threshold/set".to_owned()), "{single:?}");
+        assert_eq!(single.len(), 9, "{single:?}");
     }
 }

@@ -1,8 +1,13 @@
 //! What may be recorded. There is no type in here that could hold sound or a sentence.
 
+mod chain;
+
+pub use chain::{Damage, Gap};
+
 use super::line::Digest;
 use crate::consent::{By, Order, Scope, Why};
 use crate::events::{AsrDecision, AsrOutcome, BackgroundCause, Component, Consent, Event, Label, WakeCause};
+use crate::settings;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,54 +40,6 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// Lines that were erased together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Gap {
-    /// Number of the first.
-    pub n: u64,
-    /// Number of the last.
-    pub to: u64,
-    /// Hash of the last, which the line behind it carries.
-    pub hash: Digest,
-}
-
-impl Gap {
-    /// How many lines.
-    pub fn lines(&self) -> u64 {
-        (self.to.saturating_sub(self.n)).saturating_add(1)
-    }
-}
-
-/// What is wrong at the end of a record, and what a power cut does not explain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Damage {
-    /// The head was not there, or was changed: nobody can tell whether lines are missing.
-    Head,
-    /// Half of the head was spoilt, as a power cut may do. Alone it is no finding.
-    HalfHead,
-    /// The line that was confirmed is not the one that is there.
-    Changed,
-    /// There had been a record, and nothing is left of it.
-    Record,
-}
-
-impl Damage {
-    /// What a person reads.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Damage::Head => {
-                "the head was missing or changed, so nobody can tell whether lines in front of this one were removed"
-            }
-            Damage::HalfHead => {
-                "half of the head was spoilt, by a power cut or by somebody: a few lines in front of this one may be missing"
-            }
-            Damage::Changed => "the last line that had been confirmed was not the one that was there",
-            Damage::Record => "there had been a record, and nothing was left of it",
-        }
-    }
-}
-
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -112,6 +69,29 @@ pub enum Entry {
     Configured {
         /// Its SHA-256.
         config_sha256: Digest,
+    },
+    /// The wall clock was set while the daemon ran; lines before this one are of the clock as it was.
+    Clock {
+        /// By so many seconds; less than 0: back.
+        moved_s: f64,
+    },
+    /// Somebody set a threshold while the daemon ran.
+    Setting {
+        /// Which.
+        name: settings::Setting,
+        /// What is in force.
+        value: f64,
+        /// Who set it.
+        by: By,
+        /// How often it was changed since it was last recorded.
+        times: u64,
+    },
+    /// Somebody wished that what was heard is forgotten.
+    Forgotten {
+        /// Who.
+        by: By,
+        /// How often since that was last recorded.
+        times: u64,
     },
     /// Somebody granted or withdrew a scope.
     Consent {
@@ -169,6 +149,15 @@ pub enum Entry {
     Background {
         /// Since when.
         start: Timestamp,
+    },
+    /// A segment is still being spoken, and the recogniser is to have it from here on.
+    AsrBegan {
+        /// The segment.
+        id: Uuid,
+        /// First moment of what it is given.
+        start: Timestamp,
+        /// Kind of recogniser.
+        hook: Name,
     },
     /// A recogniser was woken.
     AsrWoken {
@@ -238,16 +227,20 @@ pub enum Entry {
 }
 
 /// All kinds, as lines name them.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 20] = [
     "started",
     "stopped",
     "configured",
+    "clock",
+    "setting",
+    "forgotten",
     "consent",
     "guest",
     "microphone",
     "speech_started",
     "emotion",
     "background",
+    "asr_began",
     "asr_woken",
     "problem",
     "lost",
@@ -308,7 +301,7 @@ impl Entry {
         }
     }
 
-    /// Whether it goes onto the disk at once, whatever the policy: it is rare, and it matters.
+    /// Whether it goes onto the disk at once, whatever the policy: it matters, and it is rare or nothing else would say it.
     pub fn urgent(&self) -> bool {
         !matches!(
             self,
@@ -320,11 +313,12 @@ impl Entry {
         )
     }
 
-    /// Whether the chain needs it to be explained: such lines are never erased.
+    /// Whether the chain, or the times of other lines, need it to be explained: such lines are never erased.
     pub fn is_bookkeeping(&self) -> bool {
         matches!(
             self,
-            Entry::Repaired { .. }
+            Entry::Clock { .. }
+                | Entry::Repaired { .. }
                 | Entry::Retired { .. }
                 | Entry::Erased { .. }
                 | Entry::Gap { .. }
@@ -345,9 +339,10 @@ impl Entry {
     /// The segment that it is about.
     pub fn id(&self) -> Option<Uuid> {
         match self {
-            Entry::SpeechStarted { id, .. } | Entry::Emotion { id, .. } | Entry::AsrWoken { id, .. } => {
-                Some(*id)
-            }
+            Entry::SpeechStarted { id, .. }
+            | Entry::Emotion { id, .. }
+            | Entry::AsrBegan { id, .. }
+            | Entry::AsrWoken { id, .. } => Some(*id),
             _ => None,
         }
     }
@@ -366,6 +361,7 @@ impl Entry {
             Entry::SpeechStarted { start, .. }
             | Entry::Emotion { start, .. }
             | Entry::Background { start }
+            | Entry::AsrBegan { start, .. }
             | Entry::AsrWoken { start, .. } => Some(*start),
             _ => None,
         }
@@ -382,6 +378,14 @@ mod tests {
         let told = serde_json::from_str::<Entry>("{\"kind\":\"none\"}").unwrap_err().to_string();
         let all = KINDS.map(|kind| format!("`{kind}`")).join(", ");
         assert!(told.contains(&format!("expected one of {all}")), "{told}");
+    }
+
+    #[test]
+    fn that_a_recogniser_began_to_be_given_sound_is_on_the_disk_before_it_ends() {
+        let (id, start) = (Uuid::now_v7(), Timestamp::UNIX_EPOCH);
+        let began = Entry::AsrBegan { id, start, hook: Name::of("command") };
+        assert!(began.urgent() && !Entry::SpeechStarted { id, start }.urgent());
+        assert_eq!((began.id(), began.start(), began.end()), (Some(id), Some(start), None));
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //!
 //! The gap carries the hash of the body of each line that stood there, so the chain holds; the erasure itself is
 //! recorded first, so that a gap without one is seen for what it is. A damaged line that may be of that span goes, too:
-//! what it says can often be read all the same. That it was damaged stays to be seen.
+//! what it says can often be read all the same. That it was damaged stays to be seen. What was recorded before the clock
+//! was set is of two times, and goes by either.
 
 use super::LedgerError;
 use super::entry::{Entry, Gap};
 use super::files::Folder;
 use super::line::{self, BLOT, Digest, LONGEST, Line};
+use super::moved::{Moves, by, by_the_clock_before};
 use super::writer::Writer;
 use crate::{config, state};
 use jiff::{SignedDuration, Timestamp};
@@ -18,16 +20,23 @@ use std::path::Path;
 type Text = (Vec<u8>, Option<Line>);
 
 /// What was erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Lines.
     pub lines: u64,
+    /// Those of them that say another time, because the clock was set later.
+    pub moved: u64,
     /// Damaged lines between or beside them.
     pub damaged: u64,
+    /// A daemon started then, near that time, by a clock that was behind what had been recorded before and was not set later.
+    pub behind: Option<Timestamp>,
 }
 
 /// How much later than speech a line about it may have been recorded.
 const LATER: SignedDuration = SignedDuration::from_secs(60);
+
+/// So near to a time a clock that was behind is pointed out.
+const NEAR: SignedDuration = SignedDuration::from_hours(24);
 
 /// Background follows the speech that it ended by no more than this, as times are computed and rounded.
 const ROUNDED: SignedDuration = SignedDuration::from_millis(100);
@@ -44,15 +53,26 @@ pub fn erase(
 ) -> Result<Erased, LedgerError> {
     let folder = Folder::below(state);
     if folder.list()?.is_empty() {
-        return Ok(Erased { lines: 0, damaged: 0 });
+        return Ok(Erased::default());
     }
     let mut writer = Writer::new(state, rules);
     let _lock = folder.lock(true)?;
     writer.append_locked(&[])?; // mends the end, if it must be
-    let inside = |line: &Line| {
+    let (mut moves, mut starts) = (Moves::default(), Starts::default());
+    for (_, path) in folder.list()? {
+        for line in read(&folder, &path)?.iter().filter_map(|(_, line)| line.as_ref()) {
+            moves.look(line);
+            starts.look(line, from, until);
+        }
+    }
+    let within = |line: &Line, moved: SignedDuration| {
         let start = line.entry.as_ref().and_then(Entry::start).unwrap_or(line.t).min(line.t);
-        start <= until && line.t >= from && !line.entry.as_ref().is_some_and(Entry::is_bookkeeping)
+        let bookkeeping = line.entry.as_ref().is_some_and(Entry::is_bookkeeping);
+        by(start, moved) <= until && by(line.t, moved) >= from && !bookkeeping
     };
+    let says = |line: &Line| within(line, SignedDuration::ZERO);
+    let moved = |line: &Line| !says(line) && moves.since(line.n).any(|moved| within(line, moved));
+    let inside = |line: &Line| says(line) || moved(line);
     // What is about the same speech, or begins where it ended, tells as much: it goes, too.
     let (mut segments, mut ends) = (HashSet::new(), BTreeSet::new());
     for (_, path) in folder.list()? {
@@ -71,18 +91,19 @@ pub fn erase(
         let after = matches!(entry, Some(Entry::Background { start }) if near(*start));
         inside(line) || same || after
     };
-    let (mut gaps, mut lines) = (Vec::new(), 0);
-    let mut damage = Damage { from, until, ..Damage::default() };
+    let (mut gaps, mut erased) = (Vec::new(), Erased { behind: starts.end(), ..Erased::default() });
+    let mut damage = Damage::new(from, until, &moves);
     for (file, path) in folder.list()? {
         let texts = read(&folder, &path)?;
         damage.look(file, &texts);
+        erased.moved += texts.iter().filter(|(_, line)| line.as_ref().is_some_and(moved)).count() as u64;
         for run in runs(&texts, inside) {
-            lines += run.lines();
+            erased.lines += run.lines();
             gaps.push(run);
         }
     }
     let damaged = damage.end();
-    let erased = Erased { lines, damaged: damaged.len() as u64 };
+    erased.damaged = damaged.len() as u64;
     if gaps.is_empty() && damaged.is_empty() {
         return Ok(erased);
     }
@@ -105,26 +126,63 @@ pub fn erase(
     Ok(erased)
 }
 
-/// Damaged lines that may be of the span: nobody knows when they were recorded, but for the lines around them.
+/// Starts of daemons at which the clock was behind, as it is after a power cut where it is only saved now and then.
 #[derive(Default)]
-struct Damage {
+struct Starts {
+    /// When the last line was recorded that is not about the record itself.
+    last: Option<Timestamp>,
+    /// The last such start, near the span, if the clock was not set since.
+    open: Option<Timestamp>,
+    /// One before, at which it never was.
+    found: Option<Timestamp>,
+}
+
+impl Starts {
+    fn look(&mut self, line: &Line, from: Timestamp, until: Timestamp) {
+        match &line.entry {
+            Some(Entry::Started { .. }) => {
+                self.found = self.open.take().or(self.found);
+                let behind = self.last.filter(|last| last.duration_since(line.t) > LATER);
+                let near = |last| by(last, NEAR) >= from && by(line.t, -NEAR) <= until;
+                self.open = behind.filter(|last| near(*last)).map(|_| line.t);
+            }
+            Some(Entry::Clock { .. }) => self.open = None,
+            // Written just before a start, or when somebody erased.
+            Some(entry) if entry.is_bookkeeping() => return,
+            _ => {}
+        }
+        self.last = Some(line.t);
+    }
+
+    fn end(self) -> Option<Timestamp> {
+        self.open.or(self.found)
+    }
+}
+
+/// Damaged lines that may be of the span: nobody knows when they were recorded, but for the lines around them.
+struct Damage<'a> {
     from: Timestamp,
     until: Timestamp,
-    /// When the last line was recorded that can be read; a gap knows only when it was made.
-    before: Option<Timestamp>,
+    moves: &'a Moves,
+    /// Number of the last line that can be read, and when it was recorded; a gap knows only when it was made.
+    before: Option<(u64, Timestamp)>,
     /// Damaged ones since, each by its file and its place there.
     since: Vec<(u64, usize)>,
     inside: HashSet<(u64, usize)>,
 }
 
-impl Damage {
+impl Damage<'_> {
+    fn new(from: Timestamp, until: Timestamp, moves: &Moves) -> Damage<'_> {
+        Damage { from, until, moves, before: None, since: Vec::new(), inside: HashSet::new() }
+    }
+
     fn look(&mut self, file: u64, texts: &[Text]) {
         for (at, (text, line)) in texts.iter().enumerate() {
             match line {
                 None if text != BLOT && !text.is_empty() => self.since.push((file, at)),
                 Some(line) if !matches!(line.entry, Some(Entry::Gap { .. })) => {
-                    self.settle(Some(line.t));
-                    self.before = Some(line.t);
+                    self.settle(Some(by_the_clock_before(line)));
+                    self.before = Some((line.n, line.t));
                 }
                 _ => {}
             }
@@ -132,9 +190,13 @@ impl Damage {
     }
 
     fn settle(&mut self, next: Option<Timestamp>) {
-        let last = self.until.saturating_add(LATER).unwrap_or(Timestamp::MAX);
-        let may_be =
-            self.before.is_none_or(|before| before <= last) && next.is_none_or(|next| next >= self.from);
+        let last = by(self.until, LATER);
+        let within = |moved| {
+            self.before.is_none_or(|(_, before)| by(before, moved) <= last)
+                && next.is_none_or(|next| by(next, moved) >= self.from)
+        };
+        let number = self.before.map_or(0, |(n, _)| n);
+        let may_be = within(SignedDuration::ZERO) || self.moves.since(number).any(within);
         let since = std::mem::take(&mut self.since);
         self.inside.extend(since.into_iter().filter(|_| may_be));
     }

@@ -11,6 +11,7 @@
 //! | [`files`] | the folder: names, the lock, the head |
 //! | [`writer`] | appends, repairs after a power cut, rotates, retires |
 //! | [`recorder`] | the thread of the daemon that writes, whatever the disk does |
+//! | `moved` | a clock that was set while the daemon ran, and the times of lines from before |
 //! | [`verify`] | finds what was changed |
 //! | [`erase`] | the wish to be forgotten |
 //! | [`show`] | filters, tables, CSV, JSON |
@@ -19,6 +20,7 @@ pub mod entry;
 pub mod erase;
 pub mod files;
 pub mod line;
+mod moved;
 pub mod recorder;
 pub mod show;
 pub mod verify;

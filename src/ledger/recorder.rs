@@ -6,6 +6,7 @@
 
 use super::LedgerError;
 use super::entry::Entry;
+use super::moved::{self, Wall, since_boot};
 use super::writer::Writer;
 use crate::config::{self, Fsync};
 use jiff::Timestamp;
@@ -54,6 +55,8 @@ pub struct Recorder {
     told_at: Option<Instant>,
     /// It was told, and not yet that it is over.
     hangs: bool,
+    /// The clock that entries were of so far.
+    wall: Wall,
     told: mpsc::Sender<Told>,
 }
 
@@ -66,7 +69,8 @@ impl Recorder {
         started: impl FnOnce(bool) -> Entry + Send + 'static,
         told: mpsc::Sender<Told>,
     ) -> Recorder {
-        let mut recorder = Recorder { orders: None, dropped: 0, told_at: None, hangs: false, told };
+        let mut recorder =
+            Recorder { orders: None, dropped: 0, told_at: None, hangs: false, wall: Wall::now(), told };
         let Some(state) = state else { return recorder };
         let (orders, queue) = sync_channel(QUEUE);
         let work = Work::new(state, rules, recorder.told.clone());
@@ -78,8 +82,21 @@ impl Recorder {
         recorder
     }
 
+    /// Records that the wall clock was set, if it was. Who records anything looks at it; to be called now and then all the same,
+    /// since what was recorded before may be asked for at any time.
+    pub fn look_at_clock(&mut self) {
+        let Some(orders) = &self.orders else { return };
+        let now = Timestamp::now();
+        let Some(moved) = self.wall.moved(now, since_boot()) else { return };
+        // One that finds the thread too slow comes the next time.
+        if orders.try_send(Order::Record(now, Box::new(moved::entry(moved)))).is_ok() {
+            self.wall.follow(moved);
+        }
+    }
+
     /// Records an entry, now.
     pub fn record(&mut self, entry: Entry) {
+        self.look_at_clock();
         let Some(orders) = &self.orders else { return };
         let now = Timestamp::now();
         if self.dropped > 0 && orders.try_send(Order::Lost(now, self.dropped, self.hangs)).is_ok() {
@@ -170,10 +187,7 @@ impl Work {
                     return;
                 }
                 // An idle record has files that become too old, too.
-                Err(RecvTimeoutError::Timeout) if self.idle() => {
-                    let opened = self.writer.open();
-                    self.outcome(opened);
-                }
+                Err(RecvTimeoutError::Timeout) if self.idle() => self.look(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -203,8 +217,16 @@ impl Work {
             (false, None, _) => COLLECT,
             (false, Some(_), _) | (true, Some(_), Some(_)) => Duration::from_secs(1),
             (true, None, Some(since)) => self.sync_due().saturating_sub(since.elapsed()),
-            (true, _, None) => Duration::from_secs(3600),
+            (true, None, None) => Duration::from_secs(3600),
+            // Nothing but a look failed: that it would be well again is told soon all the same.
+            (true, Some(at), None) => at.saturating_duration_since(Instant::now()),
         }
+    }
+
+    /// Whether the record can still be used, though nothing is to be written.
+    fn look(&mut self) {
+        let opened = self.writer.open();
+        self.outcome(opened);
     }
 
     fn has_nothing(&self) -> bool {
@@ -223,7 +245,9 @@ impl Work {
 
     fn take(&mut self, t: Timestamp, entry: Entry) {
         if self.waiting.len() >= WAITING {
-            self.waiting.pop_front();
+            // What explains other lines stays; it is little.
+            let oldest = self.waiting.iter().position(|(_, entry)| !entry.is_bookkeeping());
+            self.waiting.remove(oldest.unwrap_or(0));
             self.lost += 1;
         }
         self.waiting.push_back((t, entry));
@@ -282,7 +306,8 @@ impl Work {
             }
             Err(e) => {
                 self.retry = Some(Instant::now() + TRY_AGAIN);
-                let message = format!("{e}; listening goes on, and lines wait until they can be written");
+                let lines = if self.has_nothing() { "lines that are to come" } else { "lines" };
+                let message = format!("{e}; listening goes on, and {lines} wait until they can be written");
                 // Another program that writes is no trouble unless it lasts.
                 let short = matches!(e, LedgerError::Locked { .. })
                     && self.locked.get_or_insert_with(Instant::now).elapsed() < TRY_AGAIN;
@@ -302,91 +327,4 @@ impl Work {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How the daemon before ended is known only once the record can be read.
-    #[test]
-    fn a_record_that_another_program_holds_does_not_make_of_a_good_end_a_bad_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let rules = config::Ledger::default();
-        Writer::new(folder.path(), &rules).append(&[(Timestamp::now(), Entry::Stopped {})]).unwrap();
-        let (told, _heard) = mpsc::channel(8);
-        let mut work = Work::new(folder.path(), &rules, told);
-        let ended = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let seen = ended.clone();
-        let started = move |clean| {
-            seen.lock().unwrap().push(clean);
-            Entry::Background { start: Timestamp::now() }
-        };
-        work.start = Some((Timestamp::now(), Box::new(started)));
-        work.take(Timestamp::now(), Entry::Lost { lines: 1 });
-        let lock = super::super::files::Folder::below(folder.path()).lock(true).unwrap();
-        work.write();
-        assert!(work.start.is_some() && ended.lock().unwrap().is_empty());
-        drop(lock);
-        work.retry = None;
-        work.write();
-        assert_eq!(*ended.lock().unwrap(), [true]);
-        assert!(work.has_nothing() && work.writer.ended_clean().eq(&false), "both lines are in the record");
-    }
-
-    /// A thread that hangs at its disk is told once, and that it goes on, too.
-    #[test]
-    fn a_disk_that_does_not_answer_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let rules = config::Ledger::default();
-        let (told, mut heard) = mpsc::channel(8);
-        let (orders, queue) = sync_channel(2);
-        let mut recorder =
-            Recorder { orders: Some(orders), dropped: 0, told_at: None, hangs: false, told: told.clone() };
-        for _ in 0..5 {
-            recorder.record(Entry::Background { start: Timestamp::now() });
-        }
-        let said = heard.try_recv().unwrap();
-        assert!(!said.recovered && said.message.contains("does not answer"), "{said:?}");
-        assert!(heard.try_recv().is_err() && recorder.dropped == 3);
-        let thread = std::thread::spawn(move || {
-            Work::new(folder.path(), &rules, told).run(|_| Entry::Stopped {}, &queue);
-            folder
-        });
-        while recorder.dropped > 0 {
-            std::thread::sleep(Duration::from_millis(20));
-            recorder.record(Entry::Background { start: Timestamp::now() });
-        }
-        assert!(heard.blocking_recv().unwrap().recovered, "it takes lines again");
-        drop(recorder);
-        thread.join().unwrap();
-    }
-
-    /// Starts, stops and consent are forced onto the disk with `fsync = "never"`, too, and nothing else is.
-    #[test]
-    fn what_is_urgent_is_forced_whatever_the_policy() {
-        let folder = tempfile::tempdir().unwrap();
-        for fsync in [Fsync::Never, Fsync::Batch] {
-            let rules = config::Ledger { fsync, ..config::Ledger::default() };
-            let (told, _heard) = mpsc::channel(8);
-            let mut work = Work::new(folder.path(), &rules, told);
-            let quiet = || Entry::Background { start: Timestamp::now() };
-            let write = |work: &mut Work, entry: Entry| {
-                work.take(Timestamp::now(), entry);
-                work.write();
-                assert!(work.waiting.is_empty());
-            };
-            write(&mut work, Entry::Lost { lines: 1 });
-            assert!(!work.writer.is_unforced() && work.unsynced.is_none());
-            write(&mut work, quiet());
-            assert!(work.writer.is_unforced());
-            work.sync();
-            assert_eq!(work.writer.is_unforced(), fsync == Fsync::Never, "{fsync:?}");
-            // What could not be forced at once is made up for.
-            write(&mut work, quiet());
-            work.owed = true;
-            work.sync();
-            assert!(!work.writer.is_unforced() && !work.owed);
-            write(&mut work, quiet());
-            write(&mut work, Entry::Lost { lines: 1 });
-            assert!(!work.writer.is_unforced());
-        }
-    }
-}
+mod tests;

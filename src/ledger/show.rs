@@ -1,9 +1,12 @@
 //! Shows the record: lines that pass a filter, as a table, CSV or JSON.
+//!
+//! What was recorded before the clock was set is of two times, and passes by either.
 
 use super::LedgerError;
 use super::entry::Entry;
 use super::files::Folder;
-use super::line::{self, Digest};
+use super::line::{self, Digest, Line};
+use super::moved::{Moves, by};
 use crate::state;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -24,11 +27,21 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, t: Timestamp, object: &Map<String, Value>) -> bool {
+    /// What has to be known of the clock; nothing if times do not matter.
+    fn moves(&self, folder: &Folder) -> Result<Moves, LedgerError> {
+        match (self.since, self.until) {
+            (None, None) => Ok(Moves::default()),
+            _ => Moves::read(folder),
+        }
+    }
+
+    fn takes(&self, line: &Line, moves: &Moves, object: &Map<String, Value>) -> bool {
+        let inside = |t: Timestamp| {
+            self.since.is_none_or(|since| t >= since) && self.until.is_none_or(|until| t < until)
+        };
         let word = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
         let one_of = |list: &[String], key| list.is_empty() || list.iter().any(|wanted| wanted == word(key));
-        self.since.is_none_or(|since| t >= since)
-            && self.until.is_none_or(|until| t < until)
+        (inside(line.t) || moves.since(line.n).any(|moved| inside(by(line.t, moved))))
             && one_of(&self.kinds, "kind")
             && one_of(&self.labels, "label")
     }
@@ -87,6 +100,7 @@ pub fn show(state: &Path, filter: &Filter, format: Format, out: impl Write) -> R
         Format::Text => Sheet::Text(out),
         Format::Json => Sheet::Json(out),
     };
+    let moves = filter.moves(&folder)?;
     let mut unreadable = 0;
     for (_, path) in folder.list()? {
         let file = state::open(&path).map_err(|e| folder.failed(&path, e))?;
@@ -95,7 +109,7 @@ pub fn show(state: &Path, filter: &Filter, format: Format, out: impl Write) -> R
             let read = line::read(&bytes).zip(serde_json::from_slice::<Map<String, Value>>(&bytes).ok());
             match read {
                 None => unreadable += 1,
-                Some((line, object)) if filter.takes(line.t, &object) => sheet.line(object, &bytes)?,
+                Some((line, object)) if filter.takes(&line, &moves, &object) => sheet.line(object, &bytes)?,
                 Some(_) => {}
             }
         }

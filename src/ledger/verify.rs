@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::collections::{BTreeSet, HashSet};
 use std::io::{BufRead as _, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 
 const HALF: &str =
     "half of the head is spoilt, by a power cut or by somebody: a few lines at the end may be missing";
@@ -100,6 +101,8 @@ struct Walk {
     first: Option<(u64, Digest, PathBuf)>,
     /// Numbers of lines that can still be read, as runs.
     readable: Vec<(u64, u64)>,
+    /// Segments that a recogniser began to be given, and of which no end is recorded so far.
+    handed: HashSet<Uuid>,
 }
 
 impl Walk {
@@ -230,6 +233,19 @@ impl Walk {
                         _ => self.find(path, number, what),
                     }
                 }
+            }
+            Some(Entry::AsrBegan { id, .. }) => {
+                self.handed.insert(id);
+            }
+            Some(Entry::AsrWoken { id, .. }) => {
+                self.handed.remove(&id);
+            }
+            Some(Entry::Started { .. }) if !self.handed.is_empty() => {
+                let count = std::mem::take(&mut self.handed).len();
+                self.report.notes.push(format!(
+                    "{}: hand-overs to a recogniser that had begun before, and of which no end is recorded: {count}",
+                    read.t
+                ));
             }
             Some(Entry::Lost { lines }) => {
                 self.report.notes.push(format!("{}: {lines} lines could not be written", read.t));

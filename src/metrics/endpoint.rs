@@ -1,10 +1,11 @@
 //! `GET /metrics` (and `HEAD`) over HTTP/1.1, on loopback. Just enough of it for Prometheus and for curl: requests
 //! are short, few at a time, and each connection is answered once and closed. Whoever connects and says nothing
-//! keeps nobody out.
+//! keeps nobody out. Who asks for another machine's name is refused: so does a page in a browser on this machine whose own
+//! name somebody made point here, to read the figures.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,9 @@ const REQUEST: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections at a time; one more, and the oldest is closed.
 const CONNECTIONS: usize = 16;
+/// What is said to whoever asks for another name.
+const ELSEWHERE: &str = "the header Host has to be localhost or an IP address, with or without a port; have a reverse \
+                         proxy send `Host: localhost`\n";
 
 /// A wish for the figures; the answer goes back through the sender.
 pub type Wish = oneshot::Sender<String>;
@@ -74,6 +78,7 @@ async fn serve(mut stream: TcpStream, wishes: mpsc::Sender<Wish>) -> io::Result<
     let path = path.split(|&byte| byte == b'?').next().unwrap_or_default();
     let figures;
     let answer = match (method, path) {
+        _ if !asks_here(&request) => Answer { status: "403 Forbidden", body: ELSEWHERE, ..TEXT },
         (b"GET" | b"HEAD", b"/metrics") => {
             let (answered, text) = oneshot::channel();
             let asked = wishes.send(answered).await.is_ok();
@@ -95,6 +100,36 @@ async fn serve(mut stream: TcpStream, wishes: mpsc::Sender<Wish>) -> io::Result<
         },
     };
     answer.send(&mut stream, method != b"HEAD").await
+}
+
+/// Whether a request is for this machine, by every `Host` in its head. One without is: no browser leaves it out.
+fn asks_here(request: &[u8]) -> bool {
+    let lines = request.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii);
+    let mut hosts = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.trim_ascii().eq_ignore_ascii_case(b"host").then(|| &value[1..])
+    });
+    hosts.all(is_here)
+}
+
+/// Whether this is `localhost` or an address, with or without a port: what no stranger can make point here.
+fn is_here(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host.trim_ascii()) else { return false };
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return false;
+    }
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name.parse::<Ipv4Addr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+        }
+    }
 }
 
 /// What is answered.
@@ -152,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn metrics_are_served_and_nothing_else() {
         let address = started().await;
-        let answer = ask(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let answer = ask(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert!(
             answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nfigures 1\n# EOF\n"),
             "{answer}"
@@ -168,6 +203,44 @@ mod tests {
         assert_eq!(head, answer.strip_suffix("figures 1\n# EOF\n").unwrap());
         assert!(ask(address, &[b'x'; REQUEST + 600]).await.starts_with("HTTP/1.1 400"));
         assert!(ask(address, b"\r\n\r\n").await.starts_with("HTTP/1.1 405"));
+    }
+
+    /// A page whose name was made to point here asks under that name.
+    #[tokio::test]
+    async fn who_asks_for_another_name_gets_no_figures() {
+        let address = started().await;
+        let asked = |lines: &str| format!("GET /metrics HTTP/1.1\r\nAccept: */*\r\n{lines}\r\n");
+        for host in [
+            "localhost",
+            "LocalHost:9469",
+            "localhost.:80",
+            "127.0.0.1",
+            "127.0.0.1:9469",
+            "[::1]",
+            "[::1]:9469",
+        ] {
+            let answer = ask(address, asked(&format!("host:{host} \r\n")).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{host}: {answer}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9469",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:9469",
+            "localhost:x",
+            "::1",
+            "[::1",
+            "[127.0.0.1]",
+            "",
+            "localhost\r\nHOST: evil.example",
+        ] {
+            let answer = ask(address, asked(&format!("Host: {host}\r\n")).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{host}: {answer}");
+            assert!(answer.ends_with(ELSEWHERE) && !answer.contains("figures"), "{host}: {answer}");
+        }
+        assert!(ask(address, asked("").as_bytes()).await.starts_with("HTTP/1.1 200 OK"));
+        assert!(!asks_here(b"GET /metrics HTTP/1.1\r\nHost: \xff\r\n\r\n"));
+        assert!(asks_here(b"GET /metrics HTTP/1.1\r\n\r\nHost: evil.example"), "that is no header any more");
     }
 
     #[tokio::test]

@@ -145,7 +145,8 @@ impl Metrics {
         r.register_with_unit("lateness", help, Unit::Seconds, self.lateness.clone());
         let help = "From handing a segment to the recogniser to its answer";
         r.register_with_unit("recogniser", help, Unit::Seconds, self.recogniser.clone());
-        r.register("wakes", "Segments handed to the recogniser, by how that ended", self.wakes.clone());
+        let help = "Segments that were taken in for the recogniser and are done with, by how that ended";
+        r.register("wakes", help, self.wakes.clone());
         r.register("events", "Events told, by type", self.events.clone());
         r.register("events_lost", "Events dropped because no broker took them", self.events_lost.clone());
         r.register("queue", "Entries that wait in each queue", self.queues.clone());

@@ -2,7 +2,10 @@
 
 use super::Ended;
 use super::clock::since_boot;
+use super::runtime::Service;
+use crate::events::Component;
 use std::process::Command;
+use tokio::time::Instant;
 
 /// Everything was withdrawn before it, and could not be written down.
 const WITHHELD: &str = "UNDERTONE_WITHHELD";
@@ -38,8 +41,49 @@ pub(super) fn begins_withheld() -> bool {
     std::env::var_os(WITHHELD).is_some()
 }
 
+impl Service {
+    /// Wants to begin anew, unless it did so for this reason a short while ago.
+    pub(super) fn exhausted(&mut self) {
+        let now = Instant::now();
+        if !was_exhausted_lately() && !self.trial.was_refused_lately(now) {
+            self.trial.begin(Restart::Exhausted, now);
+        }
+    }
+
+    /// Begins anew if a new start would begin. If not, what runs is better than what would not.
+    pub(super) fn begin_anew(&mut self, why: Restart, would: Result<(), String>) {
+        let now = Instant::now();
+        match (why, would) {
+            (Restart::Asked, Ok(())) => self.restart = Some(why),
+            (Restart::Exhausted, Ok(())) => {
+                tracing::warn!("too much hangs in the sound system, so undertone starts itself anew");
+                self.restart = Some(why);
+            }
+            (Restart::Asked, Err(reason)) => {
+                let message = format!(
+                    "the restart that was asked for is refused, since undertone would not start again, and goes on \
+                     instead: {reason}"
+                );
+                // Who asks without end pushes no events out of the outbox.
+                if let Some(message) = self.refusals.tell(message, now) {
+                    self.problem(Component::Command, message, false);
+                }
+            }
+            (Restart::Exhausted, Err(reason)) => {
+                if self.trial.refuse(&reason, now) {
+                    let message = format!(
+                        "too much hangs in the sound system, and undertone does not start itself anew, since it would \
+                         not start again: {reason}; once that is mended, it does"
+                    );
+                    self.problem(Component::Service, message, false);
+                }
+            }
+        }
+    }
+}
+
 /// Whether this process was begun a short while ago because nothing could be heard.
-pub(super) fn was_exhausted_lately() -> bool {
+fn was_exhausted_lately() -> bool {
     is_lately(std::env::var(EXHAUSTED).ok().as_deref(), since_boot() as u64)
 }
 

@@ -12,10 +12,13 @@
 //! A device that was away is missed from its last sample to its next opening. What passes between that
 //! opening and its first sample is found out by the first stretch after it, and moves later times.
 //!
-//! The time since boot moves through suspension and does not care when somebody sets the wall clock.
+//! The time since boot moves through suspension and does not care when somebody sets the wall clock. But NTP bends it, by up to
+//! a tenth, while it brings the wall clock back: then the card seems to be off, and is not. So it is blamed only for what it is
+//! off by against the machine's own oscillator, too.
 
 use crate::tell::Line;
 use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 
 /// A stretch in which a jump is looked for, in seconds.
@@ -53,19 +56,20 @@ const SET: f64 = 0.5;
 struct Stretch {
     begun: f64,
     smallest: f64,
-    /// When that was.
+    /// When that was, and what the system's clock was bent by then.
     at: f64,
+    bent: f64,
     reads: u32,
 }
 
 impl Stretch {
     fn new(begun: f64) -> Stretch {
-        Stretch { begun, smallest: f64::INFINITY, at: begun, reads: 0 }
+        Stretch { begun, smallest: f64::INFINITY, at: begun, bent: 0.0, reads: 0 }
     }
 
-    fn look(&mut self, now: f64, delay: f64) {
+    fn look(&mut self, now: f64, delay: f64, bent: f64) {
         if delay < self.smallest {
-            (self.smallest, self.at) = (delay, now);
+            (self.smallest, self.at, self.bent) = (delay, now, bent);
         }
         self.reads += 1;
     }
@@ -79,14 +83,16 @@ pub struct StreamClock {
     /// Wall clock less time since boot, in seconds.
     wall: f64,
     last: f64,
+    /// What the system's clock is bent by now, in seconds ([`bent`]).
+    bent: f64,
     /// The delay of the last complete short stretch.
     delay: f64,
     /// The device was opened again, and no short stretch is complete since.
     reopened: bool,
     short: Stretch,
     long: Stretch,
-    /// Smallest delay of long stretches, behind the moment when it was.
-    history: VecDeque<(f64, f64)>,
+    /// Smallest delay of long stretches, behind the moment when it was, and what the system's clock was bent by then.
+    history: VecDeque<(f64, f64, f64)>,
     /// How many of them are of the device that is open now; the others may be of another one.
     own: usize,
     /// Short stretches in a row that ended in a loss, when the first of them began, and what was lost in them.
@@ -102,6 +108,7 @@ impl StreamClock {
             zero: now - heard,
             wall: seconds(wall) - now,
             last: now,
+            bent: 0.0,
             delay: 0.0,
             reopened: false,
             short: Stretch::new(now),
@@ -113,6 +120,11 @@ impl StreamClock {
         }
     }
 
+    /// The system's clock is bent by so much now; said before each [`look`](Self::look).
+    pub fn bends(&mut self, bent: f64) {
+        self.bent = bent;
+    }
+
     /// Samples have come, `heard` seconds in all, those included that wait to be read. Returns the
     /// seconds that were lost without a word.
     pub fn look(&mut self, now: f64, heard: f64) -> Option<f64> {
@@ -122,12 +134,12 @@ impl StreamClock {
             self.short = Stretch::new(now);
         }
         self.last = now;
-        self.short.look(now, delay);
-        self.long.look(now, delay);
+        self.short.look(now, delay, self.bent);
+        self.long.look(now, delay, self.bent);
         if now - self.long.begun >= LONG {
             // With fewer reads it was a pause, and its end may be late by all of it.
             if self.long.reads >= READS {
-                self.remember(self.long.at, self.long.smallest);
+                self.remember(self.long);
             }
             self.long = Stretch::new(now);
         }
@@ -178,10 +190,13 @@ impl StreamClock {
         self.trend().map(|(slope, _)| -slope * 1e6)
     }
 
-    /// The same, if it has been so for minutes and can be a card's; not before the device that was opened last agrees.
+    /// The same, if it has been so for minutes and can be a card's; not before the device that was opened last agrees. Against the
+    /// machine's own oscillator where the card is off by less of that: then it is the system's clock that is bent.
     pub fn steady_ppm(&self) -> Option<f64> {
         let steady = self.history.len() >= STEADY && self.own >= AGREES;
-        self.ppm().filter(|ppm| steady && ppm.abs() <= FASTEST * 1e6)
+        let own = -self.own_slope()? * 1e6;
+        let ppm = self.ppm().map(|ppm| if own.abs() < ppm.abs() { own } else { ppm });
+        ppm.filter(|ppm| steady && ppm.abs() <= FASTEST * 1e6)
     }
 
     /// The same for a card of which something is lost again and again, because it runs at a fraction of the rate that it
@@ -207,17 +222,17 @@ impl StreamClock {
     }
 
     /// Keeps the smallest delay of a long stretch.
-    fn remember(&mut self, at: f64, smallest: f64) {
+    fn remember(&mut self, long: Stretch) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back((at, smallest));
+        self.history.push_back((long.at, long.smallest, long.bent));
         self.own += 1;
         let before = self.history.len().saturating_sub(NEWEST);
         let Some((slope, at_zero)) = self.through(before).filter(|(slope, _)| slope.abs() <= CARD) else {
             return;
         };
-        let off = |(x, y): &(f64, f64)| y - (at_zero + slope * (x - self.zero));
+        let off = |(x, y, _): &(f64, f64, f64)| y - (at_zero + slope * (x - self.zero));
         let newest = || self.history.range(before..).map(off);
         if newest().all(|off| off > BEND) || newest().all(|off| off < -BEND) {
             self.history.drain(..before);
@@ -242,7 +257,7 @@ impl StreamClock {
 
     /// The card's clock stood still for so long, and so does the trend: it was off by nothing meanwhile.
     fn stood(&mut self, seconds: f64) {
-        for (at, _) in &mut self.history {
+        for (at, _, _) in &mut self.history {
             *at += seconds;
         }
         let (later, pace) = &mut self.followed;
@@ -253,19 +268,28 @@ impl StreamClock {
         self.through(self.history.len())
     }
 
-    /// The line through the first `count` smallest delays, by least squares: slope, and value at sample 0.
+    /// The line through the first `count` smallest delays: slope, and value at sample 0.
     fn through(&self, count: usize) -> Option<(f64, f64)> {
-        if count < TREND {
-            return None;
-        }
-        let points = || self.history.range(..count).map(|(x, y)| (x - self.zero, *y));
-        let mean_x = points().map(|(x, _)| x).sum::<f64>() / count as f64;
-        let mean_y = points().map(|(_, y)| y).sum::<f64>() / count as f64;
-        let above: f64 = points().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-        let below: f64 = points().map(|(x, _)| (x - mean_x).powi(2)).sum();
-        let slope = if below > 0.0 { above / below } else { 0.0 };
-        Some((slope, mean_y - slope * mean_x))
+        let points = self.history.range(..count).map(|(x, y, _)| (x - self.zero, *y));
+        (count >= TREND).then(|| least_squares(points))
     }
+
+    /// The slope of the trend by the machine's own oscillator, which nobody bends.
+    fn own_slope(&self) -> Option<f64> {
+        let points = self.history.iter().map(|(x, y, bent)| (x - self.zero - bent, y - bent));
+        (self.history.len() >= TREND).then(|| least_squares(points).0)
+    }
+}
+
+/// The line through these points: slope, and value at 0.
+fn least_squares(points: impl ExactSizeIterator<Item = (f64, f64)> + Clone) -> (f64, f64) {
+    let count = points.len() as f64;
+    let mean_x = points.clone().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = points.clone().map(|(_, y)| y).sum::<f64>() / count;
+    let above: f64 = points.clone().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let below: f64 = points.map(|(x, _)| (x - mean_x).powi(2)).sum();
+    let slope = if below > 0.0 { above / below } else { 0.0 };
+    (slope, mean_y - slope * mean_x)
 }
 
 fn seconds(wall: Timestamp) -> f64 {
@@ -282,10 +306,24 @@ fn timestamp(seconds: f64) -> Timestamp {
 /// Seconds since boot, suspension included.
 pub fn since_boot() -> f64 {
     #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::Boottime;
+    let clock = ClockId::Boottime;
     #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
+    let clock = ClockId::Monotonic;
+    read(clock)
+}
+
+/// By how much NTP has bent the system's clock since boot, in seconds: how far it is ahead of the machine's own oscillator. Neither
+/// runs while the machine sleeps.
+pub fn bent() -> f64 {
+    #[cfg(target_os = "linux")]
+    let oscillator = ClockId::MonotonicRaw;
+    #[cfg(not(target_os = "linux"))]
+    let oscillator = ClockId::Monotonic;
+    read(ClockId::Monotonic) - read(oscillator)
+}
+
+fn read(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 

@@ -68,6 +68,7 @@ impl Ending {
         self.keep_settings().await;
         self.last_messages().await;
         self.keep_settings().await;
+        self.service.record_last_wishes();
         if self.broken.is_none() {
             self.service.recorder.record(Entry::Stopped {});
         }
@@ -180,8 +181,9 @@ impl Ending {
 
     /// Waits until changed thresholds are written, for a while.
     async fn keep_settings(&mut self) {
+        self.service.keeping.hurry(Instant::now());
         let deadline = Instant::now() + LAST_LINES;
-        while self.service.keeping.is_some() && Instant::now() < deadline {
+        while self.service.keeping.is_busy() && Instant::now() < deadline {
             match timeout(HEED, self.service.settings_written()).await {
                 Ok(outcome) => self.service.settings_kept(outcome),
                 Err(_) => _ = self.heed(),

@@ -5,6 +5,7 @@ use crate::cascade::{Effort, Grown, Told};
 use crate::events::{Component, Health};
 use crate::tell::Line;
 use jiff::Timestamp;
+use std::mem::discriminant;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -72,22 +73,41 @@ pub enum Heard {
     },
 }
 
+/// Whether nothing that comes later says as much: what works again, say, is told once.
+fn lasts(what: &Heard) -> bool {
+    matches!(what, Heard::Begun(_) | Heard::Model(_) | Heard::Closed(_) | Heard::Problem { .. })
+}
+
+/// Whether nobody needs to know the old any more who is told the new.
+fn replaces(new: &Heard, old: &Heard) -> bool {
+    match (new, old) {
+        (Heard::Problem { component: new, .. }, Heard::Problem { component: old, .. }) => new == old,
+        _ => discriminant(new) == discriminant(old),
+    }
+}
+
 /// The listener's end of the queue. It never waits: a full queue loses the message, and the loss is told when there is
-/// room again.
+/// room again. What lasts is kept until then.
 pub struct Outlet {
     told: Sender<Heard>,
-    /// Messages that found the queue full since the last that did not.
+    /// Messages that were lost since the last time that this was told.
     unsent: u64,
+    /// What lasts and found the queue full, in order: of each kind the newest.
+    kept: Vec<Heard>,
 }
 
 impl Outlet {
     /// Into this queue.
     pub fn new(told: Sender<Heard>) -> Outlet {
-        Outlet { told, unsent: 0 }
+        Outlet { told, unsent: 0, kept: Vec::new() }
     }
 
-    /// Tells it, if there is room; false: there was none.
+    /// Tells it, if there is room, behind all that was kept; false: there was none.
     pub fn send(&mut self, what: Heard) -> bool {
+        if lasts(&what) {
+            self.kept.retain(|old| !replaces(&what, old));
+        }
+        self.send_kept();
         if self.unsent > 0 && self.told.capacity() > 1 {
             let message = format!("{} messages were lost inside: the machine is overloaded", self.unsent);
             self.unsent = 0;
@@ -98,37 +118,74 @@ impl Outlet {
             });
         }
         let is_progress = matches!(what, Heard::Progress(_));
-        let sent = self.told.try_send(what);
-        if let Err(TrySendError::Full(_)) = sent {
-            self.unsent += u64::from(!is_progress);
+        let sent = match self.kept.is_empty() {
+            true => self.told.try_send(what),
+            false => Err(TrySendError::Full(what)),
+        };
+        match sent {
+            Ok(()) => return true,
+            Err(TrySendError::Full(what)) if lasts(&what) => self.kept.push(what),
+            Err(TrySendError::Full(_)) => self.unsent += u64::from(!is_progress),
+            Err(TrySendError::Closed(_)) => {}
         }
-        sent.is_ok()
+        false
+    }
+
+    /// Tells what was kept, as far as there is room.
+    pub fn send_kept(&mut self) {
+        while !self.kept.is_empty() && self.told.capacity() > 0 {
+            let _ = self.told.try_send(self.kept.remove(0)); // there is room, or nobody is there any more
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::mpsc::channel;
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    fn waiting(heard: &mut Receiver<Heard>) -> Vec<Heard> {
+        std::iter::from_fn(|| heard.try_recv().ok()).collect()
+    }
 
     #[test]
     fn what_is_lost_is_counted_and_told_when_there_is_room() {
         let (told, mut heard) = channel(3);
         let mut outlet = Outlet::new(told);
-        let sent: Vec<bool> = (0..5).map(|n| outlet.send(Heard::Closed(n == 0))).collect();
+        let sent: Vec<bool> = (0..5).map(|_| outlet.send(Heard::Exhausted)).collect();
         assert_eq!(sent, [true, true, true, false, false]);
         assert!(!outlet.send(Heard::Progress(Progress::default())), "the next one says as much");
         // Room for one is room for the message alone.
-        assert!(matches!(heard.try_recv(), Ok(Heard::Closed(true))));
-        assert!(outlet.send(Heard::Exhausted));
-        let waiting: Vec<Heard> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
-        assert!(matches!(waiting[..], [Heard::Closed(false), Heard::Closed(false), Heard::Exhausted]));
+        assert!(matches!(heard.try_recv(), Ok(Heard::Exhausted)));
+        assert!(outlet.send(Heard::Closed(true)));
+        assert!(matches!(waiting(&mut heard)[..], [Heard::Exhausted, Heard::Exhausted, Heard::Closed(true)]));
 
         assert!(outlet.send(Heard::Exhausted) && outlet.send(Heard::Exhausted));
         let Ok(Heard::Problem { component, message, .. }) = heard.try_recv() else { panic!("no problem") };
         assert_eq!(component, Component::Service);
         assert!(message.starts_with("2 messages were lost"), "{message}");
-        let waiting: Vec<Heard> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
-        assert!(matches!(waiting[..], [Heard::Exhausted, Heard::Exhausted]), "it is told once");
+        assert!(matches!(waiting(&mut heard)[..], [Heard::Exhausted, Heard::Exhausted]), "it is told once");
+    }
+
+    /// Nothing else would ever say that it is over.
+    #[test]
+    fn what_works_again_is_told_when_there_is_room() {
+        let (told, mut heard) = channel(1);
+        let mut outlet = Outlet::new(told);
+        let news = |component, recovered| Heard::Problem { component, message: String::new(), recovered };
+        assert!(outlet.send(Heard::Exhausted));
+        assert!(!outlet.send(news(Component::Audio, false)) && !outlet.send(news(Component::Model, true)));
+        assert!(!outlet.send(news(Component::Audio, true)), "the newest of each kind is kept");
+        outlet.send_kept();
+        assert!(matches!(waiting(&mut heard)[..], [Heard::Exhausted]));
+        // One place, and they wait for it in their order; nothing goes before them.
+        assert!(!outlet.send(Heard::Progress(Progress::default())));
+        let told = waiting(&mut heard);
+        assert!(matches!(told[..], [Heard::Problem { component: Component::Model, recovered: true, .. }]));
+        outlet.send_kept();
+        let told = waiting(&mut heard);
+        assert!(matches!(told[..], [Heard::Problem { component: Component::Audio, recovered: true, .. }]));
+        assert!(outlet.send(Heard::Progress(Progress::default())));
+        assert!(matches!(waiting(&mut heard)[..], [Heard::Progress(_)]), "nothing was lost");
     }
 }

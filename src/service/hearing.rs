@@ -6,7 +6,7 @@
 mod device;
 mod time;
 
-use super::clock::{StreamClock, since_boot};
+use super::clock::{StreamClock, bent, since_boot};
 use super::heard::{Heard, Outlet, Progress, Source};
 use super::liveness::{Liveness, Tell};
 use super::notify::Pulse;
@@ -153,6 +153,7 @@ impl Hearing {
             }
             self.pulse.beat();
             self.renew();
+            self.told.send_kept();
             std::thread::sleep(Duration::from_millis(100));
         }
         if hangs {
@@ -277,6 +278,9 @@ impl Hearing {
     fn heard(&mut self, listener: &mut Listener, pending: f64, still: bool, told: &mut Vec<Told>) {
         self.pulse.beat();
         let now = since_boot();
+        if let Some(clock) = &mut self.clock {
+            clock.bends(bent());
+        }
         // A recording that is played slowly misses nothing.
         let lost = self.look_at_clock(now, pending).filter(|_| self.quality.is_some());
         if let Some(seconds) = lost {
@@ -372,7 +376,7 @@ impl Hearing {
         progress
     }
 
-    /// False: it was lost.
+    /// False: there was no room.
     fn send(&mut self, what: Heard) -> bool {
         self.told.send(what)
     }

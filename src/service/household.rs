@@ -1,10 +1,10 @@
 //! Consent and the record, as the daemon's runtime sees them.
 
 use super::folder::{Cause, StateFolder};
-use super::runtime::Service;
+use super::runtime::{Service, work};
 use crate::config::Config;
 use crate::consent::{By, Order, Refusal, Scope, Standing, Told};
-use crate::events::{Component, Consent};
+use crate::events::{Component, Consent, Health};
 use crate::home::Forget;
 use crate::ledger::Entry;
 use crate::ledger::entry::Name;
@@ -57,8 +57,9 @@ impl Service {
         }
     }
 
-    /// Looks after the state folder, and then at what is said in it.
+    /// Looks at the clock, after the state folder, and then at what is said in it.
     pub(super) fn look_around(&mut self, folder: &mut StateFolder, cause: Cause) {
+        self.recorder.look_at_clock();
         if let Some(shared) = folder.look(cause) {
             self.shares(&shared);
         }
@@ -165,6 +166,8 @@ impl Service {
         (self.background, self.emotion) = (None, None);
         self.progress.speaking = false;
         self.progress.listening = false;
+        self.progress.microphone = Health::Closed; // the listener says nothing more until it is open again
+        self.metrics.work(work(&self.progress));
         self.show_nothing();
         self.recogniser.forget();
         self.publish_state();

@@ -12,6 +12,7 @@ mod gaps;
 mod heard;
 mod hearing;
 mod household;
+mod keeping;
 mod liveness;
 mod memory;
 mod notify;
@@ -24,12 +25,15 @@ mod report;
 mod requests;
 mod runtime;
 mod spans;
+mod trial;
+mod wishes;
 
 pub use anew::Restart;
 pub use heard::{Heard, Progress, Source};
 pub(crate) use household::config_digest;
 pub use memory::keep_private;
 pub use notify::Pulse;
+pub use trial::NextStart;
 
 use crate::asr::{Asr, AsrError};
 use crate::cascade::Cascade;
@@ -53,6 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use trial::Trial;
 
 /// Messages that may wait between the listener and the runtime.
 const QUEUE: usize = 256;
@@ -116,13 +121,15 @@ pub struct Controls {
     pub reloads: mpsc::Receiver<Result<Config, ConfigError>>,
     /// Somebody at the machine withdraws everything.
     pub withdrawals: mpsc::Receiver<()>,
+    /// What a new start would begin with. None: that it would begin is taken for granted.
+    pub next_start: Option<NextStart>,
 }
 
 impl Controls {
     /// Nothing changes but by MQTT, and nothing of it is kept.
     pub fn fixed(config: &Config) -> Controls {
         let (reloads, withdrawals) = (mpsc::channel(1).1, mpsc::channel(1).1);
-        Controls { settings: Settings::fixed(config), reloads, withdrawals }
+        Controls { settings: Settings::fixed(config), reloads, withdrawals, next_start: None }
     }
 }
 
@@ -150,7 +157,7 @@ pub async fn run(
     controls: Controls,
     shutdown: CancellationToken,
 ) -> Result<Ended, ServiceError> {
-    let Controls { settings, mut reloads, mut withdrawals } = controls;
+    let Controls { settings, mut reloads, mut withdrawals, next_start } = controls;
     // First, so that whoever has to say something during a new start finds somebody who will hear it.
     let own = config.clone();
     let (mut keeper, place) = blocking(move || (Keeper::open(&own), Place::take(&own))).await?;
@@ -192,6 +199,7 @@ pub async fn run(
     let started = household::started(config, &model_path, &version, keeper.standing());
     let recorder = Recorder::start(state::folder(config).as_deref(), &config.ledger, started, record_told);
     let mut service = Service::new(config, &version, keeper, client, asr, settings, recorder);
+    service.trial = Trial::new(next_start, renewal.clone());
 
     if withdrawn {
         service.withdraw();
@@ -237,15 +245,13 @@ pub async fn run(
                         service.look_around(&mut folder, Cause::Change);
                     }
                     service.heard(what);
-                    if service.restart.is_some() {
-                        break;
-                    }
                 }
                 None => break, // the source has ended
             },
             Some(what) = asr_events.recv() => service.asr_told(what),
-            Some((command, said_after)) = said.commands.recv() => {
-                service.command(command, said_after);
+            Some((command, said_after)) = said.commands.recv() => service.command(command, said_after),
+            (why, would) = service.trial.known() => {
+                service.begin_anew(why, would);
                 if service.restart.is_some() {
                     break;
                 }
@@ -291,7 +297,8 @@ pub async fn run(
                 memory::give_back_code(&code);
                 memory::give_back_heap();
             }
-            outcome = service.settings_written() => service.settings_kept(outcome),
+            () = tokio::time::sleep_until(service.wishes.due()), if service.wishes.pending() => service.record_wishes(),
+            outcome = service.keeping.written() => service.settings_kept(outcome),
             Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
             _ = &mut connected => {
                 broken = Some(ServiceError::Mute);

@@ -1,13 +1,16 @@
 //! Which segments go to the recogniser, and when: whole ones after their end, or growing ones.
 //!
-//! In: segments, and the audio of the open one. Out: clips for [`Asr`], and what was decided.
+//! In: segments, and the audio of the open one. Out: clips for [`Asr`], what was decided, and that a growing one begins to
+//! be handed over: of a whole one its `emotion` says so, of this nothing does until it has ended.
 
 use crate::asr::{Asr, Clip, Growing};
 use crate::audio::sound::{Sound, append};
 use crate::audio::{SAMPLE_RATE, seconds};
 use crate::cascade::{Grown, Segment};
-use crate::config::{self, asr::When};
+use crate::config::{self, asr::Kind, asr::When};
 use crate::events::{AsrDecision, WakeCause};
+use crate::ledger::Entry;
+use crate::ledger::entry::Name;
 use crate::tell::Teller;
 use std::time::Duration;
 use uuid::Uuid;
@@ -91,15 +94,15 @@ impl Recogniser {
         one * self.recognising as u32 + Duration::from_secs(1)
     }
 
-    /// Takes what the open segment has grown by.
-    pub fn grown(&mut self, grown: Grown, teller: &Teller) {
+    /// Takes what the open segment has grown by; for the record, that it begins to be handed over with this.
+    pub fn grown(&mut self, grown: Grown, teller: &Teller) -> Option<Entry> {
         let (id, from, samples, start, end, speech_mean) = match grown {
             Grown::Audio { id, from, samples, start, end, speech_mean } => {
                 (id, from, samples, start, end, speech_mean)
             }
             Grown::Dropped { id } => {
                 self.open.take_if(|open| open.id == id); // broken off, if it flows
-                return;
+                return None;
             }
         };
         if self.open.as_ref().is_none_or(|open| open.id != id) {
@@ -109,7 +112,7 @@ impl Recogniser {
             };
             self.open = Some(Open { id, clip_start: from, next: from, state });
         }
-        let Some(open) = &mut self.open else { return };
+        let open = self.open.as_mut()?;
         if open.clip_start < self.granted_from && matches!(open.state, State::Waits(_)) {
             open.state = State::Done(AsrDecision::NoConsent);
         }
@@ -120,8 +123,9 @@ impl Recogniser {
                 State::Waits(_) => AsrDecision::Busy,
                 State::Flows(_) => AsrDecision::Woken,
             });
-            return;
+            return None;
         }
+        let mut began = None;
         open.next += samples.len() as u64;
         let seconds = seconds_between(start, end);
         let within = |from, sound| allowed((start, end), self.settings.max_seconds, from, sound);
@@ -129,14 +133,19 @@ impl Recogniser {
             State::Waits(held) => {
                 append(held, &samples);
                 if seconds < self.settings.min_seconds || speech_mean < self.settings.min_speech {
-                    return;
+                    return None;
                 }
-                let (clip, growing) = Clip::growing(id, teller.time(open.clip_start));
+                let time = teller.time(open.clip_start);
+                let (clip, growing) = Clip::growing(id, time);
                 growing.push(within(open.clip_start, std::mem::take(held)));
                 let decision = self.asr.offer(clip);
                 self.recognising += usize::from(decision == AsrDecision::Woken);
                 open.state = match decision {
-                    AsrDecision::Woken => State::Flows(growing),
+                    AsrDecision::Woken => {
+                        let hook = name(self.settings.kind());
+                        began = Some(Entry::AsrBegan { id, start: time, hook });
+                        State::Flows(growing)
+                    }
                     refusal => State::Done(refusal),
                 };
             }
@@ -146,6 +155,7 @@ impl Recogniser {
         if seconds > self.settings.max_seconds {
             open.finish();
         }
+        began
     }
 
     /// A segment is over: hands it over, or what is missing of it, if that may and shall be.
@@ -207,6 +217,16 @@ impl Open {
     }
 }
 
+/// What `asr_woken` calls it, too.
+fn name(kind: Option<Kind>) -> Name {
+    Name::of(match kind {
+        None => "",
+        Some(Kind::Command) => "command",
+        Some(Kind::Wyoming) => "wyoming",
+        Some(Kind::Http) => "http",
+    })
+}
+
 /// What may be handed over of this sound, whose first sample has the number `from`: of a segment that is longer than it may be, its
 /// beginning.
 fn allowed((start, end): (u64, u64), longest: f64, from: u64, mut sound: Sound) -> Sound {
@@ -225,6 +245,68 @@ fn seconds_between(start: u64, end: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asr;
+    use crate::config::asr::Mode;
+    use crate::events::{Circuit, Consent, Scopes};
+    use jiff::Timestamp;
+    use tokio::sync::{mpsc, watch};
+    use tokio_util::sync::CancellationToken;
+
+    /// Once, with what it is given from, and never where nothing may be given.
+    #[tokio::test]
+    async fn that_a_growing_segment_begins_to_be_handed_over_is_said() {
+        let settings = config::Asr {
+            command: vec!["cat".into()],
+            mode: Mode::Stream,
+            min_seconds: 1.5,
+            ..config::Asr::default()
+        };
+        for transcription in [Consent::Granted, Consent::Withheld] {
+            let (_say, consent) = watch::channel(Scopes { listening: Consent::Granted, transcription });
+            let (told, _heard) = mpsc::channel(8);
+            let asr = Asr::start(&settings, "n", consent, told, CancellationToken::new()).unwrap();
+            let mut recogniser = Recogniser::new(&settings, asr);
+            let teller = Teller::new("n", "0", Timestamp::UNIX_EPOCH);
+            let (id, rate) = (Uuid::now_v7(), u64::from(SAMPLE_RATE));
+            let said = [1, 2, 3].map(|second| {
+                let (from, start, end) = (second * rate, rate, (second + 1) * rate);
+                let samples = Sound::new(vec![0.5; rate as usize]);
+                let grown = Grown::Audio { id, from, samples, start, end, speech_mean: 0.9 };
+                recogniser.grown(grown, &teller)
+            });
+            let start = Timestamp::from_second(1).unwrap();
+            let began = Entry::AsrBegan { id, start, hook: Name::of("command") };
+            assert_eq!(said, [None, (transcription == Consent::Granted).then_some(began), None]);
+        }
+    }
+
+    /// It is not used any more; what it did before counts for nothing once it may be used again.
+    #[tokio::test]
+    async fn a_recogniser_that_failed_is_no_trouble_once_nothing_may_be_transcribed() {
+        let mut settings = config::Asr { command: vec!["false".into()], ..config::Asr::default() };
+        settings.breaker.failures = 1;
+        let may = |transcription| Scopes { listening: Consent::Granted, transcription };
+        let (say, consent) = watch::channel(may(Consent::Granted));
+        let (told, mut heard) = mpsc::channel(8);
+        let asr = Asr::start(&settings, "n", consent, told, CancellationToken::new()).unwrap();
+        for _ in 0..2 {
+            say.send(may(Consent::Granted)).unwrap();
+            let clip = Clip::whole(Uuid::now_v7(), Timestamp::UNIX_EPOCH, Sound::new(vec![0.5; 16_000]));
+            assert_eq!(asr.offer(clip), AsrDecision::Woken);
+            let mut ends = Vec::new();
+            while ends.last() != Some(&true) {
+                if let Some(asr::Told::Problem(problem)) = heard.recv().await {
+                    ends.push(problem.recovered);
+                    if ends.len() == 2 {
+                        assert_eq!(asr.circuit(), Some(Circuit::Open));
+                        say.send(may(Consent::Withheld)).unwrap();
+                    }
+                }
+            }
+            assert_eq!(ends, [false, false, true], "it fails, is left alone, and is not used");
+            assert_eq!(asr.circuit(), Some(Circuit::Closed));
+        }
+    }
 
     #[test]
     fn of_a_long_segment_only_the_beginning_is_handed_over() {

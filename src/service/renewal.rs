@@ -6,6 +6,8 @@
 
 use crate::config;
 use crate::model::{self, Model, ModelError};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +61,19 @@ impl Renewal {
             }
             Err(e) => Renewed::Refused(e.to_string()),
         }
+    }
+
+    /// Whether a new start could load the model that the settings name. Blocks: the one in use is read through, any other is
+    /// loaded and tried, which takes its memory for a second or so.
+    pub fn could_load(&self, settings: &config::Model) -> Result<(), String> {
+        let path = Model::find(settings).map_err(|e| e.to_string())?;
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if used != Some(mark(&path)) {
+            return tried(settings).map(drop).map_err(|e| e.to_string());
+        }
+        model::library_version(settings).map_err(|e| e.to_string())?;
+        let read = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        read.map(drop).map_err(|e| format!("the model {} cannot be read: {e}", path.display()))
     }
 
     /// The new model, if there is one; costs nothing if there is none.

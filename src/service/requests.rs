@@ -3,11 +3,12 @@
 use super::anew::Restart;
 use super::household::config_digest;
 use super::runtime::Service;
+use super::wishes::Wish;
 use crate::config::{Config, ConfigError, changes};
 use crate::events::Component;
 use crate::home::{Command, Forget};
 use crate::ledger::Entry;
-use crate::settings::{Setting, SettingsError};
+use crate::settings::Setting;
 use std::time::Instant;
 
 impl Service {
@@ -18,7 +19,7 @@ impl Service {
             Command::Forget => self.forget(),
             Command::Restart => {
                 tracing::info!("a restart was asked for over MQTT");
-                self.restart = Some(Restart::Asked);
+                self.trial.begin(Restart::Asked, tokio::time::Instant::now());
             }
             Command::Consent(order) => {
                 if order.gives() {
@@ -42,34 +43,10 @@ impl Service {
         let now = self.settings.get(setting);
         if now != before {
             tracing::info!("{} is {now} now; it was {before}", setting.name());
+            self.wished(Wish::Set(setting));
         }
         // Also where nothing changed: a slider in Home Assistant waits for the answer.
         self.publish_settings();
-    }
-
-    /// Writes what was changed, on a thread that may wait for the disk; what is changed meanwhile is written after that, at once.
-    fn keep_settings(&mut self) {
-        if self.keeping.is_none()
-            && let Some(unkept) = self.settings.unkept()
-        {
-            self.keeping = Some(tokio::task::spawn_blocking(|| unkept.write()));
-        }
-    }
-
-    /// Waits until what was changed is written; for ever if nothing is.
-    pub(super) async fn settings_written(&mut self) -> Result<(), SettingsError> {
-        let Some(keeping) = &mut self.keeping else { return std::future::pending().await };
-        let outcome = keeping.await;
-        self.keeping = None;
-        outcome.unwrap_or(Ok(())) // a thread that could not be had: the runtime ends
-    }
-
-    /// The changed thresholds were written, or could not be.
-    pub(super) fn settings_kept(&mut self, outcome: Result<(), SettingsError>) {
-        if let Err(e) = outcome {
-            self.problem(Component::Settings, e.to_string(), false);
-        }
-        self.keep_settings();
     }
 
     /// Overwrites the sound that is held, calls back what a recogniser has or waits for, and takes back what
@@ -83,6 +60,7 @@ impl Service {
         self.show_nothing();
         self.publish_state();
         tracing::info!("what was heard is forgotten, as asked for over MQTT");
+        self.wished(Wish::Forget);
     }
 
     /// Takes over what can change without a restart, and says what cannot.

@@ -2,11 +2,14 @@
 //!
 //! In: [`Heard`], and what a recogniser told. Out: events, the record, the state.
 
-use super::anew::{Restart, was_exhausted_lately};
+use super::anew::Restart;
+use super::keeping::Keeping;
 use super::problems::{Fault, Hung};
 use super::recogniser::Recogniser;
 use super::renewal::Renewed;
 use super::spans::{Mark, Spans};
+use super::trial::Trial;
+use super::wishes::Wishes;
 use super::{Heard, Progress};
 use crate::asr::{self, Asr};
 use crate::audio::{SAMPLE_RATE, seconds};
@@ -18,12 +21,11 @@ use crate::home::refusals::Refusals;
 use crate::home::{Client, Connection, Slot};
 use crate::ledger::{Entry, Recorder};
 use crate::metrics::{Metrics, Queues, Work, endpoint};
-use crate::settings::{Setting, Settings, SettingsError};
+use crate::settings::{Setting, Settings};
 use crate::tell::Teller;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// What the runtime knows.
@@ -47,13 +49,17 @@ pub(super) struct Service {
     pub(super) background: Option<u64>,
     pub(super) emotion: Option<(Label, f64)>,
     pub(super) settings: Settings,
-    /// Changed thresholds are being written.
-    pub(super) keeping: Option<JoinHandle<Result<(), SettingsError>>>,
+    /// Changed thresholds on their way to the disk.
+    pub(super) keeping: Keeping,
+    /// What was set, or was to be forgotten, on its way to the record.
+    pub(super) wishes: Wishes,
     /// What does not work, since when, and why.
     pub(super) faults: BTreeMap<Component, Fault>,
     /// The listener hangs.
     pub(super) hung: Option<Hung>,
-    /// A new start is wanted.
+    /// Whether a new start that is wanted would begin.
+    pub(super) trial: Trial,
+    /// It would, and this process gives way to it.
     pub(super) restart: Option<Restart>,
     /// The recogniser's circuit breaker, as the last state showed it.
     pub(super) circuit: Option<Circuit>,
@@ -78,9 +84,11 @@ impl Service {
         Service {
             teller: Teller::new(&config.node, model, Timestamp::now()),
             settings,
-            keeping: None,
+            keeping: Keeping::new(Instant::now()),
+            wishes: Wishes::new(Instant::now()),
             faults: BTreeMap::new(),
             hung: None,
+            trial: Trial::default(),
             restart: None,
             metrics: Metrics::new(model),
             model_refused: false,
@@ -148,7 +156,9 @@ impl Service {
                 if self.keeper.standing().listening.consent == Consent::Withheld
                     || self.progress.forgotten != self.forget => {}
             Heard::Grown(grown) => {
-                self.recogniser.grown(grown, &self.teller);
+                if let Some(began) = self.recogniser.grown(grown, &self.teller) {
+                    self.recorder.record(began);
+                }
                 self.show_circuit();
             }
             Heard::Told(mut told, now) => {
@@ -182,15 +192,6 @@ impl Service {
                 self.publish_state();
             }
         }
-    }
-
-    /// Begins anew, unless it did so for this reason a short while ago.
-    fn exhausted(&mut self) {
-        if was_exhausted_lately() {
-            return;
-        }
-        tracing::warn!("too much hangs in the sound system, so undertone starts itself anew");
-        self.restart = Some(Restart::Exhausted);
     }
 
     /// Every event leaves here.

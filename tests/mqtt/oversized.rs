@@ -8,9 +8,10 @@ use undertone::events::Consent;
 use undertone::home::Command;
 
 /// A message with QoS 1 in MQTT 3.1.1; `length` is what it says of itself.
-pub fn publish(topic: &str, payload: &[u8], length: Option<usize>) -> Vec<u8> {
+pub fn publish(topic: impl AsRef<[u8]>, payload: &[u8], length: Option<usize>) -> Vec<u8> {
+    let topic = topic.as_ref();
     let mut body = (topic.len() as u16).to_be_bytes().to_vec();
-    body.extend(topic.as_bytes());
+    body.extend(topic);
     body.extend([0, 1]);
     body.extend(payload);
     let (mut left, mut packet) = (length.unwrap_or(body.len()), vec![0x32]);

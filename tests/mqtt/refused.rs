@@ -3,6 +3,7 @@
 
 use crate::oversized::publish;
 use crate::{PATIENCE, config, start};
+use std::io;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,11 +14,16 @@ use undertone::home::Command;
 const CONSENT: &str = "undertone/kitchen/consent/+/set";
 
 /// The next packet of MQTT 3.1.1: its first byte and what follows its length.
-async fn packet(line: &mut TcpStream) -> (u8, Vec<u8>) {
-    let kind = line.read_u8().await.unwrap();
+pub async fn packet(line: &mut TcpStream) -> (u8, Vec<u8>) {
+    read(line).await.unwrap()
+}
+
+/// The same, if the connection is still there.
+pub async fn read(line: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+    let kind = line.read_u8().await?;
     let (mut length, mut shift) = (0, 0);
     loop {
-        let byte = line.read_u8().await.unwrap();
+        let byte = line.read_u8().await?;
         length |= usize::from(byte & 0x7f) << shift;
         shift += 7;
         if byte < 0x80 {
@@ -25,8 +31,8 @@ async fn packet(line: &mut TcpStream) -> (u8, Vec<u8>) {
         }
     }
     let mut body = vec![0; length];
-    line.read_exact(&mut body).await.unwrap();
-    (kind, body)
+    line.read_exact(&mut body).await?;
+    Ok((kind, body))
 }
 
 /// A text behind its length, and where the next thing begins.
@@ -35,33 +41,40 @@ fn text(body: &[u8], at: usize) -> (String, usize) {
     (String::from_utf8(body[at + 2..end].to_vec()).unwrap(), end)
 }
 
-/// Answers like a broker until topics are asked for: their packet's number, and they. What is published goes to `told`.
-async fn question(line: &mut TcpStream, told: &mut Vec<String>) -> ([u8; 2], Vec<String>) {
-    loop {
-        let (kind, body) = packet(line).await;
-        match kind >> 4 {
-            1 => line.write_all(&[0x20, 2, 0, 0]).await.unwrap(),
-            3 => {
-                let (_, at) = text(&body, 0);
-                told.push(String::from_utf8_lossy(&body[at + 2..]).into_owned());
-                line.write_all(&[0x40, 2, body[at], body[at + 1]]).await.unwrap();
-            }
-            8 => {
-                let (mut filters, mut at) = (Vec::new(), 2);
-                while at < body.len() {
-                    let (filter, end) = text(&body, at);
-                    filters.push(filter);
-                    at = end + 1;
-                }
-                return ([body[0], body[1]], filters);
-            }
-            12 => line.write_all(&[0xd0, 0]).await.unwrap(),
-            other => panic!("a packet of type {other}"),
+/// Answers like a broker to a packet that asks for no topics. What is published goes to `told`.
+pub async fn reply(line: &mut TcpStream, (kind, body): (u8, Vec<u8>), told: &mut Vec<String>) {
+    match kind >> 4 {
+        1 => line.write_all(&[0x20, 2, 0, 0]).await.unwrap(),
+        3 => {
+            let (_, at) = text(&body, 0);
+            told.push(String::from_utf8_lossy(&body[at + 2..]).into_owned());
+            line.write_all(&[0x40, 2, body[at], body[at + 1]]).await.unwrap();
         }
+        12 => line.write_all(&[0xd0, 0]).await.unwrap(),
+        other => panic!("a packet of type {other}"),
     }
 }
 
-async fn answer(line: &mut TcpStream, number: [u8; 2], codes: &[u8]) {
+/// Answers like a broker until topics are asked for: their packet's number, and they. What is published goes to `told`.
+pub async fn question(line: &mut TcpStream, told: &mut Vec<String>) -> ([u8; 2], Vec<String>) {
+    loop {
+        let (kind, body) = packet(line).await;
+        if kind >> 4 != 8 {
+            reply(line, (kind, body), told).await;
+            continue;
+        }
+        let (mut filters, mut at) = (Vec::new(), 2);
+        while at < body.len() {
+            let (filter, end) = text(&body, at);
+            filters.push(filter);
+            at = end + 1;
+        }
+        return ([body[0], body[1]], filters);
+    }
+}
+
+/// Allows or refuses what was asked for, with a code for each topic.
+pub async fn answer(line: &mut TcpStream, number: [u8; 2], codes: &[u8]) {
     let mut bytes = vec![0x90, 2 + codes.len() as u8];
     bytes.extend(number);
     bytes.extend(codes);

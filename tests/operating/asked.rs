@@ -6,6 +6,7 @@ use crate::mosquitto::Mosquitto;
 use crate::room;
 use crate::sensor::{self, Daemon, Sensor, event};
 use serde_json::Value;
+use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -234,4 +235,51 @@ async fn a_restart_that_it_cannot_make_itself_is_asked_for_by_its_status() {
     };
     assert_eq!(status.code(), Some(75), "{}", sensor.log());
     assert!(sensor.log().contains("cannot start itself anew"), "{}", sensor.log());
+}
+
+/// What runs from memory is better than what would not start: neither a file that was spoiled long ago nor a password that
+/// nobody may read any more makes a unit of it that starts over and over.
+#[tokio::test]
+async fn a_restart_that_would_be_the_end_is_refused() {
+    let (broker, card) = (Mosquitto::start(), Card::none());
+    let folder = tempfile::tempdir().unwrap();
+    let [password, model] = ["password", "model.onnx"].map(|name| folder.path().join(name));
+    fs::write(&password, "s3cret\n").unwrap();
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/models/undertone.onnx"), &model).unwrap();
+    let daemon = Daemon::new(&format!(
+        "node = \"kitchen\"\n[mqtt]\nbroker = \"{}\"\nuser = \"kitchen\"\npassword_file = {password:?}\n[model]\npath = {model:?}\n",
+        broker.url()
+    ));
+    let configuration = daemon.config();
+    let mut sensor = Sensor::of(daemon, &broker).await;
+    sensor.daemon.spawn(sensor.daemon.run(&[], &card.configuration()));
+    let online = |m: &Message| (m.topic.ends_with("/availability") && m.text() == "online").then_some(());
+    sensor.until("online", online).await;
+    tokio::time::sleep(Duration::from_secs(3)).await; // what comes right after a connection may be old, and is refused
+    let press = || broker.publish("undertone/kitchen/command/restart", "PRESS", false);
+    let refused = |message: &Message| {
+        let problem = event(message, "problem").filter(|problem| problem["component"] == "command")?;
+        Some(problem["message"].as_str()?.to_owned())
+    };
+    let aside = folder.path().join("aside");
+    for (file, spoiled, why) in [
+        (&configuration, Some("[mqtt]\nbrokr = 1\n"), "did you mean `mqtt.broker`"),
+        (&password, None, "mqtt.password_file"),
+        (&model, None, "the model was not found"),
+        (&model, Some("no model"), "is not a model"),
+    ] {
+        fs::rename(file, &aside).unwrap();
+        if let Some(spoiled) = spoiled {
+            fs::write(file, spoiled).unwrap();
+        }
+        press();
+        let message = sensor.until("a refusal", refused).await;
+        assert!(message.contains("would not start again") && message.contains(why), "{message}");
+        fs::rename(&aside, file).unwrap();
+    }
+    assert_eq!(sensor.log().matches(" as kitchen").count(), 1, "{}", sensor.log());
+    press();
+    let anew = |d: &Daemon| d.log().matches(" as kitchen").count() == 2;
+    sensor.daemon.until("started anew", sensor::PATIENCE, anew);
+    sensor.stop();
 }

@@ -6,26 +6,15 @@
 Processor time is that of this run, on this machine: each of them one thread, and nothing else should run.
 """
 
-import csv
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from detect import Silero, WebRtc, detect, recordings
+from detect import Silero, WebRtc, write
 
 MIN_SILENCE = 0.1  # what Silero's package has by default
-
-
-def other(detector: Silero | WebRtc, timeline: Path, out: Path) -> None:
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["recording", "start_s", "end_s", "told_s", "cpu_s"])
-        for path in recordings(timeline):
-            segments, cpu = detect(detector, path)
-            writer.writerows([path.name, *times, ""] for times in segments)
-            writer.writerow([path.name, "", "", "", cpu])
 
 
 def report(undertone: str, timeline: Path, *more: str) -> dict:
@@ -45,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, detector in (("silero", Silero(MIN_SILENCE)), ("webrtc", WebRtc())):
             out = Path(folder) / f"{name}.csv"
-            other(detector, timeline, out)
+            write(detector, timeline, out)
             reports.append(report(undertone, timeline, "--segments", str(out)))
     groups = [[g for g in r["snr"] if g["snr_db"] is not None] for r in reports]
 
@@ -68,11 +57,12 @@ def main() -> None:
     print(f"| emotion right, % of found | {figures(0, 'emotion', None, 100, 1)} | - | - |")
     for kind in ("steady", "household"):
         hours = reports[0]["background"][kind]["hours"]
-        row(
-            f"false wakes an hour, {kind} ({hours:.2f} h)",
-            reports,
-            lambda r, kind=kind: f"{r['background'][kind]['wakes_per_hour']:.1f}" if hours else "-",
-        )
+        for name, key in (("wakes", "wakes_per_hour"), ("starts", "starts_per_hour")):
+            row(
+                f"false {name} an hour, {kind} ({hours:.2f} h)",
+                reports,
+                lambda r, kind=kind, key=key: f"{r['background'][kind][key]:.1f}" if hours else "-",
+            )
     row("processor time for each second of audio, ms", reports, lambda r: f"{r['cpu_ms_per_second']:.2f}")
 
 

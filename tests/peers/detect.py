@@ -5,7 +5,7 @@
     detect.py webrtc TIMELINE_FOLDER OUT.csv
 
 OUT.csv has recording,start_s,end_s,told_s,cpu_s, which `undertone evaluate --timeline FOLDER --segments
-OUT.csv` scores. Both detectors run as a stream would feed them, one thread, each with the settings that its
+OUT.csv` scores; a line with start and told_s but no end is a beginning that was thrown away as too short. Both detectors run as a stream would feed them, one thread, each with the settings that its
 own package has by default: told_s is the audio heard when speech is told.
 """
 
@@ -21,6 +21,10 @@ import soundfile
 
 RATE = 16_000
 BLOCK = 512 * 15 * 64  # samples read at once: whole chunks of Silero and whole frames of WebRTC
+
+
+# Start, end (none: it was too short for a segment), and the seconds that were heard when it was told.
+Segment = tuple[float, float | None, float]
 
 
 class Silero:
@@ -50,18 +54,22 @@ class Silero:
         self.context = self.np.zeros(self.CONTEXT, dtype=self.np.float32)
         self.at = 0  # samples heard
         self.start = self.silence = self.told = None
+        self.rest = self.np.zeros(0, dtype=self.np.float32)  # less than a chunk
 
-    def feed(self, pcm: bytes) -> Iterator[tuple[float, float, float]]:
-        """Segments that are over by the end of these samples: start, end, told."""
+    def feed(self, pcm: bytes) -> Iterator[Segment]:
+        """Segments that are over by the end of these samples."""
         samples = self.np.frombuffer(pcm, dtype=self.np.int16).astype(self.np.float32) / 32768
-        for begin in range(0, len(samples) - self.CHUNK + 1, self.CHUNK):
+        samples = self.np.concatenate([self.rest, samples])
+        whole = len(samples) - len(samples) % self.CHUNK
+        self.rest = samples[whole:]
+        for begin in range(0, whole, self.CHUNK):
             chunk = samples[begin : begin + self.CHUNK]
             x = self.np.concatenate([self.context, chunk])[None]
             speech, self.state = self.session.run(None, {"input": x, "state": self.state, "sr": self.rate})
             self.context = chunk[-self.CONTEXT :]
             yield from self.judge(float(speech[0, 0]))
 
-    def judge(self, speech: float) -> Iterator[tuple[float, float, float]]:
+    def judge(self, speech: float) -> Iterator[Segment]:
         now, self.at = self.at / RATE, self.at + self.CHUNK
         if speech >= self.ONSET:
             if self.start is None:
@@ -69,16 +77,22 @@ class Silero:
             self.silence = None
         elif speech < self.OFFSET and self.start is not None:
             self.silence = now if self.silence is None else self.silence
-            if self.at / RATE - self.silence >= self.min_silence:
+            # From the beginning of the first silent chunk to that of this one, as the package counts.
+            if now - self.silence >= self.min_silence:
                 yield from self.end(self.silence)
 
-    def end(self, end: float) -> Iterator[tuple[float, float, float]]:
-        if self.start is not None and end - self.start >= self.MIN_SPEECH:
+    def end(self, end: float) -> Iterator[Segment]:
+        if self.start is not None and end - self.start > self.MIN_SPEECH:
             yield max(0.0, self.start - self.PAD), end + self.PAD, self.told
+        elif self.start is not None:
+            yield self.start, None, self.told
         self.start = self.silence = None
 
-    def finish(self) -> Iterator[tuple[float, float, float]]:
-        yield from self.end(self.at / RATE if self.silence is None else self.silence)
+    def finish(self) -> Iterator[Segment]:
+        length = self.at + len(self.rest)
+        if len(self.rest):
+            yield from self.feed(bytes(2 * (self.CHUNK - len(self.rest))))
+        yield from self.end(length / RATE)
 
 
 class WebRtc:
@@ -104,7 +118,7 @@ class WebRtc:
         self.at = 0
         self.start = self.told = None
 
-    def feed(self, pcm: bytes) -> Iterator[tuple[float, float, float]]:
+    def feed(self, pcm: bytes) -> Iterator[Segment]:
         step = 2 * self.FRAME
         for begin in range(0, len(pcm) - step + 1, step):
             self.last.append(self.vad.is_speech(pcm[begin : begin + step], RATE))
@@ -118,12 +132,12 @@ class WebRtc:
                 self.start = None
                 self.last.clear()
 
-    def finish(self) -> Iterator[tuple[float, float, float]]:
+    def finish(self) -> Iterator[Segment]:
         if self.start is not None:
             yield self.start, self.at / RATE, self.told
 
 
-def detect(detector: Silero | WebRtc, path: Path) -> tuple[list[tuple[float, float, float]], float]:
+def detect(detector: Silero | WebRtc, path: Path) -> tuple[list[Segment], float]:
     """All segments of a recording, and the processor seconds that they took."""
     detector.reset()
     segments = []
@@ -138,11 +152,25 @@ def detect(detector: Silero | WebRtc, path: Path) -> tuple[list[tuple[float, flo
     return segments + list(detector.finish()), cpu
 
 
+def write(detector: Silero | WebRtc, timeline: Path, out: Path) -> None:
+    """What the detector finds in all recordings of a timeline, as CSV."""
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["recording", "start_s", "end_s", "told_s", "cpu_s"])
+        for path in recordings(timeline):
+            segments, cpu = detect(detector, path)
+            for start, end, told in segments:
+                writer.writerow([path.name, f"{start:.3f}", "" if end is None else f"{end:.3f}", f"{told:.3f}", ""])
+            writer.writerow([path.name, "", "", "", f"{cpu:.3f}"])
+
+
 def recordings(timeline: Path) -> list[Path]:
-    found = sorted(path for path in timeline.glob("*") if path.suffix in (".wav", ".flac"))
-    if not found:
-        raise SystemExit(f"{timeline} holds no WAV or FLAC file; `undertone corpus timeline` makes some")
-    return found
+    """The recordings that its labels tell of."""
+    labels = timeline / "labels.csv"
+    if not labels.exists():
+        raise SystemExit(f"{labels} is not there; `undertone corpus timeline` makes it")
+    with labels.open(newline="", encoding="utf-8") as file:
+        return sorted({timeline / line["recording"] for line in csv.DictReader(file)})
 
 
 def main() -> None:
@@ -153,14 +181,7 @@ def main() -> None:
     parser.add_argument("--min-silence", type=float, default=0.1, help="Silero: shorter pauses do not end a segment")
     args = parser.parse_args()
     detector = Silero(args.min_silence) if args.detector == "silero" else WebRtc()
-    with args.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["recording", "start_s", "end_s", "told_s", "cpu_s"])
-        for path in recordings(args.timeline):
-            segments, cpu = detect(detector, path)
-            for start, end, told in segments:
-                writer.writerow([path.name, f"{start:.3f}", f"{end:.3f}", f"{told:.3f}", ""])
-            writer.writerow([path.name, "", "", "", f"{cpu:.3f}"])
+    write(detector, args.timeline, args.out)
 
 
 if __name__ == "__main__":

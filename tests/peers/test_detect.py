@@ -13,6 +13,7 @@ import wave
 from pathlib import Path
 
 import pytest
+from detect import Silero
 
 HERE = Path(__file__).parent
 RATE = 16_000
@@ -46,6 +47,18 @@ def voice(seconds: float) -> list[float]:
     return [0.5 * x / peak for x in out]
 
 
+def test_a_pause_ends_a_segment_as_in_the_package() -> None:
+    """From the start of the first silent chunk to that of the chunk that ends it: 100 ms are five chunks of 32 ms."""
+    for silent, segments in ((4, 1), (5, 2)):
+        detector = Silero(0.1)
+        chunks = [1.0] * 10 + [0.0] * silent + [1.0] * 10
+        found = [segment for chunk in chunks for segment in detector.judge(chunk)] + list(detector.finish())
+        assert len(found) == segments, (silent, found)
+    detector = Silero(0.1)
+    found = [segment for chunk in [1.0] * 4 + [0.0] * 9 for segment in detector.judge(chunk)]
+    assert found == [(0.0, None, 0.032)], "too short: told, and thrown away"
+
+
 @pytest.mark.parametrize("detector", ["silero", "webrtc"])
 def test_a_voice_between_hisses_is_found(detector: str, tmp_path: Path) -> None:
     rng = random.Random(2)
@@ -53,10 +66,11 @@ def test_a_voice_between_hisses_is_found(detector: str, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", hiss + voice(3.0) + hiss)
     write(tmp_path / "b.wav", hiss)
     out = tmp_path / "out.csv"
+    (tmp_path / "labels.csv").write_text("recording\na.wav\nb.wav\n")
     subprocess.run([sys.executable, HERE / "detect.py", detector, tmp_path, out], check=True)
     rows = list(csv.DictReader(out.open()))
     assert {row["recording"] for row in rows if row["cpu_s"]} == {"a.wav", "b.wav"}
-    found = [(float(r["start_s"]), float(r["end_s"]), float(r["told_s"])) for r in rows if r["start_s"]]
+    found = [(float(r["start_s"]), float(r["end_s"]), float(r["told_s"])) for r in rows if r["end_s"]]
     assert found, "the voice was not found"
     inside = sum(min(end, 7.0) - max(start, 4.0) for start, end, _ in found if start < 7.0)
     assert inside > 1.5, found

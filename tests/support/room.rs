@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test uses a part of it
 
 use std::path::{Path, PathBuf};
-use undertone::audio::file::read_16k;
+use undertone::audio::whole::read_16k;
 
 /// Start and end of each voice in demo/room.ogg, in seconds: the running sum of the pauses in
 /// demo/make_room.py and the lengths of the prompts.

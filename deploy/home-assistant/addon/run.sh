@@ -22,8 +22,9 @@ export UNDERTONE_LOG
 broker=$(option broker)
 user=$(option user)
 secret=$(option password)
-# An own configuration names its broker itself; the service's password it cannot know.
-if [ -z "$broker" ] && { [ ! -f "$own" ] || [ -z "$secret" ]; }; then
+# An own configuration names its broker itself, whatever the option says; the service's password it cannot know.
+if [ -f "$own" ]; then given=$secret; else given=$broker; fi
+if [ -z "$given" ]; then
     # `data` is there only if an MQTT service is.
     service=$(curl -sf -m 10 -H "Authorization: Bearer ${SUPERVISOR_TOKEN:-}" \
         "${SUPERVISOR:-http://supervisor}/services/mqtt" || echo '{}')

@@ -7,6 +7,7 @@ pub mod wire;
 
 use super::cut::Cut;
 use super::dial::dial;
+use super::json; // `wire` takes it from here, because `make fuzz` builds it alone
 use super::{Answer, AsrError, AsrHook, Clip, Complaint, MAX_TRANSCRIPT_BYTES, pcm, within};
 use crate::audio::SAMPLE_RATE;
 use crate::config::{self, asr::WyomingAddress};
@@ -16,12 +17,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use wire::{Decoder, Event, encode};
+use wire::{Decoder, Event, MAX_DATA_BYTES, Program, encode};
 
 /// Samples in an `audio-chunk` (64 ms), as other clients send them.
 const CHUNK: usize = 1024;
 /// Most bytes that a server may send for one segment.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Longest `data` of an event while a segment is handed over: a transcript, with room for escapes.
+const MAX_WORDS_BYTES: usize = 128 * 1024;
 /// What `undertone check` shows of a server's names.
 const SHOWN_CHARS: usize = 200;
 /// The key that names the server.
@@ -100,7 +103,7 @@ impl Wyoming {
         let (reader, writer) = tokio::io::split(connection);
         let expiry = clip.expiry(Duration::from_secs_f64(self.limit_seconds));
         let converse = async {
-            let mut listen = std::pin::pin!(self.listen(Incoming::new(reader)));
+            let mut listen = std::pin::pin!(self.listen(Incoming::new(reader, MAX_WORDS_BYTES)));
             tokio::select! {
                 // A server that has heard enough may answer before the end.
                 answer = &mut listen => answer,
@@ -118,11 +121,11 @@ impl Wyoming {
         let recogniser = format!("at {}", self.peer);
         let timed_out = || AsrError::TimedOut { recogniser, seconds: self.limit_seconds };
         let answer = within(expiry, converse, timed_out).await;
-        // What has timed out, or was no speech, is cut: nobody could take back later what the system still holds of it.
+        // What has timed out, or was no speech, is cut at once: nobody could take back later what the system still holds of it.
         if let (Some(cut), false) =
             (cut, matches!(answer, Err(AsrError::TimedOut { .. } | AsrError::NoSpeech)))
         {
-            cut.spare();
+            cut.close().await;
         }
         answer
     }
@@ -152,7 +155,7 @@ impl Wyoming {
         let mut parts = String::new();
         loop {
             let event = incoming.next(self).await?;
-            let text = event.text("text");
+            let text = event.data.text.text();
             let text = match event.kind.as_str() {
                 "transcript" => text.ok_or_else(|| self.protocol("a transcript without text"))?.to_owned(),
                 "transcript-chunk" => {
@@ -194,7 +197,7 @@ impl Wyoming {
         let (reader, mut writer) = tokio::io::split(connection);
         let asking = async {
             writer.write_all(&encode("describe", &Value::Null, &[])).await.map_err(|e| self.broken(e))?;
-            let mut incoming = Incoming::new(reader);
+            let mut incoming = Incoming::new(reader, MAX_DATA_BYTES);
             loop {
                 let event = incoming.next(self).await?;
                 if event.kind == "info" {
@@ -208,15 +211,12 @@ impl Wyoming {
 
     /// The recognisers in an `info`, by name.
     fn introduce(&self, info: &Event) -> Result<String, AsrError> {
-        let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-        let name = |value: &Value| value.get("name").and_then(Value::as_str).map(str::to_owned);
-        let programs: Vec<String> = list(info.data.get("asr"))
-            .iter()
-            .filter_map(|program| {
-                let models: Vec<String> = list(program.get("models")).iter().filter_map(name).collect();
-                Some(format!("{} ({})", name(program)?, models.join(", ")))
-            })
-            .collect();
+        let describe = |program: &Program| {
+            let models: Vec<&str> =
+                program.models.list().iter().filter_map(|model| model.name.text()).collect();
+            Some(format!("{} ({})", program.name.text()?, models.join(", ")))
+        };
+        let programs: Vec<String> = info.data.asr.list().iter().filter_map(describe).collect();
         if programs.is_empty() {
             return Err(self.protocol("it offers no speech recognition"));
         }
@@ -248,8 +248,8 @@ struct Incoming<R> {
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    fn new(reader: R) -> Incoming<R> {
-        Incoming { reader, decoder: Decoder::default(), received: 0 }
+    fn new(reader: R, most_data: usize) -> Incoming<R> {
+        Incoming { reader, decoder: Decoder::new(most_data), received: 0 }
     }
 
     async fn next(&mut self, server: &Wyoming) -> Result<Event, AsrError> {

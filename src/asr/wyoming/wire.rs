@@ -2,14 +2,17 @@
 //!
 //! An event is a line of JSON (`type`, and `data` inline or not), then `data_length` bytes of JSON that
 //! are merged over `data`, then `payload_length` raw bytes. What a server sends is not trusted: every
-//! length has a limit, payloads are skipped without being kept, and nothing here can panic.
+//! length has a limit, payloads are skipped without being kept, of JSON only what is looked at is kept, and
+//! nothing here can panic.
 
+use super::json::{Json, object};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 /// Longest header line. Servers that write `info` inline need some.
 pub const MAX_HEADER_BYTES: usize = 256 * 1024;
-/// Longest `data` after the header.
+/// Longest `data` after the header that any event needs: an `info`.
 pub const MAX_DATA_BYTES: usize = 1024 * 1024;
 /// Longest payload that is skipped; a recogniser has no reason to send any.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
@@ -20,13 +23,41 @@ pub struct Event {
     /// Its `type`.
     pub kind: String,
     /// Its `data`, both parts merged.
-    pub data: Map<String, Value>,
+    pub data: Data,
 }
 
-impl Event {
-    /// A text in its data.
-    pub fn text(&self, key: &str) -> Option<&str> {
-        self.data.get(key).and_then(Value::as_str)
+/// What is looked at of an event's data.
+#[derive(Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Data {
+    /// The words, or what is wrong.
+    pub text: Json,
+    /// The recognisers in an `info`.
+    pub asr: Json<Program>,
+}
+
+/// A recogniser that a server offers.
+#[derive(Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Program {
+    /// Its name.
+    pub name: Json,
+    /// Its models.
+    pub models: Json<Model>,
+}
+
+/// A recogniser's model.
+#[derive(Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Model {
+    /// Its name.
+    pub name: Json,
+}
+
+impl Data {
+    /// With what was said later, which counts.
+    fn then(self, later: Data) -> Data {
+        Data { text: later.text.or(self.text), asr: later.asr.or(self.asr) }
     }
 }
 
@@ -65,8 +96,9 @@ pub enum WireError {
 }
 
 /// Bytes in, events out. After an error it is of no more use.
-#[derive(Default)]
 pub struct Decoder {
+    /// Longest `data` after a header.
+    most_data: usize,
     buffer: Vec<u8>,
     /// So much of the buffer holds no end of line.
     scanned: usize,
@@ -82,7 +114,29 @@ struct Header {
     payload_length: usize,
 }
 
+/// A header's fields.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    #[serde(rename = "type")]
+    kind: Json,
+    data: Json<Data>,
+    data_length: Json,
+    payload_length: Json,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::new(MAX_DATA_BYTES)
+    }
+}
+
 impl Decoder {
+    /// For events with so much `data` after the header at most.
+    pub fn new(most_data: usize) -> Decoder {
+        Decoder { most_data, buffer: Vec::new(), scanned: 0, header: None, skip: 0 }
+    }
+
     /// Takes bytes as they arrive.
     pub fn push(&mut self, bytes: &[u8]) {
         let skipped = self.skip.min(bytes.len());
@@ -103,7 +157,7 @@ impl Decoder {
         let header = match self.header.take() {
             Some(header) => header,
             None => match self.line()? {
-                Some(line) => Header::read(&line)?,
+                Some(line) => Header::read(&line, self.most_data)?,
                 None => return Ok(None),
             },
         };
@@ -113,7 +167,8 @@ impl Decoder {
         }
         let Header { mut event, data_length, payload_length } = header;
         if data_length > 0 {
-            event.data.extend(object(&self.buffer[..data_length], "data")?);
+            let later = object(&self.buffer[..data_length]).ok_or(WireError::NoObject("data"))?;
+            event.data = event.data.then(later);
             self.buffer.drain(..data_length);
         }
         let here = payload_length.min(self.buffer.len());
@@ -141,34 +196,28 @@ impl Decoder {
 }
 
 impl Header {
-    fn read(line: &[u8]) -> Result<Header, WireError> {
-        let mut fields = object(line, "header")?;
-        let data_length = length(&fields, "data_length", MAX_DATA_BYTES)?;
-        let payload_length = length(&fields, "payload_length", MAX_PAYLOAD_BYTES)?;
-        let kind = fields.get("type").and_then(Value::as_str).ok_or(WireError::NoType)?.to_owned();
-        let data = match fields.remove("data") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(data)) => data,
-            Some(_) => return Err(WireError::NoObject("data")),
+    fn read(line: &[u8], most_data: usize) -> Result<Header, WireError> {
+        let fields: Fields = object(line).ok_or(WireError::NoObject("header"))?;
+        let data_length = length(&fields.data_length, "data_length", most_data)?;
+        let payload_length = length(&fields.payload_length, "payload_length", MAX_PAYLOAD_BYTES)?;
+        let Json::Text(kind) = fields.kind else { return Err(WireError::NoType) };
+        let data = match fields.data {
+            Json::Absent | Json::Null => Data::default(),
+            Json::Object(data) => data,
+            _ => return Err(WireError::NoObject("data")),
         };
         Ok(Header { event: Event { kind, data }, data_length, payload_length })
     }
 }
 
-fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, WireError> {
-    serde_json::from_slice(bytes).map_err(|_| WireError::NoObject(what))
-}
-
-fn length(fields: &Map<String, Value>, key: &'static str, limit: usize) -> Result<usize, WireError> {
-    let length = match fields.get(key) {
-        None | Some(Value::Null) => 0,
-        Some(value) => value.as_u64().ok_or(WireError::NoLength(key))?,
+fn length(said: &Json, what: &'static str, limit: usize) -> Result<usize, WireError> {
+    let length = match said {
+        Json::Absent | Json::Null => 0,
+        Json::Number(length) => *length,
+        _ => return Err(WireError::NoLength(what)),
     };
-    usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(WireError::TooLong {
-        what: key,
-        length,
-        limit,
-    })
+    let allowed = usize::try_from(length).ok().filter(|length| *length <= limit);
+    allowed.ok_or(WireError::TooLong { what, length, limit })
 }
 
 /// Writes an event in the form that the protocol's own library writes. The bytes are overwritten when they have served.
@@ -199,14 +248,15 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use serde_json::json;
 
-    /// All events of a stream that is sane.
-    fn events(bytes: &[u8], piece: usize) -> Vec<(String, String)> {
+    /// All events of a stream that is sane, with their texts.
+    fn events(bytes: &[u8], piece: usize) -> Vec<(String, Option<String>)> {
         let mut decoder = Decoder::default();
         let mut seen = Vec::new();
         for piece in bytes.chunks(piece) {
             decoder.push(piece);
             while let Some(event) = decoder.next_event().unwrap() {
-                seen.push((event.kind.clone(), Value::Object(event.data).to_string()));
+                let text = event.data.text.text().map(str::to_owned);
+                seen.push((event.kind, text));
             }
         }
         assert_eq!(decoder.buffered(), 0);
@@ -223,11 +273,13 @@ mod tests {
         .concat()
     }
 
-    /// `make fuzz` builds this file without the rest of the program.
+    /// `make fuzz` builds this file and `json.rs` without the rest of the program.
     #[test]
     fn it_stands_alone() {
-        let text = include_str!("wire.rs").split("#[cfg(test)]").next().unwrap_or_default();
-        assert!(!text.contains("crate::") && !text.contains("super::"), "it cannot be fuzzed");
+        for text in [include_str!("wire.rs"), include_str!("../json.rs")] {
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default().replace("super::json", "json");
+            assert!(!text.contains("crate::") && !text.contains("super::"), "it cannot be fuzzed");
+        }
     }
 
     #[test]
@@ -235,7 +287,7 @@ mod tests {
         let whole = events(&stream(), usize::MAX);
         let kinds: Vec<&str> = whole.iter().map(|(kind, _)| kind.as_str()).collect();
         assert_eq!(kinds, ["describe", "audio-chunk", "transcript", "transcript-chunk"]);
-        assert_eq!(whole[2].1, "{\"language\":\"de\",\"text\":\"\\n\"}");
+        assert_eq!(whole[2].1.as_deref(), Some("\n"), "what follows the header counts");
         for piece in 1..60 {
             assert_eq!(events(&stream(), piece), whole, "pieces of {piece}");
         }
@@ -268,6 +320,49 @@ mod tests {
         assert_eq!(announced("data_length", 1 << 20), Ok(None));
         assert!(matches!(announced("data_length", (1 << 20) + 1), Err(WireError::TooLong { .. })));
         assert!(matches!(announced("payload_length", u64::MAX), Err(WireError::TooLong { .. })));
+    }
+
+    #[test]
+    fn data_may_be_limited_further() {
+        let mut decoder = Decoder::new(12);
+        decoder.push(
+            b"{\"type\":\"x\",\"data_length\":12}\n{\"text\":\"b\"}{\"type\":\"y\",\"data_length\":13}\n",
+        );
+        let event = decoder.next_event().unwrap().unwrap();
+        assert_eq!((event.kind.as_str(), event.data.text.text()), ("x", Some("b")));
+        let refused = WireError::TooLong { what: "data_length", length: 13, limit: 12 };
+        assert_eq!(decoder.next_event(), Err(refused));
+    }
+
+    #[test]
+    fn data_of_the_wrong_kind_is_refused_or_none() {
+        let read = |json: &str| {
+            let mut decoder = Decoder::default();
+            decoder.push(format!("{json}\n").as_bytes());
+            decoder.next_event().map(|event| event.unwrap())
+        };
+        for none in [
+            "null",
+            "{}",
+            "{\"text\":null}",
+            "{\"text\":7}",
+            "{\"text\":[\"a\"]}",
+            "{\"text\":{\"a\":\"b\"}}",
+        ] {
+            let event = read(&format!("{{\"type\":\"x\",\"data\":{none}}}")).unwrap();
+            assert!(event.data.text.text().is_none(), "{none}");
+        }
+        for data in ["[]", "[\"a\"]", "\"a\"", "7", "true"] {
+            let refused = read(&format!("{{\"type\":\"x\",\"data\":{data}}}"));
+            assert_eq!(refused, Err(WireError::NoObject("data")), "{data}");
+        }
+        assert_eq!(read("{\"data\":{}}"), Err(WireError::NoType));
+        assert_eq!(read("[\"x\"]"), Err(WireError::NoObject("header")));
+        let length = |value: &str| read(&format!("{{\"type\":\"x\",\"data_length\":{value}}}"));
+        assert_eq!(length("null").unwrap().kind, "x");
+        for value in ["-1", "1.5", "\"12\"", "[]", "{}", "false"] {
+            assert_eq!(length(value), Err(WireError::NoLength("data_length")), "{value}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Test;
 use super::files::{Complaint, complaint};
 use crate::audio::conditioning::Conditioner;
-use crate::audio::file::whole_16k;
+use crate::audio::whole::{pieces_16k, whole_16k};
 use crate::audio::{AudioError, SAMPLE_RATE};
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{in_seconds, speech_runs};
@@ -81,25 +81,13 @@ impl<'a> Maker<'a> {
         mut judge: impl FnMut(Clip<'r>) -> Result<(), CorpusError>,
     ) -> Result<(), CorpusError> {
         let Some(truth) = row.emotion else { return Ok(()) };
-        let (mut samples, source) = match whole_16k(&row.path) {
-            Ok(whole) => whole,
-            Err(AudioError::Empty { .. }) => {
-                self.complaints.push((index, Complaint::of(row, "no sample in it; left out".into())));
-                return Ok(());
-            }
-            Err(e) => return Err(row.failed(e)),
-        };
-        let found = complaint(row, &source, &samples, truth != Label::Background);
+        if truth == Label::Background {
+            return self.background(index, row, judge);
+        }
+        let Some((mut samples, source)) = self.read(index, row, whole_16k(&row.path))? else { return Ok(()) };
+        let found = complaint(row, &source, Some(samples.len()));
         self.complaints.extend(found.map(|found| (index, found)));
         let clip = |role, snr_db, inputs| Clip { row, index, role, snr_db, inputs };
-        if truth == Label::Background {
-            window::repeat(&mut samples);
-            self.condition(&mut samples);
-            for piece in samples.chunks_exact(STREAM_WINDOW) {
-                judge(clip(Role::Background, None, window::inputs(piece, &[0])))?;
-            }
-            return Ok(());
-        }
         mix::crop(row, &mut samples);
         let Some(noise) = self.noise else {
             self.condition(&mut samples);
@@ -119,6 +107,57 @@ impl<'a> Maker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The windows of a recording, one by one as it is read: it may last for hours.
+    fn background<'r>(
+        &mut self,
+        index: usize,
+        row: &'r Row,
+        mut judge: impl FnMut(Clip<'r>) -> Result<(), CorpusError>,
+    ) -> Result<(), CorpusError> {
+        let mut conditioner = Conditioner::new(&self.test.audio, SAMPLE_RATE);
+        let mut window = |samples: &mut [f32]| {
+            conditioner.apply(samples);
+            let inputs = window::inputs(samples, &[0]);
+            judge(Clip { row, index, role: Role::Background, snr_db: None, inputs })
+        };
+        let (mut samples, mut done, mut windows) = (Vec::new(), Ok(()), 0);
+        let read = pieces_16k(&row.path, |piece| {
+            samples.extend_from_slice(piece);
+            while samples.len() >= STREAM_WINDOW && done.is_ok() {
+                done = window(&mut samples[..STREAM_WINDOW]);
+                samples.drain(..STREAM_WINDOW);
+                windows += 1;
+            }
+            done.is_ok()
+        });
+        done?;
+        let Some(source) = self.read(index, row, read)? else { return Ok(()) };
+        if windows == 0 {
+            window::repeat(&mut samples);
+            window(&mut samples[..STREAM_WINDOW])?;
+        }
+        let found = complaint(row, &source, None);
+        self.complaints.extend(found.map(|found| (index, found)));
+        Ok(())
+    }
+
+    /// What was read of this row's file; nothing, and a complaint, if there is no sample in it.
+    fn read<T>(
+        &mut self,
+        index: usize,
+        row: &Row,
+        read: Result<T, AudioError>,
+    ) -> Result<Option<T>, CorpusError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(AudioError::Empty { .. }) => {
+                self.complaints.push((index, Complaint::of(row, "no sample in it; left out".into())));
+                Ok(None)
+            }
+            Err(e) => Err(row.failed(e)),
+        }
     }
 
     /// What the daemon does with all it hears before anything else does.
@@ -188,6 +227,52 @@ mod tests {
         }
         // A quarter of a second of tone is not enough.
         assert!(maker.windows(0, &samples[..second * 5 / 4], &noise, 10.0).1.is_empty());
+    }
+
+    /// What a clip is made of: its ratio, the draw of the noise, and the daemon's conditioning.
+    #[test]
+    fn clips_in_noise_depend_on_all_that_they_are_made_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, count: usize, sample: &dyn Fn(usize) -> f32| {
+            let path = folder.path().join(name);
+            let mut writer = hound::WavWriter::create(&path, crate::audio::pcm::WAV).unwrap();
+            (0..count).for_each(|i| writer.write_sample((sample(i) * 32_767.0) as i16).unwrap());
+            writer.finalize().unwrap();
+            path
+        };
+        let second = SAMPLE_RATE as usize;
+        let hum = |i: usize| 0.2 * (i as f32 * 0.02).sin();
+        let hiss = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5) * 0.1;
+        let path = write("voice.wav", 8 * second, &|i| hum(i) + 0.05 * (i as f32 * 0.4).sin());
+        let noise = Noise::read(&[Row { path: write("hiss.wav", 20 * second, &hiss), ..Row::default() }]).unwrap();
+        let row = Row { path, emotion: Some(Label::Happy), ..Row::default() };
+        let clips = |test: Test| {
+            let mut found = Vec::new();
+            let keep = |clip: Clip| {
+                found.push((clip.role, clip.inputs));
+                Ok(())
+            };
+            Maker::new(&test, Some(&noise)).clips(0, &row, keep).unwrap();
+            found
+        };
+        let plain = || Test { snr_db: vec![10.0], missed_snr_db: Some(10.0), stride: 80, ..Test::default() };
+        let usual = clips(plain());
+        assert_eq!((usual[0].0, usual[0].1.len()), (Role::Utterance, 2), "9 s are two pieces");
+        assert!(usual.len() > 2 && usual[1..].iter().all(|(role, inputs)| *role == Role::Window && inputs.len() == 1));
+        assert!(clips(plain()) == usual);
+        for (what, other) in [
+            ("ratio", Test { snr_db: vec![0.0], missed_snr_db: Some(0.0), ..plain() }),
+            ("seed", Test { seed: 7, ..plain() }),
+            ("high-pass", Test { audio: config::Audio { high_pass_hz: 150.0, ..Default::default() }, ..plain() }),
+        ] {
+            let other = clips(other);
+            for role in [Role::Utterance, Role::Window] {
+                let first = |clips: &[(Role, Vec<Input>)]| {
+                    clips.iter().find(|clip| clip.0 == role).map(|clip| clip.1[0].clone()).unwrap()
+                };
+                assert!(first(&usual) != first(&other), "{what}: {role:?}");
+            }
+        }
     }
 
     /// Gain is not heard by the model, a high-pass is.

@@ -8,8 +8,10 @@ use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, AudioSource, SAMPLE_RATE, seconds};
 use crate::corpus::CorpusError;
 use crate::corpus::manifest::Row;
+use crate::events::Label;
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Files that an error names.
@@ -79,18 +81,39 @@ fn opens(path: &Path) -> Result<(), AudioError> {
     }
 }
 
-/// What is wrong with a file that was read to its end as `samples` at 16 kHz.
-pub fn complaint(row: &Row, source: &FileSource, samples: &[f32], speech: bool) -> Option<Complaint> {
-    let seconds = seconds(samples.len() as u64);
+/// Rows whose file another row before them has, too: it counts twice, and where the labels differ, it is wrong once.
+pub fn again(rows: &[(usize, &Row)]) -> Vec<(usize, Complaint)> {
+    let mut first: HashMap<&Path, &Row> = HashMap::new();
+    let mut found = Vec::new();
+    for (index, row) in rows {
+        let before = *first.entry(&row.path).or_insert(row);
+        if !std::ptr::eq(before, *row) {
+            let label = |row: &Row| row.emotion.map_or("", Label::name);
+            let line = if before.line > 0 { format!("line {}", before.line) } else { "another row".into() };
+            let what = match before.emotion == row.emotion {
+                true => format!("the file of {line}, too, so it counts twice"),
+                false => format!("the file of {line}, too, which says {} of it, not {}", label(before), label(row)),
+            };
+            found.push((*index, Complaint::of(row, what)));
+        }
+    }
+    found
+}
+
+/// What is wrong with a file that was read to its end; of speech, as so many samples at 16 kHz.
+pub fn complaint(row: &Row, source: &FileSource, speech: Option<usize>) -> Option<Complaint> {
+    let seconds = speech.map(|samples| seconds(samples as u64));
     let what = match source.damage() {
         Some(damage) => damage,
         None if source.level().sounding == 0 => "digital silence".into(),
         None if source.level().cancelled() => "its channels cancel each other".into(),
-        None if speech && seconds < WORD => format!("{seconds:.3} s long, too short for a word"),
+        None if seconds.is_some_and(|seconds| seconds < WORD) => {
+            format!("{:.3} s long, too short for a word", seconds.unwrap_or_default())
+        }
         None if source.sample_rate() < SAMPLE_RATE => {
-            let worse = match speech {
-                true => "emotions are told worse",
-                false => "speech that it is laid over stays clean there",
+            let worse = match seconds {
+                Some(_) => "emotions are told worse",
+                None => "speech that it is laid over stays clean there",
             };
             format!("{} Hz, so nothing of its upper half is there, and {worse}", source.sample_rate())
         }

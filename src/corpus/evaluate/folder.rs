@@ -71,6 +71,10 @@ pub fn rows(folder: &Path) -> Result<Vec<(usize, Row)>, CorpusError> {
         };
         rows.push((line.row, row));
     }
+    if let Some((number, _)) = rows.iter().find(|(number, _)| *number >= rows.len()) {
+        let reason = format!("{} names a row {number}, and {} rows in all", path.display(), rows.len());
+        return Err(CorpusError::Nothing(reason));
+    }
     let features = Folder::open(folder)?;
     if features.rows != Some(rows.len()) {
         let held = features.rows.map_or("another number of".into(), |rows| rows.to_string());

@@ -9,8 +9,7 @@ use crate::corpus::window::Input;
 use crate::events::Label;
 use crate::model::{MODULES, Model};
 
-/// Every so many inputs of a role, one is kept for timing, up to [`KEPT`] of them.
-const KEEP_EVERY: usize = 5;
+/// Inputs that are kept for timing, of each role.
 const KEPT: usize = 25;
 
 /// One judged clip.
@@ -46,19 +45,48 @@ pub struct Sample {
     pub input: Input,
 }
 
+/// Inputs for timing, spread evenly over all that were seen: every so many is kept, and of those every second one
+/// whenever there are [`KEPT`].
+struct Spread {
+    inputs: Vec<Input>,
+    every: usize,
+    seen: usize,
+}
+
+impl Spread {
+    fn new() -> Spread {
+        Spread { inputs: Vec::new(), every: 1, seen: 0 }
+    }
+
+    fn offer(&mut self, input: Option<Input>) {
+        if self.inputs.len() == KEPT && self.seen.is_multiple_of(self.every) {
+            let mut kept = 0;
+            self.inputs.retain(|_| {
+                kept += 1;
+                kept % 2 == 1
+            });
+            self.every *= 2;
+        }
+        if self.seen.is_multiple_of(self.every) {
+            self.inputs.extend(input);
+        }
+        self.seen += 1;
+    }
+}
+
 /// One thread's model.
 pub struct Judge<'a> {
     model: Model,
     threshold: f32,
     test: &'a Test,
-    samples: Vec<Sample>,
-    seen: [usize; 2],
+    background: Spread,
+    speech: Spread,
 }
 
 impl<'a> Judge<'a> {
     /// A module runs if its P(execute) is above `threshold`.
     pub fn new(model: Model, threshold: f32, test: &'a Test) -> Judge<'a> {
-        Judge { model, threshold, test, samples: Vec::new(), seen: [0; 2] }
+        Judge { model, threshold, test, background: Spread::new(), speech: Spread::new() }
     }
 
     /// Asks the model.
@@ -89,8 +117,10 @@ impl<'a> Judge<'a> {
             macs: macs as f64 / n,
             opens_segment,
         };
-        if clip.role != Role::Window {
-            self.keep(clip);
+        match clip.role {
+            Role::Utterance => self.speech.offer(clip.inputs.into_iter().next()),
+            Role::Background => self.background.offer(clip.inputs.into_iter().next()),
+            Role::Window => {}
         }
         Ok(judged)
     }
@@ -101,18 +131,12 @@ impl<'a> Judge<'a> {
         segmenter.begins(logits.iter().map(|logit| 1.0 / (1.0 + f64::from(-logit).exp())))
     }
 
-    fn keep(&mut self, clip: Clip) {
-        let speech = clip.role == Role::Utterance;
-        let seen = &mut self.seen[usize::from(speech)];
-        if seen.is_multiple_of(KEEP_EVERY) && *seen / KEEP_EVERY < KEPT {
-            self.samples.extend(clip.inputs.into_iter().take(1).map(|input| Sample { speech, input }));
-        }
-        *seen += 1;
-    }
-
     /// The inputs that were kept; none are left here.
     pub fn samples(&mut self) -> Vec<Sample> {
-        std::mem::take(&mut self.samples)
+        let of = |spread: &mut Spread, speech| {
+            std::mem::take(&mut spread.inputs).into_iter().map(move |input| Sample { speech, input })
+        };
+        of(&mut self.background, false).chain(of(&mut self.speech, true)).collect()
     }
 
     /// The model.
@@ -123,5 +147,23 @@ impl<'a> Judge<'a> {
     /// The model, for further use.
     pub fn into_model(self) -> Model {
         self.model
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::INPUT;
+
+    #[test]
+    fn what_is_timed_is_spread_over_all() {
+        for seen in [1, 24, 25, 26, 125, 1_000, 12_345] {
+            let mut spread = Spread::new();
+            (0..seen).for_each(|i| spread.offer(Some(Box::new([i as f32; INPUT]))));
+            let kept: Vec<usize> = spread.inputs.iter().map(|input| input[0] as usize).collect();
+            assert!(kept.len() == seen || (13..=KEPT).contains(&kept.len()), "{seen}: {kept:?}");
+            assert!(kept.windows(2).all(|two| two[1] - two[0] == spread.every), "{seen}: {kept:?}");
+            assert!(kept[0] == 0 && seen - kept[kept.len() - 1] <= spread.every, "{seen}: {kept:?}");
+        }
     }
 }

@@ -114,6 +114,10 @@ pub fn evaluate(
     if let Material::Audio { .. } = material {
         files::look(&rows.iter().map(|(_, row)| *row).collect::<Vec<_>>())?;
     }
+    let mut complaints = match material {
+        Material::Audio { .. } => files::again(&rows),
+        Material::Features { .. } => Vec::new(), // rows of one file are its clips
+    };
     let noise = match material {
         Material::Audio { speech, background } if !test.snr_db.is_empty() && !speech.is_empty() => {
             Some(Noise::read(background)?)
@@ -145,7 +149,7 @@ pub fn evaluate(
         let lost = || Err(CorpusError::Nothing("an evaluation thread broke off".into()));
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| lost())).collect()
     });
-    let (mut judged, mut judges, mut complaints) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut judged, mut judges) = (Vec::new(), Vec::new());
     for result in results {
         let part = result?;
         judged.extend(part.judged);

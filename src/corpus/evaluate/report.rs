@@ -11,6 +11,9 @@ use crate::model::Model;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Ratios that are told one by one; more of them by bands of [`BAND_DB`].
+const RATIOS: usize = 12;
+const BAND_DB: f32 = 5.0;
 /// Complaints that are listed.
 pub const COMPLAINTS: usize = 100;
 
@@ -41,7 +44,7 @@ pub struct By {
     pub sex: BTreeMap<String, Splits>,
     /// Language, in the manifest's words; `unknown`.
     pub language: BTreeMap<String, Splits>,
-    /// Signal-to-noise ratio in dB; nothing for clips that were not mixed.
+    /// Signal-to-noise ratio in dB, or bands of it where there are many; nothing for clips that were not mixed.
     pub snr_db: BTreeMap<String, Splits>,
 }
 
@@ -161,7 +164,7 @@ pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
         by: By {
             sex: by(&speech, |clip| Some(voices::sex(clip.row).map_or(voices::UNKNOWN, Sex::name).into())),
             language: by(&speech, |clip| Some(voices::language(clip.row).unwrap_or(voices::UNKNOWN).into())),
-            snr_db: by(&speech, |clip| clip.snr_db.map(|db| db.to_string())),
+            snr_db: by(&speech, ratios(&speech)),
         },
         skipped: Label::ALL.into_iter().map(label).collect(),
         skip_increase: skip(&background).zip(skip(&speech)).map(|(b, s)| b - s),
@@ -185,6 +188,17 @@ pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
         complaints: Vec::new(),
         complaints_in_all: 0,
         model: model.version().to_owned(),
+    }
+}
+
+/// What a clip's ratio is told under.
+fn ratios(clips: &[&Judged]) -> impl Fn(&Judged) -> Option<String> + use<> {
+    let distinct: BTreeSet<u32> = clips.iter().filter_map(|clip| clip.snr_db.map(f32::to_bits)).collect();
+    let few = distinct.len() <= RATIOS;
+    move |clip| {
+        let db = clip.snr_db?;
+        let from = (db / BAND_DB).floor() * BAND_DB;
+        Some(if few { db.to_string() } else { format!("{from} to {}", from + BAND_DB) })
     }
 }
 
@@ -265,3 +279,6 @@ fn confusion<'a, 'r: 'a>(
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

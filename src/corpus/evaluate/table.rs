@@ -90,7 +90,7 @@ fn groups(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
 /// Groups whose names are numbers in their order, others by name.
 fn in_order(groups: &BTreeMap<String, Splits>) -> Vec<(&String, &Splits)> {
     let mut found: Vec<_> = groups.iter().collect();
-    let number = |name: &str| name.parse::<f64>().unwrap_or_default();
+    let number = |name: &str| name.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0f64);
     found.sort_by(|a, b| number(a.0).total_cmp(&number(b.0)));
     found
 }

@@ -1,7 +1,7 @@
 //! Mixed folders: utterances and background in, `clips`, `dry` and `manifest.csv` out, on all cores.
 
 use super::{Clip, Recipe, background, crop, rng, utterance};
-use crate::audio::file::read_16k;
+use crate::audio::whole::read_16k;
 use crate::corpus::listing::{Listing, others};
 use crate::corpus::manifest::{self, Row};
 use crate::corpus::noise::Halves;

@@ -107,7 +107,8 @@ impl<S: AudioSource> AudioSource for Short<S> {
 /// Columns of a detector's segments.
 const COLUMNS: [&str; 5] = ["recording", "start_s", "end_s", "told_s", "cpu_s"];
 
-/// A line of a detector's segments; without start and end it gives the recording's processor time.
+/// A line of a detector's segments; with a start alone, told, it is a beginning that led to none; without start and end it
+/// gives the recording's processor time.
 #[derive(Deserialize)]
 struct Line {
     recording: String,
@@ -134,6 +135,9 @@ pub fn segments(path: &Path) -> Result<BTreeMap<String, Found>, CorpusError> {
             (Some(start), Some(end)) if (0.0..=end).contains(&start) && end.is_finite() => {
                 own.heard.push(Heard { start, end, told: line.told_s, label: None });
             }
+            (Some(start), None) if line.told_s.is_some() && (0.0..f64::INFINITY).contains(&start) => {
+                own.withdrawn.push(start);
+            }
             (None, None) => {}
             (start, end) => return Err(bad(format!("start {start:?} and end {end:?} are no segment"))),
         }
@@ -144,6 +148,7 @@ pub fn segments(path: &Path) -> Result<BTreeMap<String, Found>, CorpusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     fn read(text: &str) -> Result<BTreeMap<String, Found>, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -163,14 +168,27 @@ mod tests {
         assert_ne!(found(0.0), found(400.0));
     }
 
+    /// A veto that lets nothing pass leaves beginnings only.
+    #[test]
+    fn what_is_told_and_withdrawn_is_a_beginning() {
+        let found = |background_veto: f64| {
+            let mut config = Config::default();
+            config.cascade.background_veto = background_veto;
+            cascade(Path::new("demo/room.ogg"), &config, |_| {}).unwrap().0
+        };
+        let (usual, none) = (found(config::Cascade::default().background_veto), found(0.0));
+        assert!(usual.heard.len() > 5 && none.heard.is_empty(), "{usual:?}, {none:?}");
+        assert!(none.withdrawn.len() >= usual.heard.len(), "{none:?}");
+    }
+
     #[test]
     fn segments_of_other_detectors_are_read_by_recording() {
         let found =
-            read("recording,start_s,end_s,told_s,cpu_s\na.wav,1,2.5,1.2,\na.wav,,,,3.5\nb.wav,0,1,,\n")
+            read("recording,start_s,end_s,told_s,cpu_s\na.wav,1,2.5,1.2,\na.wav,,,,3.5\nb.wav,0,1,,\nb.wav,4,,4.1,\n")
                 .unwrap();
         let segment = Heard { start: 1.0, end: 2.5, told: Some(1.2), label: None };
         assert_eq!((found["a.wav"].heard.as_slice(), found["a.wav"].cpu_seconds), (&[segment][..], 3.5));
-        assert_eq!(found["b.wav"].heard[0].told, None);
+        assert_eq!((found["b.wav"].heard[0].told, &found["b.wav"].withdrawn[..]), (None, &[4.0][..]));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use super::background::{Deck, FADE, RATE, chain, fade};
 use super::{Background, Entry, Kind, LABELS};
-use crate::audio::file::read_16k;
+use crate::audio::whole::read_16k;
 use crate::audio::{SAMPLE_RATE, seconds};
 use crate::corpus::CorpusError;
 use crate::corpus::activity::{Runs, speech_runs, without_breaths};

@@ -13,7 +13,7 @@
 //! | outside | the same, but pauses inside an utterance are no error |
 //! | onset error | start of the first segment that meets a found utterance, less its onset; only if it is the first utterance that this segment meets. Median and 95th percentile are of its size, bias is the median with its sign |
 //! | offset error | the same for the end of the last segment |
-//! | told after onset | when the detector said that speech began, in time of the audio, less the onset |
+//! | told after onset | when the detector said that speech began, in time of the audio, less the onset; median and 95th percentile with their sign |
 //! | emotion | label of the segment that shares most with a found utterance |
 //! | false wakes | segments whose middle lies in a stretch without speech, and that meet no utterance, by hour of such stretches |
 //! | false starts | the same, and beginnings that were told but led to no segment |
@@ -43,14 +43,14 @@ pub struct Heard {
     pub label: Option<Label>,
 }
 
-/// Median and 95th percentile of sizes, in milliseconds.
+/// Median and 95th percentile of sizes, or of delays, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Spread {
     /// Values; where there are none, there are no figures.
     pub n: usize,
-    /// Median size.
+    /// Median size; of delays, which have a sign, median.
     pub median: Option<f64>,
-    /// 95th percentile of the sizes.
+    /// 95th percentile of the same.
     pub p95: Option<f64>,
     /// Median with its sign: below 0 is early.
     pub bias: Option<f64>,
@@ -260,7 +260,7 @@ impl Tally {
             outside: of_time(outside),
             onset_ms: spread(found.iter().filter_map(|o| o.onset)),
             offset_ms: spread(found.iter().filter_map(|o| o.offset)),
-            told_ms: spread(found.iter().filter_map(|o| o.told)),
+            told_ms: delays(found.iter().filter_map(|o| o.told)),
             labelled: labelled.len(),
             emotion: (!labelled.is_empty())
                 .then(|| labelled.iter().filter(|right| **right).count() as f64 / labelled.len() as f64),
@@ -339,13 +339,16 @@ fn meets(utterance: &Entry, segment: &Heard) -> bool {
 }
 
 fn spread(seconds: impl Iterator<Item = f64>) -> Spread {
+    let signed: Vec<f64> = seconds.collect();
+    Spread { bias: delays(signed.iter().copied()).median, ..delays(signed.iter().map(|s| s.abs())) }
+}
+
+/// Of what may be early, which is no error of the same kind: what comes before its time is below 0.
+fn delays(seconds: impl Iterator<Item = f64>) -> Spread {
     let mut signed: Vec<f64> = seconds.map(|s| (s * 1e4).round() / 10.0).collect();
-    let mut sizes: Vec<f64> = signed.iter().map(|s| s.abs()).collect();
     signed.sort_by(f64::total_cmp);
-    sizes.sort_by(f64::total_cmp);
-    let at =
-        |sorted: &[f64], percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied();
-    Spread { n: sizes.len(), median: at(&sizes, 50), p95: at(&sizes, 95), bias: at(&signed, 50) }
+    let at = |percent: usize| signed.get(signed.len().saturating_sub(1) * percent / 100).copied();
+    Spread { n: signed.len(), median: at(50), p95: at(95), bias: at(50) }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use super::{Timestamp, Writer, line};
 use crate::ledger::files::Head;
 use crate::ledger::line::Line;
+use crate::ledger::moved::since_boot;
 use crate::ledger::{Entry, LedgerError};
 use crate::state::open;
 use jiff::SignedDuration;
@@ -64,8 +65,7 @@ impl Clock {
 impl Writer {
     /// Removes files whose newest line is too old; looks once an hour. Only for a daemon, which has a clock to look at for days.
     pub(super) fn retire(&mut self) -> Result<(), LedgerError> {
-        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let boot = Duration::try_from(boot).unwrap_or_default();
+        let boot = since_boot();
         if !self.retires || self.retired_at.is_some_and(|at| boot.saturating_sub(at) < LOOK) {
             return Ok(());
         }

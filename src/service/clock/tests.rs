@@ -21,21 +21,28 @@ struct Card {
     ppm: f64,
     /// Seconds from one read to the next.
     every: f64,
+    /// How much faster NTP lets the system's clock run, in parts per million, and what came of that.
+    slewed_ppm: f64,
+    bent: f64,
 }
 
 impl Card {
     fn new(ppm: f64) -> Card {
         let clock = StreamClock::new(BOOT, noon(), 0.0);
         let random = ChaCha8Rng::seed_from_u64(7);
-        Card { clock, random, now: BOOT, delivered: 0.0, moved: 0.0, ppm, every: 0.02 }
+        let (delivered, moved, slewed_ppm, bent) = (0.0, 0.0, 0.0, 0.0);
+        Card { clock, random, now: BOOT, delivered, moved, ppm, every: 0.02, slewed_ppm, bent }
     }
 
     /// Runs for this long; the losses that were found.
     fn run(&mut self, seconds: f64) -> Vec<f64> {
         let (end, mut losses) = (self.now + seconds, Vec::new());
         while self.now < end {
-            self.now += self.every;
+            let slewed = self.every * self.slewed_ppm / 1e6;
+            self.bent += slewed;
+            self.now += self.every + slewed;
             self.delivered += self.every * (1.0 + self.ppm / 1e6);
+            self.clock.bends(self.bent);
             let late = self.now + self.random.random_range(0.0..0.06);
             if let Some(lost) = self.clock.look(late, self.delivered + self.moved) {
                 self.moved += lost;
@@ -318,4 +325,36 @@ fn a_card_at_a_multiple_of_its_rate_is_known_for_it() {
     let mut recording = Card::new(14.0 * 1e6);
     recording.run(400.0);
     assert_eq!(recording.clock.steady_ppm(), None, "no card is");
+}
+
+/// After a virtual machine stood still, chrony brings its clock back: 60 s in 12 minutes. The card goes on as it did.
+#[test]
+fn a_system_clock_that_is_bent_is_no_card_that_is_off() {
+    for (ppm, slewed_ppm) in [(20.0, 83_333.0), (20.0, -83_333.0), (-150.0, 2_000.0)] {
+        let mut card = Card::new(ppm);
+        card.run(3_600.0);
+        card.slewed_ppm = slewed_ppm;
+        let mut blamed = Vec::new();
+        for second in 0..3_600 {
+            if second == 720 {
+                // Times follow the system's clock.
+                let pace = (1.0 + ppm / 1e6) / (1.0 + slewed_ppm / 1e6);
+                let measured = card.clock.ppm().unwrap();
+                assert!((measured - (pace - 1.0) * 1e6).abs() < 100.0, "{measured} at {slewed_ppm} ppm");
+                assert!(card.error().abs() < 0.1, "{} s", card.error());
+                card.slewed_ppm = 0.0;
+            }
+            card.run(1.0);
+            blamed.extend(card.clock.steady_ppm().filter(|ppm| ppm.abs() > 800.0));
+        }
+        assert!(blamed.is_empty(), "{blamed:?} at {slewed_ppm} ppm");
+        assert!(card.error().abs() < 0.1, "{} s", card.error());
+    }
+    // One that is off is told all the same; nor does a wrong idea of the oscillator blame one that is right.
+    let mut card = Card { slewed_ppm: 83_333.0, ..Card::new(30_000.0) };
+    card.run(600.0);
+    assert!((card.clock.steady_ppm().unwrap() - 30_000.0).abs() < 300.0);
+    let mut card = Card { slewed_ppm: 1_500.0, ..Card::new(1_500.0) };
+    card.run(600.0);
+    assert!(card.clock.steady_ppm().unwrap().abs() < 100.0);
 }

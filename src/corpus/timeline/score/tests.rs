@@ -167,3 +167,12 @@ fn the_median_and_the_95th_percentile_are_of_sizes() {
     assert!(s.bias.unwrap() < 0.0);
     assert_eq!(spread(std::iter::empty()), Spread::default());
 }
+
+/// A segment that noise began long before the voice is told early, not late.
+#[test]
+fn what_is_told_before_the_onset_is_early() {
+    let early = Heard { told: Some(1.5), ..heard(0.5, 4.0) };
+    let g = only_group(&[utterance(10.0, &[(3.0, 4.0)])], &[early]);
+    assert_eq!((g.told_ms.median, g.told_ms.p95), (Some(-1500.0), Some(-1500.0)));
+    assert_eq!((g.onset_ms.median, g.onset_ms.bias), (Some(2500.0), Some(-2500.0)));
+}
