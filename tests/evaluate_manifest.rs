@@ -157,7 +157,12 @@ fn what_a_file_lacks_is_named() {
     let voice = room::samples()[84 * 16_000..86 * 16_000].to_vec();
     let path = corpus.folder.path();
     room::write_wav(&path.join("telephone.wav"), &room::at_rate(&voice, 8_000), 8_000, 1, 16);
-    let spec = hound::WavSpec { channels: 2, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let mut writer = hound::WavWriter::create(path.join("cancels.wav"), spec).unwrap();
     for x in &voice {
         let x = (x * 32_767.0) as i16;

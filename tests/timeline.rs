@@ -204,7 +204,11 @@ fn segments_of_another_detector_get_the_same_score() {
     // What was told and thrown away is a false start, and no wake.
     let quiet = entries.iter().find(|e| e.kind == Kind::Background).unwrap();
     let start = (quiet.start + quiet.end) / 2.0;
-    std::fs::write(&silent, format!("recording,start_s,end_s,told_s,cpu_s\ntimeline-0.wav,{start},,{start},\n")).unwrap();
+    std::fs::write(
+        &silent,
+        format!("recording,start_s,end_s,told_s,cpu_s\ntimeline-0.wav,{start},,{start},\n"),
+    )
+    .unwrap();
     let told = &evaluate(&out, &["--segments", silent.to_str().unwrap()]).json()[0]["background"];
     let of = |figure: &str| ["steady", "household"].map(|kind| told[kind][figure].as_f64().unwrap_or(0.0));
     assert!(of("wakes_per_hour") == [0.0; 2] && of("starts_per_hour").iter().sum::<f64>() > 0.0, "{told}");

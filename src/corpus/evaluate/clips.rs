@@ -244,7 +244,8 @@ mod tests {
         let hum = |i: usize| 0.2 * (i as f32 * 0.02).sin();
         let hiss = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5) * 0.1;
         let path = write("voice.wav", 8 * second, &|i| hum(i) + 0.05 * (i as f32 * 0.4).sin());
-        let noise = Noise::read(&[Row { path: write("hiss.wav", 20 * second, &hiss), ..Row::default() }]).unwrap();
+        let noise =
+            Noise::read(&[Row { path: write("hiss.wav", 20 * second, &hiss), ..Row::default() }]).unwrap();
         let row = Row { path, emotion: Some(Label::Happy), ..Row::default() };
         let clips = |test: Test| {
             let mut found = Vec::new();
@@ -258,12 +259,18 @@ mod tests {
         let plain = || Test { snr_db: vec![10.0], missed_snr_db: Some(10.0), stride: 80, ..Test::default() };
         let usual = clips(plain());
         assert_eq!((usual[0].0, usual[0].1.len()), (Role::Utterance, 2), "9 s are two pieces");
-        assert!(usual.len() > 2 && usual[1..].iter().all(|(role, inputs)| *role == Role::Window && inputs.len() == 1));
+        assert!(
+            usual.len() > 2
+                && usual[1..].iter().all(|(role, inputs)| *role == Role::Window && inputs.len() == 1)
+        );
         assert!(clips(plain()) == usual);
         for (what, other) in [
             ("ratio", Test { snr_db: vec![0.0], missed_snr_db: Some(0.0), ..plain() }),
             ("seed", Test { seed: 7, ..plain() }),
-            ("high-pass", Test { audio: config::Audio { high_pass_hz: 150.0, ..Default::default() }, ..plain() }),
+            (
+                "high-pass",
+                Test { audio: config::Audio { high_pass_hz: 150.0, ..Default::default() }, ..plain() },
+            ),
         ] {
             let other = clips(other);
             for role in [Role::Utterance, Role::Window] {

@@ -92,7 +92,9 @@ pub fn again(rows: &[(usize, &Row)]) -> Vec<(usize, Complaint)> {
             let line = if before.line > 0 { format!("line {}", before.line) } else { "another row".into() };
             let what = match before.emotion == row.emotion {
                 true => format!("the file of {line}, too, so it counts twice"),
-                false => format!("the file of {line}, too, which says {} of it, not {}", label(before), label(row)),
+                false => {
+                    format!("the file of {line}, too, which says {} of it, not {}", label(before), label(row))
+                }
             };
             found.push((*index, Complaint::of(row, what)));
         }

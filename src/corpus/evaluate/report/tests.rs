@@ -33,7 +33,8 @@ fn figures(judged: &[Judged]) -> Report {
 /// Three are happy, of whom two are told; one is sad, and told.
 #[test]
 fn recall_is_by_label_and_accuracy_by_clip() {
-    let rows: Vec<Row> = [Happy, Happy, Happy, Sad].iter().zip(1..).map(|(l, n)| row(n, "mine", *l)).collect();
+    let rows: Vec<Row> =
+        [Happy, Happy, Happy, Sad].iter().zip(1..).map(|(l, n)| row(n, "mine", *l)).collect();
     let told = [Happy, Happy, Anger, Sad];
     let judged: Vec<Judged> =
         rows.iter().zip(told).map(|(row, told)| clip(row, Role::Utterance, told, true)).collect();
