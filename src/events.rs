@@ -4,9 +4,6 @@
 //! because Home Assistant automations depend on them.
 
 mod names;
-mod summary;
-
-pub use summary::Summary;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -2,11 +2,13 @@
 //!
 //! # Layout, in the order the data flows
 //!
-//! A module imports from those above it, and all of them the names in [`events`]; [`service`] and [`cli`] see everything.
+//! A module imports from those above it ([`config`] and [`state`] from each other), and all of them the names in [`events`]; [`service`] and
+//! [`cli`] see everything.
 //!
 //! | module | in | out |
 //! | --- | --- | --- |
 //! | [`config`] | TOML | a validated [`config::Config`] |
+//! | [`digest`] | bytes | their SHA-256 |
 //! | [`state`] | | files that must survive a power cut |
 //! | [`settings`] | changes from Home Assistant | thresholds that the listener reads without a lock |
 //! | [`audio`] | a microphone or a file | 16 kHz mono samples, and gaps where samples were lost |
@@ -33,6 +35,7 @@ pub mod cli;
 pub mod config;
 pub mod consent;
 pub mod corpus;
+pub mod digest;
 pub mod events;
 pub mod features;
 pub mod home;

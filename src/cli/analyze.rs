@@ -8,10 +8,10 @@ use crate::audio::level::Level;
 use crate::audio::whole::read_16k;
 use crate::cascade::Cascade;
 use crate::config::Config;
-use crate::events::{AsrDecision, Event, Summary};
+use crate::events::{AsrDecision, Event};
 use crate::listener::{ListenError, Listener, Step};
 use crate::model::Model;
-use crate::tell::{Teller, to_the_millisecond};
+use crate::tell::{Summary, Teller, to_the_millisecond};
 use clap::Args;
 use jiff::Timestamp;
 use std::io::{IsTerminal, Write};
@@ -71,7 +71,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
 }
 
 fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config, cascade: &mut Cascade) -> Result<(), Failure> {
-    let cpu_before = crate::service::cpu_seconds();
+    let cpu_before = crate::metrics::cpu_seconds();
     let mut source = FileSource::open(path)?;
     let too_long = |seconds: f64| args.plot.is_some() && seconds > PICTURED;
     let refuse = || {
@@ -128,7 +128,7 @@ fn analyze(path: &Path, args: &AnalyzeArgs, config: &Config, cascade: &mut Casca
     }
     bar.finish_and_clear();
 
-    let cpu_seconds = crate::service::cpu_seconds() - cpu_before;
+    let cpu_seconds = crate::metrics::cpu_seconds() - cpu_before;
     let summary = Summary {
         file: path.display().to_string(),
         ..Summary::of(&cascade.effort(), cascade.clock(), cpu_seconds).rounded()

@@ -4,11 +4,13 @@
 use super::{Failure, runtime, with_broker};
 use crate::audio::file::{FileSource, Paced};
 use crate::config::{Config, Written};
-use crate::events::{Label, Summary};
+use crate::events::Label;
 use crate::features::INPUT;
 use crate::home::{Message, Subscriber};
+use crate::metrics::cpu_seconds;
 use crate::model::Model;
 use crate::service::{self, Controls, Progress, Source};
+use crate::tell::Summary;
 use clap::Args;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -46,7 +48,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     config.mqtt.embedded_listen = "127.0.0.1:0".into();
     config.mqtt.discovery = false;
     let begun = Instant::now();
-    let cpu_before = service::cpu_seconds();
+    let cpu_before = cpu_seconds();
     let progress = runtime()?.block_on(async {
         let (config, _broker) = with_broker(config)?;
         let mut subscriber =
@@ -94,7 +96,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         let (ended, ()) = tokio::join!(working, watching);
         Ok::<Progress, Failure>(ended?.progress)
     })?;
-    summary(&progress, service::cpu_seconds() - cpu_before, begun.elapsed())
+    summary(&progress, cpu_seconds() - cpu_before, begun.elapsed())
 }
 
 fn summary(progress: &Progress, cpu: f64, wall: Duration) -> Result<(), Failure> {
@@ -120,11 +122,11 @@ fn ungated_seconds() -> Result<f64, Failure> {
     let mut model = Model::load(&Config::default().model)?;
     let input = Box::new(std::array::from_fn::<f32, INPUT, _>(|i| -((i * 7919 % 80) as f32)));
     model.infer(&input, 0.0)?; // the first allocates
-    let before = service::cpu_seconds();
+    let before = cpu_seconds();
     for _ in 0..RUNS {
         model.infer(&input, 0.0)?;
     }
-    Ok((service::cpu_seconds() - before) / f64::from(RUNS))
+    Ok((cpu_seconds() - before) / f64::from(RUNS))
 }
 
 /// One line a message: topic, and what it says, shortened to what a person reads.

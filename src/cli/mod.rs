@@ -250,7 +250,7 @@ fn with_broker(config: Config) -> Result<(Config, Broker), Failure> {
 }
 
 /// What a run came to, in words.
-fn sentence(summary: &crate::events::Summary) -> String {
+fn sentence(summary: &crate::tell::Summary) -> String {
     let skipped = match summary.modules_total {
         0 => String::new(),
         all => format!(" ({:.1} % skipped)", 100.0 * (1.0 - summary.modules_run as f64 / all as f64)),

@@ -12,8 +12,9 @@ use crate::settings::Settings;
 use clap::Args;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -38,12 +39,14 @@ const RESTART: u8 = 75;
 const LAST_THREADS: Duration = Duration::from_millis(100);
 
 /// Threads for what may block: name services, settings, another configuration or model.
-const HELPERS: usize = 6;
+const HELPERS: usize = 8;
+/// How long all of them may take to be there.
+const MUSTER: Duration = Duration::from_secs(2);
 /// As good as for ever.
 const YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// The runtime of months. All the threads that it may need are there from the start and stay: where none can be made later,
-/// because a recogniser has used up what the unit may have (`TasksMax=`), tokio would panic.
+/// because a recogniser has used up what the unit may have (`TasksMax=`), tokio would panic. With fewer than that more waits.
 fn lasting_runtime() -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,12 +54,29 @@ fn lasting_runtime() -> Result<Runtime, Failure> {
         .thread_keep_alive(YEARS)
         .thread_name("helper")
         .build()?;
-    let all = Arc::new(Barrier::new(HELPERS + 1));
-    for _ in 0..HELPERS {
-        let all = Arc::clone(&all);
-        drop(runtime.spawn_blocking(move || all.wait()));
+    // Each says that it is there, and waits until all have been counted: else one would do for all.
+    let (here, arrivals) = channel();
+    let counted: Vec<Sender<()>> = (0..HELPERS)
+        .map(|_| {
+            let (counted, wait) = channel();
+            let here = here.clone();
+            drop(runtime.spawn_blocking(move || {
+                let _ = here.send(());
+                let _ = wait.recv(); // ends when all have been counted
+            }));
+            counted
+        })
+        .collect();
+    let until = Instant::now() + MUSTER;
+    let there = (0..HELPERS)
+        .take_while(|_| arrivals.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok())
+        .count();
+    drop(counted);
+    if there < HELPERS {
+        tracing::warn!(
+            "{there} of {HELPERS} threads could be made: is there a limit on tasks, and who uses them up?"
+        );
     }
-    all.wait();
     Ok(runtime)
 }
 

@@ -1,8 +1,8 @@
 //! `--version`: which program, built from what, with which model and which library.
 
 use crate::config::Config;
+use crate::digest::Digest;
 use crate::model::{self, Model};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// The commit, where `make` or a package's build named it. Not found out by a build script: a build
@@ -29,8 +29,6 @@ pub fn long() -> String {
 
 /// The file's SHA-256, in hexadecimal.
 fn digest(path: &Path) -> String {
-    match std::fs::read(path) {
-        Ok(bytes) => Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-        Err(e) => format!("unreadable: {e}"),
-    }
+    let read = std::fs::File::open(path).and_then(Digest::of_reader);
+    read.map_or_else(|e| format!("unreadable: {e}"), |digest| digest.to_string())
 }

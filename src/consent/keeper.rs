@@ -5,8 +5,9 @@
 use super::Scope;
 use super::held::Held;
 use super::order::{Order, Refusal};
+use super::record::{By, Record};
 use super::standing::{Standing, until_the_clock};
-use super::store::{By, Loaded, Record, Stamp, Store};
+use super::store::{Loaded, Stamp, Store};
 use super::writing::{Orders, Outcome, Writing};
 use crate::config::{Config, ConsentRules};
 use crate::events::{Consent, Scopes};
@@ -321,6 +322,9 @@ impl Keeper {
                 };
                 self.failed = true;
                 self.unwritten = withdrawals.withdrawals_before(since);
+                if nothing && self.is_unread() {
+                    return Vec::new(); // that is told, and what keeps it from being written, too
+                }
                 self.set_problem(Some(message)).into_iter().collect()
             }
         }

@@ -9,7 +9,8 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | [`store`] | what was said, on the disk |
+//! | [`record`] | what was said |
+//! | [`store`] | the same on the disk |
 //! | [`standing`] | rules + what was said + the clock: what holds, and why |
 //! | [`order`] | commands that come over MQTT, and their refusal |
 //! | `writing` | on the way to the disk, and coalesced |
@@ -21,14 +22,16 @@
 mod held;
 pub mod keeper;
 pub mod order;
+pub mod record;
 pub mod standing;
 pub mod store;
 mod writing;
 
 pub use keeper::{Keeper, Told};
 pub use order::{Order, Refusal};
+pub use record::{By, Guest, Record, Said};
 pub use standing::{Decision, Standing, Why};
-pub use store::{By, ConsentError, Guest, Loaded, Record, Said, Store};
+pub use store::{ConsentError, Loaded, Store};
 
 use crate::events::{Consent, Scopes};
 use serde::{Deserialize, Serialize};

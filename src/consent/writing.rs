@@ -6,7 +6,8 @@
 
 use super::Scope;
 use super::order::{Order, Refusal};
-use super::store::{By, Changed, Record, Stamp, Store};
+use super::record::{By, Record};
+use super::store::{Changed, Stamp, Store};
 use crate::events::Consent;
 use jiff::Timestamp;
 use std::sync::Arc;

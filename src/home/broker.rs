@@ -375,7 +375,7 @@ mod tests {
             stop.cancel();
             let asked = Instant::now();
             keeping.join().unwrap();
-            assert!(asked.elapsed() < Duration::from_secs(1), "it does not stop");
+            assert!(asked.elapsed() < Duration::from_secs(5), "it does not stop");
         }
     }
 }

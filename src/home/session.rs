@@ -61,7 +61,10 @@ async fn connect_again_and_again(shared: &Shared, access: &Access) {
             tracing::warn!("MQTT: {sentence}");
         }
         let pause = match (lived, message) {
-            (Some(lived), Some(_)) => backoff.after_cut(lived),
+            // What cannot be read at all has nothing to do with a message: the broker, or what lies between, is broken.
+            (Some(lived), Some(message)) if message != reason::Unreadable::Malformed => {
+                backoff.after_cut(lived)
+            }
             (lived, _) => {
                 backoff.connection_lived(lived.unwrap_or_default());
                 backoff.pause(rand::random())

@@ -149,9 +149,11 @@ impl Subscriptions {
     pub(super) fn cut(&mut self, message: Unreadable, shared: &Shared) -> Option<(String, Duration)> {
         let now = Instant::now();
         let careful = self.careful_until.is_some();
-        // None can be for a topic that is not UTF-8.
-        if message == Unreadable::NotUtf8 || (message == Unreadable::Malformed && !careful) {
-            (self.purge, self.careful_until) = (true, Some(now + CAREFUL));
+        // No topic can be blamed for one that is not UTF-8, nor for what is no message at all.
+        if message != Unreadable::TooLong {
+            if message == Unreadable::NotUtf8 || !careful {
+                (self.purge, self.careful_until) = (true, Some(now + CAREFUL));
+            }
             return None;
         }
         let within = |look| self.answered.is_none_or(|at| now.duration_since(at) < look);

@@ -4,8 +4,8 @@ mod chain;
 
 pub use chain::{Damage, Gap};
 
-use super::line::Digest;
 use crate::consent::{By, Order, Scope, Why};
+use crate::digest::Digest;
 use crate::events::{AsrDecision, AsrOutcome, BackgroundCause, Component, Consent, Event, Label, WakeCause};
 use crate::settings;
 use jiff::Timestamp;
@@ -223,6 +223,9 @@ pub enum Entry {
     Gap {
         /// SHA-256 of the body of each of them, which says nothing about what it was.
         bodies: Vec<Digest>,
+        /// A daemon began or ended in there: what was recorded before is by another clock.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        began: bool,
     },
 }
 
@@ -311,6 +314,11 @@ impl Entry {
                 | Entry::AsrWoken { .. }
                 | Entry::Problem { .. }
         )
+    }
+
+    /// Whether a daemon began or ended here, or somewhere in what was erased here.
+    pub fn is_boundary(&self) -> bool {
+        matches!(self, Entry::Started { .. } | Entry::Stopped {} | Entry::Gap { began: true, .. })
     }
 
     /// Whether the chain, or the times of other lines, need it to be explained: such lines are never erased.

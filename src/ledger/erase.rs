@@ -8,9 +8,10 @@
 use super::LedgerError;
 use super::entry::{Entry, Gap};
 use super::files::Folder;
-use super::line::{self, BLOT, Digest, LONGEST, Line};
-use super::moved::{Moves, by, by_the_clock_before};
+use super::line::{self, BLOT, LONGEST, Line};
+use super::moved::{self, Moves, by, by_the_clock_before};
 use super::writer::Writer;
+use crate::digest::Digest;
 use crate::{config, state};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeSet, HashSet};
@@ -131,8 +132,8 @@ pub fn erase(
 struct Starts {
     /// When the last line was recorded that is not about the record itself.
     last: Option<Timestamp>,
-    /// The last such start, near the span, if the clock was not set since.
-    open: Option<Timestamp>,
+    /// The last such start, near the span, and by how much the clock is behind since.
+    open: Option<(Timestamp, SignedDuration)>,
     /// One before, at which it never was.
     found: Option<Timestamp>,
 }
@@ -141,12 +142,17 @@ impl Starts {
     fn look(&mut self, line: &Line, from: Timestamp, until: Timestamp) {
         match &line.entry {
             Some(Entry::Started { .. }) => {
-                self.found = self.open.take().or(self.found);
+                self.found = self.open.take().map(|(start, _)| start).or(self.found);
                 let behind = self.last.filter(|last| last.duration_since(line.t) > LATER);
                 let near = |last| by(last, NEAR) >= from && by(line.t, -NEAR) <= until;
-                self.open = behind.filter(|last| near(*last)).map(|_| line.t);
+                self.open =
+                    behind.filter(|last| near(*last)).map(|last| (line.t, last.duration_since(line.t)));
             }
-            Some(Entry::Clock { .. }) => self.open = None,
+            entry @ Some(Entry::Clock { .. }) => {
+                let moved = moved::moved(entry.as_ref()).unwrap_or_default();
+                let rest = |(start, behind): (_, SignedDuration)| (start, behind.saturating_sub(moved));
+                self.open = self.open.map(rest).filter(|(_, behind)| *behind > LATER);
+            }
             // Written just before a start, or when somebody erased.
             Some(entry) if entry.is_bookkeeping() => return,
             _ => {}
@@ -155,7 +161,7 @@ impl Starts {
     }
 
     fn end(self) -> Option<Timestamp> {
-        self.open.or(self.found)
+        self.open.map(|(start, _)| start).or(self.found)
     }
 }
 
@@ -242,6 +248,11 @@ fn gap(group: &[Text]) -> Option<(Gap, Digest, Vec<Digest>)> {
     Some((Gap { n: first.n, to: end.n, hash: end.hash }, first.prev, bodies))
 }
 
+/// Whether a daemon began or ended in these lines.
+fn began(group: &[Text]) -> bool {
+    group.iter().filter_map(|(_, line)| line.as_ref()?.entry.as_ref()).any(Entry::is_boundary)
+}
+
 fn runs(texts: &[Text], inside: impl Fn(&Line) -> bool + Copy) -> Vec<Gap> {
     let erased = |group: &&[Text]| group[0].1.as_ref().is_some_and(inside);
     groups(texts, inside).into_iter().filter(erased).filter_map(|group| Some(gap(group)?.0)).collect()
@@ -258,7 +269,7 @@ fn without(
         let erased = group[0].1.as_ref().is_some_and(inside);
         if let Some((Gap { n, .. }, prev, bodies)) = gap(group).filter(|_| erased) {
             changed = true;
-            let text = line::write(n, Timestamp::now(), prev, &Entry::Gap { bodies })
+            let text = line::write(n, Timestamp::now(), prev, &Entry::Gap { bodies, began: began(group) })
                 .map_err(|e| LedgerError::Damaged(format!("a gap cannot be written ({e})")))?;
             bytes.extend_from_slice(text.as_bytes());
             bytes.push(b'\n');

@@ -5,8 +5,9 @@
 //! spoils one of them at most.
 
 use super::LedgerError;
-use super::line::{DIGITS, Digest};
+use super::line::DIGITS;
 use crate::consent::store::MARKER;
+use crate::digest::Digest;
 use crate::state::{self, belong_to_folder};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};

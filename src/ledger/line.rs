@@ -9,94 +9,9 @@
 
 use super::entry::Entry;
 use super::files::Head;
+use crate::digest::Digest;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use std::fmt;
-use std::io::{self, Read};
-
-/// A SHA-256, written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// What line 1 carries.
-    pub const ZERO: Digest = Digest([0; 32]);
-
-    /// Of these bytes.
-    pub fn of(bytes: &[u8]) -> Digest {
-        Digest(Sha256::digest(bytes).into())
-    }
-
-    /// Of a line with this body, behind a line with that hash.
-    pub fn chained(body: Digest, prev: Digest) -> Digest {
-        let mut hash = Sha256::new();
-        hash.update(body.0);
-        hash.update(prev.0);
-        Digest(hash.finalize().into())
-    }
-
-    /// Of all that can be read.
-    ///
-    /// # Errors
-    /// When reading fails.
-    pub fn of_reader(mut from: impl Read) -> io::Result<Digest> {
-        let mut hash = Sha256::new();
-        let mut block = vec![0; 64 * 1024];
-        loop {
-            match from.read(&mut block) {
-                Ok(0) => return Ok(Digest(hash.finalize().into())),
-                Ok(count) => hash.update(&block[..count]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl std::str::FromStr for Digest {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Digest, &'static str> {
-        let wrong = "a SHA-256 has 64 hexadecimal digits";
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()) {
-            return Err(wrong);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong)?;
-        }
-        Ok(Digest(bytes))
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Digest, &'static str> {
-        text.parse()
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
-    }
-}
+use serde::Deserialize;
 
 /// Stands where a line stood that could not be read and was erased: no line either, so that it stays a finding.
 pub(super) const BLOT: &[u8] = b"a damaged line stood here, and was erased on somebody's wish";
@@ -136,7 +51,7 @@ impl Line {
     /// Number and hash of each line that it stands for: itself, or if it is a gap, those that were erased.
     pub fn links(&self) -> Vec<Head> {
         let bodies = match &self.entry {
-            Some(Entry::Gap { bodies }) => bodies.as_slice(),
+            Some(Entry::Gap { bodies, .. }) => bodies.as_slice(),
             _ => std::slice::from_ref(&self.body),
         };
         let mut last = Head { n: self.n.saturating_sub(1), hash: self.prev };
@@ -179,7 +94,7 @@ pub fn read(bytes: &[u8]) -> Option<Line> {
     line.entry = serde_json::from_slice(bytes).ok();
     line.body = Digest::of(body);
     let fits = link == format!(",\"prev\":\"{}\"", line.prev).as_bytes()
-        && !matches!(&line.entry, Some(Entry::Gap { bodies }) if bodies.is_empty())
+        && !matches!(&line.entry, Some(Entry::Gap { bodies, .. }) if bodies.is_empty())
         && line.n > 0
         && line.last().n <= HIGHEST;
     fits.then_some(line)
@@ -222,7 +137,7 @@ mod tests {
             bodies.push(line.body);
             lines.push(line.last());
         }
-        let gap = |prev, bodies| write(5, t, prev, &Entry::Gap { bodies }).unwrap();
+        let gap = |prev, bodies| write(5, t, prev, &Entry::Gap { bodies, began: false }).unwrap();
         let read_gap = |prev, bodies| read(gap(prev, bodies).as_bytes());
         assert_eq!(read_gap(Digest::of(b"before"), bodies.clone()).unwrap().links(), lines);
         assert_ne!(read_gap(Digest::of(b"another"), bodies.clone()).unwrap().last(), lines[2]);

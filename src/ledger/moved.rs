@@ -18,7 +18,8 @@ use std::time::Duration;
 const SET: Duration = Duration::from_millis(500);
 
 /// Kinds of lines that [`Moves`] has to see, as they stand in one.
-const TELL: [&str; 3] = ["\"kind\":\"clock\"", "\"kind\":\"started\"", "\"kind\":\"stopped\""];
+const TELL: [&str; 4] =
+    ["\"kind\":\"clock\"", "\"kind\":\"started\"", "\"kind\":\"stopped\"", "\"kind\":\"gap\""];
 /// So far from its beginning a line names its kind, at most.
 const NAMED: usize = 128;
 
@@ -68,7 +69,7 @@ pub(super) fn entry(moved: SignedDuration) -> Entry {
 }
 
 /// By how much the clock was set, if that is what it says.
-fn moved(entry: Option<&Entry>) -> Option<SignedDuration> {
+pub(super) fn moved(entry: Option<&Entry>) -> Option<SignedDuration> {
     match entry {
         Some(Entry::Clock { moved_s }) => SignedDuration::try_from_secs_f64(*moved_s).ok(),
         _ => None,
@@ -117,7 +118,7 @@ impl Moves {
     /// Takes the next line of the record.
     pub(super) fn look(&mut self, line: &Line) {
         match &line.entry {
-            Some(Entry::Started { .. } | Entry::Stopped {}) => self.0.push((line.n, None)),
+            Some(entry) if entry.is_boundary() => self.0.push((line.n, None)),
             entry => self.0.extend(moved(entry.as_ref()).map(|moved| (line.n, Some(moved)))),
         }
     }
@@ -210,11 +211,11 @@ mod tests {
 
     #[test]
     fn a_clock_line_was_recorded_by_two_clocks() {
-        let text = line::write(1, at(8_100), line::Digest::ZERO, &entry(secs(8_100))).unwrap();
+        let text = line::write(1, at(8_100), crate::digest::Digest::ZERO, &entry(secs(8_100))).unwrap();
         let line = line::read(text.as_bytes()).unwrap();
         assert_eq!((line.t, by_the_clock_before(&line)), (at(8_100), at(0)));
         assert!(tells(text.as_bytes()));
-        let text = line::write(1, at(8_100), line::Digest::ZERO, &Entry::Stopped {}).unwrap();
+        let text = line::write(1, at(8_100), crate::digest::Digest::ZERO, &Entry::Stopped {}).unwrap();
         let line = line::read(text.as_bytes()).unwrap();
         assert_eq!(by_the_clock_before(&line), at(8_100));
         assert!(tells(text.as_bytes()) && !tells(b"{\"n\":1}") && !tells(b""));

@@ -5,8 +5,9 @@
 use super::LedgerError;
 use super::entry::Entry;
 use super::files::Folder;
-use super::line::{self, Digest, Line};
+use super::line::{self, Line};
 use super::moved::{Moves, by};
+use crate::digest::Digest;
 use crate::state;
 use jiff::Timestamp;
 use serde_json::{Map, Value};

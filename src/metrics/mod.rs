@@ -6,6 +6,8 @@
 pub mod endpoint;
 mod process;
 
+pub use process::cpu_seconds;
+
 use crate::cascade::Effort;
 use crate::events::{AsrOutcome, Event, Health};
 use prometheus_client::encoding::text::encode;

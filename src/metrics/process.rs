@@ -23,7 +23,7 @@ impl Process {
     }
 
     pub(super) fn look(&self) {
-        self.cpu.inc_by((crate::service::cpu_seconds() - self.cpu.get()).max(0.0));
+        self.cpu.inc_by((cpu_seconds() - self.cpu.get()).max(0.0));
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         self.resident.set(figure(&status, "VmRSS:").saturating_mul(1024));
         self.threads.set(figure(&status, "Threads:"));
@@ -31,6 +31,12 @@ impl Process {
         let files = std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1));
         self.files.set(i64::try_from(files).unwrap_or(i64::MAX));
     }
+}
+
+/// CPU time of this process so far, in seconds.
+pub fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// A whole number behind its name in /proc/self/status.

@@ -4,7 +4,7 @@
 //! weight may be a number like any other, so nothing else would find it.
 
 use super::ModelError;
-use crate::ledger::line::Digest;
+use crate::digest::Digest;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

@@ -6,6 +6,7 @@
 mod anew;
 mod channels;
 mod clock;
+mod daemon;
 mod ending;
 mod folder;
 mod gaps;
@@ -35,36 +36,20 @@ pub use memory::keep_private;
 pub use notify::Pulse;
 pub use trial::NextStart;
 
-use crate::asr::{Asr, AsrError};
-use crate::cascade::Cascade;
+use crate::asr::AsrError;
 use crate::config::{Config, ConfigError};
-use crate::consent::Keeper;
-use crate::events::{Component, Consent};
-use crate::home::{Client, Connection, HomeError};
-use crate::ledger::Recorder;
-use crate::model::{Model, ModelError};
+use crate::home::HomeError;
+use crate::model::ModelError;
 use crate::settings::Settings;
-use crate::state;
-use ending::{Ending, Said};
-use folder::{Cause, Place, StateFolder};
-use hearing::Hearing;
-use notify::{Hang, Notifier};
-use renewal::Renewal;
-use runtime::Service;
-pub use runtime::cpu_seconds;
+use daemon::Daemon;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use trial::Trial;
 
-/// Messages that may wait between the listener and the runtime.
-const QUEUE: usize = 256;
 /// How long the record gets for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// From the start, or a new model, until the code that only this needed is given back.
-const SETTLED: Duration = Duration::from_secs(5);
 
 /// Why the daemon cannot start, or has broken down.
 #[derive(Debug, thiserror::Error)]
@@ -157,172 +142,11 @@ pub async fn run(
     controls: Controls,
     shutdown: CancellationToken,
 ) -> Result<Ended, ServiceError> {
-    let Controls { settings, mut reloads, mut withdrawals, next_start } = controls;
-    // First, so that whoever has to say something during a new start finds somebody who will hear it.
-    let own = config.clone();
-    let (mut keeper, place) = blocking(move || (Keeper::open(&own), Place::take(&own))).await?;
-    let place = place?;
-    let own = config.model.clone();
-    let model = tokio::select! {
-        model = blocking(move || Model::load(&own)) => model??,
-        () = shutdown.cancelled() => {
-            if withdrawals.try_recv().is_ok() {
-                keeper.withdraw();
-                keeper.end(LAST_LINES).await;
-            }
-            return Ok(Ended { progress: Progress::default(), restart: None, unkept: keeper.unkept() });
-        }
-    };
-    let cascade = Cascade::new(config, model);
-    let code = memory::Code::loaded();
-    let renewal = Arc::new(Renewal::default());
-    renewal.uses(cascade.model());
-    let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
-    // Said while the model was loaded.
-    let withdrawn = withdrawals.try_recv().is_ok();
-    if withdrawn || anew::begins_withheld() {
-        keeper.withdraw();
-    }
-    keeper.look();
-    let consent = keeper.scopes();
-    // Both outlive the listener, for what it has to tell at the end.
-    let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
-    let (client, mut connected) = Client::start(&config.mqtt, &config.node, mqtt_stop.clone())?;
-    let mut said = Said { commands: client.commands(), withdrawals };
-    let pulse = Arc::new(Pulse::default());
-    let stall = Duration::from_secs_f64(config.audio.stall_seconds);
-    let mut notifier = Notifier::new(pulse.clone(), stall, client.connection());
-    let (asr_told, mut asr_events) = mpsc::channel(QUEUE);
-    let asr = Asr::start(&config.asr, &config.node, consent.clone(), asr_told, asr_stop.clone())?;
-    let live = settings.live();
-    let (record_told, mut record_events) = mpsc::channel(16);
-    let started = household::started(config, &model_path, &version, keeper.standing());
-    let recorder = Recorder::start(state::folder(config).as_deref(), &config.ledger, started, record_told);
-    let mut service = Service::new(config, &version, keeper, client, asr, settings, recorder);
-    service.trial = Trial::new(next_start, renewal.clone());
-
-    if withdrawn {
-        service.withdraw();
-    }
-
-    let (told, mut heard) = mpsc::channel(QUEUE);
-    let stop = shutdown.child_token();
-    let stop_listening = stop.clone();
-    let hearing = Hearing::new(&config.audio, cascade, live, told, stop, consent, pulse, renewal.clone());
-    let thread = std::thread::Builder::new().name("listener".into());
-    service.look_at_consent(); // once more: what follows may open the microphone
-    let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
-    service.consent_begins();
-    service.announce();
-    service.publish_state();
-    let mut figures = service.serve_figures().await;
-    let mut connection = service.client.connection();
-    let (renewed, mut renewals) = mpsc::channel(1);
-
-    let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(config.mqtt.heartbeat_seconds));
-    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    heartbeat.reset();
-    let mut folder = StateFolder::watch(config, place);
-    let written = service.keeper.written();
-    let settled = tokio::time::sleep(SETTLED);
-    tokio::pin!(settled);
-    let mut settling = true;
-    let worker = service.recogniser.asr().clone();
-    let worker = async {
-        match worker.configured() {
-            true => worker.ended().await,
-            false => std::future::pending().await,
-        }
-    };
-    tokio::pin!(worker);
-    let mut broken = None;
-    loop {
-        tokio::select! {
-            what = heard.recv() => match what {
-                Some(what) => {
-                    if matches!(what, Heard::Progress(_)) {
-                        // Awake anyway.
-                        service.look_around(&mut folder, Cause::Change);
-                    }
-                    service.heard(what);
-                }
-                None => break, // the source has ended
-            },
-            Some(what) = asr_events.recv() => service.asr_told(what),
-            Some((command, said_after)) = said.commands.recv() => service.command(command, said_after),
-            (why, would) = service.trial.known() => {
-                service.begin_anew(why, would);
-                if service.restart.is_some() {
-                    break;
-                }
-            }
-            Some(()) = said.withdrawals.recv() => service.withdraw(),
-            Some(read) = reloads.recv() => {
-                let usable = read.is_ok();
-                service.reload(read);
-                if usable {
-                    // With the configuration comes the model: its file may be a new one.
-                    let (renewal, settings, done) = (renewal.clone(), config.model.clone(), renewed.clone());
-                    tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
-                }
-            }
-            _ = heartbeat.tick() => service.heartbeat(),
-            cause = folder.due() => service.look_around(&mut folder, cause),
-            () = written.notified() => service.look_around(&mut folder, Cause::Change),
-            () = tokio::time::sleep(service.keeper.until_the_clock()) => service.look_around(&mut folder, Cause::Change),
-            () = notifier.due() => {
-                let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
-                match notifier.look(service.progress.listening, service.progress.microphone, withheld) {
-                    Some(Hang::Hopeless) => {
-                        broken = Some(ServiceError::Deaf);
-                        break;
-                    }
-                    Some(hang) => service.listener_hangs(hang),
-                    None => {}
-                }
-            }
-            Some(wish) = figures.recv() => service.figures(wish, heard.len()),
-            Ok(()) = connection.changed() => {
-                if *connection.borrow_and_update() == Connection::Connected {
-                    service.metrics.connected();
-                }
-            }
-            Some(what) = renewals.recv() => {
-                service.renewed(what);
-                settled.as_mut().reset(tokio::time::Instant::now() + SETTLED);
-                settling = true;
-            }
-            () = &mut settled, if settling => {
-                settling = false;
-                memory::give_back_code(&code);
-                memory::give_back_heap();
-            }
-            () = tokio::time::sleep_until(service.wishes.due()), if service.wishes.pending() => service.record_wishes(),
-            outcome = service.keeping.written() => service.settings_kept(outcome),
-            Some(told) = record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
-            _ = &mut connected => {
-                broken = Some(ServiceError::Mute);
-                break;
-            }
-            () = &mut worker => {
-                broken = Some(ServiceError::Wordless);
-                break;
-            }
-            () = shutdown.cancelled() => break,
+    match Daemon::start(config, source, controls, shutdown).await? {
+        ControlFlow::Break(ended) => Ok(ended),
+        ControlFlow::Continue(mut daemon) => {
+            let broken = daemon.live().await;
+            daemon.end(broken).await
         }
     }
-
-    if service.restart.is_none() {
-        notifier.stopping();
-    }
-    stop_listening.cancel();
-    let listener = Some(listener);
-    let ending = Ending { said, service, listener, heard, asr_events, asr_stop, mqtt_stop, shutdown, broken };
-    ending.run().await
-}
-
-/// Something that may wait for a disk, while signals are obeyed.
-async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
-    let done = tokio::task::spawn_blocking(what).await;
-    done.map_err(|e| ServiceError::Thread(e.into()))
 }

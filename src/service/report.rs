@@ -1,6 +1,5 @@
 //! What the service publishes besides events: the retained topics, and the announcement.
 
-use super::cpu_seconds;
 use super::runtime::Service;
 use super::spans::Mark;
 use crate::audio::seconds;
@@ -75,7 +74,7 @@ impl Service {
     }
 
     pub(super) fn publish_state(&mut self) {
-        let shares = self.spans.until(Mark::new(self.progress.effort, cpu_seconds()));
+        let shares = self.spans.until(Mark::new(self.progress.effort, crate::metrics::cpu_seconds()));
         self.circuit = self.recogniser.asr().circuit();
         self.client.state(&State {
             node: self.config.node.clone(),

@@ -106,7 +106,7 @@ impl Service {
             circuit: None,
             words_shown: true,
             refusals: Refusals::new(Instant::now()),
-            spans: Spans::from(Mark::new(Effort::default(), cpu_seconds())),
+            spans: Spans::from(Mark::new(Effort::default(), crate::metrics::cpu_seconds())),
         }
     }
 
@@ -356,12 +356,6 @@ pub(super) fn log(event: &Event) {
         }
         Event::Background(_) | Event::Problem(_) => {}
     }
-}
-
-/// CPU time of this process so far, in seconds.
-pub fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 #[cfg(test)]

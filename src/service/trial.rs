@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where nothing can be heard without a new start, it is looked at again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
+/// What is still so is told again after this time.
+const TELL_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
 /// A look at what a new start would begin with.
 pub(super) struct Trial {
     /// None: all is taken to be well.
@@ -30,8 +33,8 @@ pub(super) struct Trial {
     looking: Option<JoinHandle<Result<(), String>>>,
     /// Who waits for that, and until when.
     wanted: Option<(Restart, Instant)>,
-    /// When a new start that nobody asked for was refused last, and why.
-    refused: Option<(Instant, String)>,
+    /// When a new start that nobody asked for was refused last, why, and when that was told.
+    refused: Option<(Instant, String, Instant)>,
 }
 
 impl Default for Trial {
@@ -81,13 +84,15 @@ impl Trial {
 
     /// Whether a new start that nobody asked for was refused a short while ago.
     pub(super) fn was_refused_lately(&self, now: Instant) -> bool {
-        self.refused.as_ref().is_some_and(|(at, _)| now < *at + TRY_AGAIN)
+        self.refused.as_ref().is_some_and(|(at, ..)| now < *at + TRY_AGAIN)
     }
 
-    /// Takes note that such a one is refused now; true if the reason is news.
+    /// Takes note that such a one is refused now; true if the reason is news, or was told long ago.
     pub(super) fn refuse(&mut self, reason: &str, now: Instant) -> bool {
-        let before = self.refused.replace((now, reason.to_owned()));
-        before.is_none_or(|(_, told)| told != reason)
+        let same = self.refused.as_ref().filter(|(_, before, _)| before == reason).map(|(.., told)| *told);
+        let told = same.filter(|told| now < *told + TELL_AGAIN).unwrap_or(now);
+        self.refused = Some((now, reason.to_owned(), told));
+        told == now
     }
 }
 

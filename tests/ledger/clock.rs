@@ -112,7 +112,7 @@ fn a_start_by_a_clock_that_was_behind_is_pointed_out_if_nobody_set_it() {
             (3_000, started(false)),
             (3_100, emotion(3_097, Label::Happy)),
         ];
-        lines.extend(set.then_some((3_110, Entry::Clock { moved_s: 5.0 })));
+        lines.extend(set.then_some((3_110, Entry::Clock { moved_s: 2_000.0 })));
         lines.push((9_000, started(false)));
         for (second, entry) in lines {
             writer.append(&[(at(second), entry)]).unwrap();

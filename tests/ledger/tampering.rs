@@ -156,7 +156,7 @@ fn a_gap_that_nobody_recorded_is_found() {
     let book = Book::with_lines(6);
     let mut lines = book.lines();
     let [third, fourth] = [2, 3].map(|k: usize| line::read(lines[k].as_bytes()).unwrap());
-    let gap = Entry::Gap { bodies: vec![third.body, fourth.body] };
+    let gap = Entry::Gap { bodies: vec![third.body, fourth.body], began: false };
     lines.splice(2..4, [line::write(3, at(1000), third.prev, &gap).unwrap()]);
     book.set(&lines);
     let found = book.findings();
@@ -172,7 +172,7 @@ fn a_gap_hides_no_change_in_front_of_it() {
     let mut lines = book.lines();
     lines[2] = forged(&lines[2], |text| text.replace("happy", "anger"));
     let fourth = line::read(lines[3].as_bytes()).unwrap();
-    let gap = Entry::Gap { bodies: vec![fourth.body] };
+    let gap = Entry::Gap { bodies: vec![fourth.body], began: false };
     lines[3] = line::write(4, at(1000), hash(&lines[2]), &gap).unwrap();
     for claimed in [fourth.last().hash, hash(&lines[3])] {
         let mut lines = lines.clone();

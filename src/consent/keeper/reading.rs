@@ -1,7 +1,8 @@
 //! How the keeper reads the file, and what holds while that fails by no fault of the file.
 
 use super::super::Scope;
-use super::super::store::{Loaded, Record, Stamp, Store};
+use super::super::record::Record;
+use super::super::store::{Loaded, Stamp, Store};
 use super::{Keeper, Told};
 use crate::events::Consent;
 use jiff::Timestamp;

@@ -41,7 +41,7 @@ pub fn cascade(path: &Path, config: &Config, progress: impl Fn(f64)) -> Result<(
     let mut found = Found::default();
     let mut begun: HashMap<_, (f64, f64)> = HashMap::new();
     let mut told = Vec::new();
-    let cpu_before = crate::service::cpu_seconds();
+    let cpu_before = crate::metrics::cpu_seconds();
     loop {
         let step = listener.step(&mut source, &mut cascade, &mut |what| told.push(what));
         let now = seconds(cascade.clock());
@@ -70,7 +70,7 @@ pub fn cascade(path: &Path, config: &Config, progress: impl Fn(f64)) -> Result<(
     if let Some(reason) = source.source.damage() {
         return Err(CorpusError::Nothing(format!("{}: {reason}", path.display())));
     }
-    found.cpu_seconds = crate::service::cpu_seconds() - cpu_before;
+    found.cpu_seconds = crate::metrics::cpu_seconds() - cpu_before;
     found.audio_seconds = seconds(cascade.clock());
     found.withdrawn = begun.into_values().map(|(start, _)| start).collect();
     Ok((found, version))

@@ -1,6 +1,6 @@
 //! What happened to the record itself: lines that were erased, and an end that was not as it had been left.
 
-use crate::ledger::line::Digest;
+use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Lines that were erased together.

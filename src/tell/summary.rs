@@ -1,7 +1,7 @@
 //! What a run came to: the effort of the cascade in, the figures of a summary out.
 
+use super::{round, to_the_millisecond};
 use crate::cascade::Effort;
-use crate::tell::{round, to_the_millisecond};
 use serde::{Deserialize, Serialize};
 
 /// The last line of `analyze --json`.
