@@ -90,9 +90,9 @@ impl Trial {
     /// Takes note that such a one is refused now; true if the reason is news, or was told long ago.
     pub(super) fn refuse(&mut self, reason: &str, now: Instant) -> bool {
         let same = self.refused.as_ref().filter(|(_, before, _)| before == reason).map(|(.., told)| *told);
-        let told = same.filter(|told| now < *told + TELL_AGAIN).unwrap_or(now);
-        self.refused = Some((now, reason.to_owned(), told));
-        told == now
+        let told = same.filter(|told| now < *told + TELL_AGAIN);
+        self.refused = Some((now, reason.to_owned(), told.unwrap_or(now)));
+        told.is_none()
     }
 }
 
@@ -163,5 +163,6 @@ mod tests {
         assert!(!trial.was_refused_lately(now) && trial.refuse("no", now));
         assert!(trial.was_refused_lately(now + TRY_AGAIN / 2) && !trial.was_refused_lately(now + TRY_AGAIN));
         assert!(!trial.refuse("no", now) && trial.refuse("never", now));
+        assert!(!trial.refuse("never", now + TELL_AGAIN / 2) && trial.refuse("never", now + TELL_AGAIN));
     }
 }
