@@ -198,6 +198,13 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     let grant = || say(&broker, "consent/listening/set", "granted", false);
     grant();
     daemon.until("open", PATIENCE, Daemon::microphone);
+    // One that is frozen while it writes the record would keep the lock from `consent revoke` for half a minute.
+    let counted = || {
+        let shown = daemon.ask(&["ledger", "show", "--kind", "consent", "--format", "json"]);
+        shown.matches(r#""scope":"listening","consent":"granted","by":"mqtt""#).count()
+    };
+    daemon.until("recorded", PATIENCE, |_| counted() == 1);
+    tokio::time::sleep(A_WHILE).await;
     let refused = |seen: &[Seen]| {
         let told = problems(seen, "consent", false);
         told.iter().any(|told| told.contains("was withdrawn meanwhile"))
@@ -236,10 +243,6 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
     let said: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(said["listening"]["consent"], "withheld", "{said}");
     // The record has the two that counted, and not those that were refused.
-    let counted = || {
-        let shown = daemon.ask(&["ledger", "show", "--kind", "consent", "--format", "json"]);
-        shown.matches(r#""scope":"listening","consent":"granted","by":"mqtt""#).count()
-    };
     daemon.until("recorded", PATIENCE, |_| counted() >= 2);
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(counted(), 2);
