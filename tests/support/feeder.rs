@@ -84,6 +84,11 @@ impl Feeder {
         Feeder { alsa, played, stop, still, slow, round: whole as u64 }
     }
 
+    /// How long a round is: whole blocks of the recording.
+    pub fn round_seconds(&self) -> f64 {
+        self.round as f64 / RATE as f64
+    }
+
     /// What `ALSA_CONFIG_PATH` must name.
     pub fn configuration(&self) -> PathBuf {
         self.alsa.clone()
