@@ -194,7 +194,7 @@ test-arm64: ## the arm64 package, emulated: hears what this machine hears (root)
 	@scripts/setup.sh cross-arm64
 	@scripts/test-arm64.sh
 
-test-container: ## the container's second stage on a read-only root; where podman is, built and run by it, and the add-on (root); ARCH=arm64 emulates
+test-container: ## the container's second stage on a read-only root; where podman is, built and run by it, and the add-on (root); WHOLE=1: its first stage, too; ARCH=arm64 emulates
 	@scripts/setup.sh package-test
 	@ARCH=$(ARCH) scripts/test-container.sh
 	@if command -v podman >/dev/null; then ARCH=$(ARCH) scripts/test-engine.sh; else echo "     podman is not installed: no engine was tried"; fi
