@@ -222,6 +222,24 @@ type Broker = Option<crate::home::EmbeddedBroker>;
 #[cfg(not(feature = "embedded-broker"))]
 type Broker = ();
 
+/// Whether the embedded broker would start, but for the port: a daemon that runs may have it.
+///
+/// # Errors
+/// Why it would not.
+#[cfg(feature = "embedded-broker")]
+fn could_embed(config: &Config) -> Result<(), Failure> {
+    let login = crate::home::login::Login::from_config(&config.mqtt)?;
+    if let Ok(listen) = config.mqtt.embedded_listen.parse() {
+        crate::home::EmbeddedBroker::may_listen(listen, login.as_ref())?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "embedded-broker"))]
+fn could_embed(config: &Config) -> Result<(), Failure> {
+    with_broker(config.clone()).map(|_| ())
+}
+
 /// Starts the embedded broker if the configuration asks for it, and puts its URL in its place.
 #[cfg(feature = "embedded-broker")]
 fn with_broker(mut config: Config) -> Result<(Config, Broker), Failure> {

@@ -1,11 +1,9 @@
 //! `undertone run`: the daemon.
 
-use super::{Failure, with_broker};
+use super::{Failure, could_embed, with_broker};
 use crate::asr;
 use crate::config::{self, Config, ConfigError, DEFAULT_PATH, EMBEDDED};
 use crate::home::access::Access;
-#[cfg(feature = "embedded-broker")]
-use crate::home::{EmbeddedBroker, login::Login};
 use crate::logging::{self, Format};
 use crate::service::{self, Controls, Ended, NextStart, ServiceError, Source};
 use crate::settings::Settings;
@@ -184,21 +182,6 @@ fn next_start(file: Option<&Path>) -> Result<Option<config::Model>, Failure> {
     }
     asr::configured(&config.asr, &config.node).map_err(ServiceError::Asr)?;
     Ok(Some(config.model))
-}
-
-/// Whether the embedded broker would start, but for the port, which this process may have.
-#[cfg(feature = "embedded-broker")]
-fn could_embed(config: &Config) -> Result<(), Failure> {
-    let login = Login::from_config(&config.mqtt)?;
-    if let Ok(listen) = config.mqtt.embedded_listen.parse() {
-        EmbeddedBroker::may_listen(listen, login.as_ref())?;
-    }
-    Ok(())
-}
-
-#[cfg(not(feature = "embedded-broker"))]
-fn could_embed(config: &Config) -> Result<(), Failure> {
-    with_broker(config.clone()).map(|_| ())
 }
 
 /// The file of this program, as long as it is there: one that was replaced is not.

@@ -5,8 +5,6 @@ use crate::cli::{Failure, runtime};
 use crate::config::{Config, EMBEDDED};
 use crate::home::access::Access;
 use crate::home::broker_check;
-#[cfg(feature = "embedded-broker")]
-use crate::home::{EmbeddedBroker, login::Login};
 use crate::state;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -15,7 +13,7 @@ use std::time::Duration;
 pub fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(), Failure> {
     if config.mqtt.broker == EMBEDDED {
         if offline {
-            could_embed(config)?;
+            crate::cli::could_embed(config)?;
             report.add("broker", Outcome::Skipped, "embedded, not started".into());
         } else if daemon_runs(config) && reached(&config.mqtt.embedded_listen) {
             let text =
@@ -67,21 +65,6 @@ pub fn metrics(config: &Config, report: &mut Report) {
             report.add("metrics", Outcome::Warning, text);
         }
     }
-}
-
-/// Whether the embedded broker would start, but for the port: a daemon that runs may have it.
-#[cfg(feature = "embedded-broker")]
-fn could_embed(config: &Config) -> Result<(), Failure> {
-    let login = Login::from_config(&config.mqtt)?;
-    if let Ok(listen) = config.mqtt.embedded_listen.parse() {
-        EmbeddedBroker::may_listen(listen, login.as_ref())?;
-    }
-    Ok(())
-}
-
-#[cfg(not(feature = "embedded-broker"))]
-fn could_embed(config: &Config) -> Result<(), Failure> {
-    crate::cli::with_broker(config.clone()).map(|_| ())
 }
 
 #[cfg(feature = "embedded-broker")]
