@@ -5,26 +5,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// So many may be told in a row …
-const BURST: u32 = 16;
+pub(crate) const BURST: u32 = 16;
 /// … and then one in this time.
-const EVERY: Duration = Duration::from_secs(5);
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
 
 /// A bucket of permissions that fills by and by.
 #[derive(Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct Allowance {
     left: u32,
     filled: Instant,
-    /// Refusals that were not told since the last that was.
-    untold: u64,
 }
 
-impl Refusals {
-    pub(crate) fn new(now: Instant) -> Refusals {
-        Refusals { left: BURST, filled: now, untold: 0 }
+impl Allowance {
+    pub(crate) fn new(now: Instant) -> Allowance {
+        Allowance { left: BURST, filled: now }
     }
 
-    /// The sentence to tell, with how many were passed over before it; none if it is too many.
-    pub(crate) fn tell(&mut self, sentence: String, now: Instant) -> Option<String> {
+    /// From when on there is a permission, as far as is known.
+    pub(crate) fn due(&self) -> Instant {
+        if self.left > 0 { self.filled } else { self.filled + EVERY }
+    }
+
+    /// Takes one; false: there is none.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         while self.left < BURST && now.duration_since(self.filled) >= EVERY {
             self.left += 1;
             self.filled += EVERY;
@@ -32,11 +35,31 @@ impl Refusals {
         if self.left == BURST {
             self.filled = now;
         }
-        if self.left == 0 {
+        let any = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        any
+    }
+}
+
+/// Of refusals as many are told as are allowed.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    allowance: Allowance,
+    /// Refusals that were not told since the last that was.
+    untold: u64,
+}
+
+impl Refusals {
+    pub(crate) fn new(now: Instant) -> Refusals {
+        Refusals { allowance: Allowance::new(now), untold: 0 }
+    }
+
+    /// The sentence to tell, with how many were passed over before it; none if it is too many.
+    pub(crate) fn tell(&mut self, sentence: String, now: Instant) -> Option<String> {
+        if !self.allowance.take(now) {
             self.untold += 1;
             return None;
         }
-        self.left -= 1;
         match std::mem::take(&mut self.untold) {
             0 => Some(sentence),
             untold => Some(format!("{sentence}; {untold} more were refused before it")),

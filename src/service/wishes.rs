@@ -5,16 +5,11 @@
 
 use super::runtime::Service;
 use crate::consent::By;
+use crate::home::refusals::Allowance;
 use crate::ledger::Entry;
 use crate::settings::Setting;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// So many times in a row wishes are recorded at once …
-const BURST: u32 = 16;
-/// … and then all that came in this time together.
-const EVERY: Duration = Duration::from_secs(5);
 
 /// Something that was done because somebody at the broker wished it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,15 +23,14 @@ pub(super) enum Wish {
 /// Wishes that are not recorded yet, and how many may be.
 #[derive(Debug)]
 pub(super) struct Wishes {
-    left: u32,
-    filled: Instant,
+    allowance: Allowance,
     /// How often each.
     waiting: BTreeMap<Wish, u64>,
 }
 
 impl Wishes {
     pub(super) fn new(now: Instant) -> Wishes {
-        Wishes { left: BURST, filled: now, waiting: BTreeMap::new() }
+        Wishes { allowance: Allowance::new(now), waiting: BTreeMap::new() }
     }
 
     /// Something waits for the record.
@@ -46,7 +40,7 @@ impl Wishes {
 
     /// From when on what waits may be recorded.
     pub(super) fn due(&self) -> Instant {
-        if self.left > 0 { self.filled } else { self.filled + EVERY }
+        self.allowance.due()
     }
 
     fn add(&mut self, wish: Wish) {
@@ -55,18 +49,7 @@ impl Wishes {
 
     /// What may be recorded now, and how often each was wished.
     fn take(&mut self, now: Instant) -> BTreeMap<Wish, u64> {
-        while self.left < BURST && now.duration_since(self.filled) >= EVERY {
-            self.left += 1;
-            self.filled += EVERY;
-        }
-        if self.left == BURST {
-            self.filled = now;
-        }
-        if self.left == 0 || !self.pending() {
-            return BTreeMap::new();
-        }
-        self.left -= 1;
-        self.rest()
+        if self.pending() && self.allowance.take(now) { self.rest() } else { BTreeMap::new() }
     }
 
     /// All that waits.
@@ -109,6 +92,7 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::refusals::{BURST, EVERY};
 
     const DEAF: Wish = Wish::Set(Setting::ListenThreshold);
 
