@@ -34,6 +34,19 @@ pub fn keep_private() {
     }
 }
 
+/// One heap for all threads. To be called before there is a second thread.
+///
+/// glibc gives each thread a heap of its own, and what is free at the end of such a heap it never gives back, not even when it is asked
+/// to: so each helper thread that ever loaded a model would keep what that took.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes numbers, and is safe to call at any time.
+    #[expect(unsafe_code, reason = "there is no safe name for it")]
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
+        tracing::debug!("each thread has a heap of its own");
+    }
+}
+
 /// Whether this process has its memory locked.
 static LOCKED: AtomicBool = AtomicBool::new(false);
 
