@@ -1,12 +1,16 @@
 //! `undertone analyze` on good and on bad audio: the real binary, the real model.
 
+#[path = "analyze/damaged.rs"]
+mod damaged;
+#[path = "analyze/picture.rs"]
+mod picture;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/room.rs"]
 mod room;
 
 use program::{analyze, finish, segments, undertone};
-use room::{VOICES, at_rate, samples, two_voices, write_wav};
+use room::{VOICES, at_rate, two_voices, write_wav};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -233,74 +237,6 @@ fn clipped_speech_is_speech() {
     assert!(!segments(&run.json()).is_empty());
 }
 
-#[test]
-fn what_is_no_number_is_silence() {
-    for (name, value) in [("nan", f32::NAN), ("inf", f32::INFINITY), ("huge", 1e30)] {
-        let (_folder, path) = scratch("bad.wav");
-        write_wav(&path, &vec![value; 160_000], 16_000, 1, 32);
-        let run = analyze(&path);
-        assert_eq!(run.status, 1, "{name}");
-        assert!(run.sentence().contains("160000 of 160000 samples are no numbers"), "{name}: {}", run.err);
-        assert!(!run.out.contains("NaN") && !run.out.contains("null"), "{name}: {}", run.out);
-        assert!(segments(&run.json()).is_empty(), "{name}");
-    }
-}
-
-#[test]
-fn speech_between_numbers_that_are_none_is_heard() {
-    let expected = two_voices_found();
-    for (rate, what) in [(16_000, "as it is"), (48_000, "resampled")] {
-        let mut samples = at_rate(&two_voices(), rate);
-        samples[..rate as usize].fill(f32::NAN);
-        for (k, sample) in samples.iter_mut().step_by(4001).enumerate() {
-            *sample = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][k % 3];
-        }
-        let (_folder, path) = scratch("mixed.wav");
-        write_wav(&path, &samples, rate, 1, 32);
-        let run = analyze(&path);
-        assert_eq!(run.status, 1, "{what}");
-        assert!(run.sentence().contains("samples are no numbers"), "{what}: {}", run.err);
-        let found = segments(&run.json());
-        assert_voices(&found, &VOICES[..2], what);
-        assert_eq!(found.len(), expected.len(), "{what}: {found:?}");
-    }
-}
-
-#[test]
-fn a_truncated_file_is_told_and_what_was_heard_is_kept() {
-    let (folder, wav) = scratch("whole.wav");
-    write_wav(&wav, &samples(), 16_000, 1, 16);
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let ogg = project.join("demo/room.ogg");
-    let flac = project.join("tests/golden/formats/voice.flac");
-    for (whole, share, voices) in
-        [(wav, 22.0 / 95.4, &VOICES[..2]), (ogg, 22.0 / 95.4, &VOICES[..2]), (flac, 0.9, &[(3.0, 6.86)][..])]
-    {
-        let bytes = std::fs::read(&whole).unwrap();
-        let cut = folder.path().join("cut").with_extension(whole.extension().unwrap());
-        std::fs::write(&cut, &bytes[..(bytes.len() as f64 * share) as usize]).unwrap();
-        let (run, what) = (analyze(&cut), cut.display());
-        assert_eq!(run.status, 1, "{what}: {}", run.err);
-        assert!(run.sentence().contains("is damaged"), "{what}: {}", run.err);
-        assert_voices(&segments(&run.json()), voices, &what.to_string());
-        assert_eq!(run.json().last().unwrap()["type"], "summary", "{what}");
-    }
-}
-
-#[test]
-fn a_file_that_is_damaged_in_the_middle_is_heard_on_both_sides() {
-    let mut bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/room.ogg")).unwrap();
-    // Between the second and the third voice.
-    let place = bytes.len() * 21 / 95;
-    bytes[place..place + 6_000].fill(0);
-    let (_folder, path) = scratch("hole.ogg");
-    std::fs::write(&path, &bytes).unwrap();
-    let run = analyze(&path);
-    assert_eq!(run.status, 1, "{}", run.err);
-    assert!(run.sentence().contains("samples are missing at 2"), "{}", run.err);
-    assert_voices(&segments(&run.json()), &VOICES, "what is missing moves the clock");
-}
-
 /// Two voices as floating-point numbers on some scale.
 fn write_floats(path: &Path, scale: f32) {
     let spec = hound::WavSpec {
@@ -342,33 +278,6 @@ fn a_wav_that_was_written_to_a_pipe_does_not_know_its_length() {
 }
 
 #[test]
-fn what_is_no_audio_gets_one_sentence() {
-    let (folder, text) = scratch("text.wav");
-    std::fs::write(&text, "this is not audio, whatever its name says\n".repeat(100)).unwrap();
-    let empty = folder.path().join("empty.wav");
-    std::fs::write(&empty, "").unwrap();
-    let header = folder.path().join("header.wav");
-    write_wav(&header, &[], 16_000, 1, 16);
-    let torn = folder.path().join("torn.wav");
-    std::fs::write(&torn, &std::fs::read(&header).unwrap()[..30]).unwrap();
-    let rate = folder.path().join("rate.wav");
-    write_wav(&rate, &[0.1; 4000], 2_000, 1, 16);
-    for (path, expected) in [
-        (folder.path().join("absent.wav"), "cannot open"),
-        (folder.path().to_path_buf(), "cannot open"),
-        (text, "not audio that undertone reads"),
-        (empty, "holds no samples"),
-        (header, "holds no samples"),
-        (torn, "not audio that undertone reads"),
-        (rate, "2000 Hz cannot be converted"),
-    ] {
-        let run = analyze(&path);
-        assert_eq!((run.status, run.out.as_str()), (1, ""), "{}", path.display());
-        assert!(run.sentence().contains(expected), "{}", run.err);
-    }
-}
-
-#[test]
 fn a_sample_is_not_an_error() {
     let (_folder, path) = scratch("one.wav");
     write_wav(&path, &[0.5], 16_000, 1, 16);
@@ -386,13 +295,6 @@ fn floats_on_another_scale_are_heard() {
     let loud = finish(undertone().args(["analyze", "--json"]).arg(&path));
     assert_eq!((loud.status, loud.err.as_str()), (0, ""));
     assert_eq!(loud.json().iter().filter(|e| e["type"] == "emotion").count(), 2, "{}", loud.out);
-}
-
-#[test]
-fn one_bad_file_does_not_spoil_the_others() {
-    let run = program::finish(program::undertone().args(["analyze", "absent.wav", "demo/room.ogg"]));
-    assert_eq!(run.status, 1);
-    assert!(run.sentence().contains("absent.wav") && run.out.contains("10 segments"), "{}", run.out);
 }
 
 /// The lines of each file, without what is another at every run.
@@ -420,71 +322,4 @@ fn each_of_several_files_is_heard_as_if_it_were_the_only_one() {
     let alone = [Path::new("demo/room.ogg"), &path, &path].map(|one| by_file(&analyze(one)).remove(0));
     assert!(alone.iter().all(|lines| lines.len() > 2));
     assert_eq!(by_file(&run), alone);
-}
-
-#[test]
-fn a_picture_shows_the_segments_and_what_ran() {
-    let (folder, out) = scratch("room.svg");
-    let sound = folder.path().join("room.wav");
-    write_wav(&sound, &two_voices(), 16_000, 1, 16);
-    let run = finish(undertone().args(["analyze", "--json", "--plot"]).arg(&out).arg(&sound));
-    assert_eq!((run.status, run.err.as_str()), (0, ""));
-    let svg = std::fs::read_to_string(&out).unwrap();
-    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{}", &svg[..80]);
-    let emotions: Vec<Value> = run.json().into_iter().filter(|e| e["type"] == "emotion").collect();
-    assert!(!emotions.is_empty());
-    for emotion in &emotions {
-        let name =
-            format!("{} {:.2}", emotion["label"].as_str().unwrap(), emotion["confidence"].as_f64().unwrap());
-        assert!(svg.contains(&name), "{name} is not written in the picture");
-    }
-    // The colours of segments, of modules that ran and of modules that did not.
-    for colour in ["#FAC850", "#1E5AA0", "#E1E8F0"] {
-        assert!(svg.matches(colour).count() >= emotions.len(), "{colour}");
-    }
-    let again = finish(undertone().args(["analyze", "--plot"]).arg(&out).arg(&sound));
-    assert_eq!((again.status, again.err.as_str()), (0, ""), "a picture may be replaced");
-    let two = finish(undertone().args(["analyze", "--plot"]).arg(&out).args([&sound, &sound]));
-    assert_eq!(two.status, 2);
-    assert!(two.sentence().contains("one file"), "{}", two.err);
-    let nowhere = finish(undertone().args(["analyze", "--plot", "/nowhere/at.svg"]).arg(&sound));
-    assert_eq!(nowhere.status, 1);
-    assert!(nowhere.sentence().contains("/nowhere/at.svg"), "{}", nowhere.err);
-}
-
-/// Whoever takes `--plot` for a flag names a recording as the picture.
-#[test]
-fn a_picture_is_written_over_no_recording_and_over_nothing_that_is_none() {
-    let (folder, _) = scratch("nothing");
-    let path = |name: &str| folder.path().join(name);
-    for name in ["a.wav", "b.wav", "notes.svg"] {
-        std::fs::write(path(name), name).unwrap();
-    }
-    std::os::unix::fs::symlink(path("b.wav"), path("link.svg")).unwrap();
-    std::fs::create_dir(path("folder.svg")).unwrap();
-    for (out, sentence) in [
-        ("a.wav", "a picture is an SVG file"),
-        ("b.wav", "the recording itself"),
-        ("link.svg", "the recording itself"),
-        ("new.png", "a picture is an SVG file"),
-        ("notes.svg", "is no picture"),
-        ("folder.svg", "is no picture"),
-    ] {
-        let run = finish(undertone().args(["analyze", "--plot"]).arg(path(out)).arg(path("b.wav")));
-        assert_eq!((run.status, run.out.as_str()), (2, ""), "{out}: {}", run.err);
-        let told = run.sentence();
-        assert!(
-            told.contains(sentence) && told.contains("name a new file that ends in .svg"),
-            "{out}: {told}"
-        );
-    }
-    // It is read twice, which hangs at a FIFO.
-    let fifo = path("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let run = finish(undertone().args(["analyze", "--plot"]).arg(path("new.svg")).arg(&fifo));
-    assert!(run.status == 2 && run.sentence().contains("which only a file can be"), "{}", run.err);
-    for name in ["a.wav", "b.wav", "notes.svg"] {
-        assert_eq!(std::fs::read_to_string(path(name)).unwrap(), name);
-    }
-    assert!(!path("new.png").exists());
 }
