@@ -129,7 +129,9 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
     assert_eq!(ran(folder.path()), due(&folder.path().join("own.toml")));
 
     let password = folder.path().join("out/mqtt-password");
-    let service = supervisor(r#"{"data":{"host":"core-mosquitto","port":1883,"password":"service's"}}"#);
+    let service = supervisor(
+        r#"{"data":{"host":"core-mosquitto","port":1883,"username":"addons","password":"service's"}}"#,
+    );
     let nameless = options.replace(r#","password":"p""#, "");
     assert_ne!(nameless, options);
     for (options, due) in
@@ -139,6 +141,14 @@ fn own_brokers_and_own_configurations_win_and_no_broker_is_a_sentence() {
         assert!(output.status.success(), "{}", text(&output));
         assert_eq!(std::fs::read_to_string(&password).unwrap(), due, "what the options say wins");
     }
+    std::fs::remove_file(folder.path().join("own.toml")).unwrap();
+    let output = run(folder.path(), &options.replace(r#""p""#, r#""""#), &service);
+    assert!(output.status.success(), "a user may have no password: {}", text(&output));
+    let Config { mqtt, .. } = Config::read(&folder.path().join("out/undertone.toml")).unwrap();
+    assert_eq!((mqtt.user.as_str(), mqtt.password_file.as_os_str().is_empty()), ("u", true));
+    let output = run(folder.path(), &options.replace(r#""user":"u","#, ""), &service);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("set mqtt.user"), "{}", text(&output));
 
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), OPTIONS, &supervisor(""));

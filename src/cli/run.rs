@@ -6,7 +6,6 @@ use crate::config::{self, Config, ConfigError, DEFAULT_PATH, EMBEDDED};
 use crate::home::access::Access;
 use crate::logging::{self, Format};
 use crate::service::{self, Controls, Ended, NextStart, ServiceError, Source};
-use crate::settings::Settings;
 use clap::Args;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -88,7 +87,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let file = args.config.clone().or_else(|| Config::there_is_one().then(|| DEFAULT_PATH.into()));
     let config = Config::find(file.as_deref())?;
     logging::start(args.log_format);
-    service::share_one_heap();
+    service::keep_heap_small();
     service::keep_private();
     let runtime = lasting_runtime()?;
     let stopped = CancellationToken::new();
@@ -124,11 +123,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             env!("CARGO_PKG_VERSION"),
             running.node
         );
-        let (settings, problem) = Settings::load(&running);
-        if let Some(problem) = problem {
-            tracing::warn!("{problem}");
-        }
-        let controls = Controls { settings, reloads, withdrawals, next_start: Some(next) };
+        let controls = Controls { settings: None, reloads, withdrawals, next_start: Some(next) };
         // As a task: whatever wakes the future that is blocked on goes through the kernel, and costs a second
         // turn of the loop.
         let service = async move { service::run(&running, Source::Microphone, controls, shutdown).await };

@@ -26,6 +26,9 @@ const LAST_WITHDRAWAL: Duration = Duration::from_secs(10);
 /// How often a withdrawal that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
+/// Of a loss that could only be written down later.
+const LOST: &str = "what was said about consent is lost; everything is withheld until it is granted anew";
+
 /// All orders that give consent.
 const GRANTS: [Order; 3] = [
     Order::Say(Scope::Listening, Consent::Granted),
@@ -275,9 +278,9 @@ impl Keeper {
 
     /// The disk has not answered for a while, which people would else learn after a power cut.
     fn hangs(&mut self) -> Option<Told> {
-        if self.failed || !self.writing.as_ref().is_some_and(Writing::hangs) {
-            return None;
-        }
+        let waits = !self.unwritten.is_empty();
+        let matters = |writing: &&mut Writing| !writing.told && (waits || !writing.orders.is_empty());
+        self.writing.as_mut().filter(matters).filter(|writing| writing.hangs())?.told = true;
         let what = if self.unkept_scopes().contains(&true) {
             "the withdrawal holds until undertone ends, and perhaps not after it"
         } else {
@@ -304,7 +307,14 @@ impl Keeper {
                 }
                 // That the loss of a file is noted is no end of it: somebody has to say something.
                 let mended = std::mem::take(&mut self.failed) || unread || !orders.is_empty();
-                let mended = if mended { self.set_problem(None) } else { None };
+                let lost = Scope::ALL
+                    .iter()
+                    .all(|scope| self.record.said(*scope).is_some_and(|said| said.by == By::Lost));
+                let mended = match mended {
+                    true if lost => self.set_problem(Some(LOST.into())),
+                    true => self.set_problem(None),
+                    false => None,
+                };
                 overtaken.into_iter().map(Told::Refused).chain(granted).chain(mended).collect()
             }
             Outcome::Failed { error, lost } => {

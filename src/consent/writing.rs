@@ -156,6 +156,8 @@ pub(super) enum Outcome {
 pub(super) struct Writing {
     pub(super) orders: Orders,
     pub(super) begun: Instant,
+    /// It was told that the disk does not answer.
+    pub(super) told: bool,
     ended: Receiver<Outcome>,
 }
 
@@ -166,7 +168,7 @@ impl Writing {
         let (ended, mut orders) = (channel(), Orders::default());
         orders.add(order, By::Mqtt, Timestamp::now(), &Record::default());
         std::mem::forget(ended.0);
-        Writing { orders, begun: Instant::now(), ended: ended.1 }
+        Writing { orders, begun: Instant::now(), told: false, ended: ended.1 }
     }
 
     /// Begins. No orders: what was found is written anew, so that the loss of the file will be noticed.
@@ -181,12 +183,12 @@ impl Writing {
         if let Err(e) = std::thread::Builder::new().name("consent-write".into()).spawn(work) {
             tracing::warn!("the thread that keeps consent cannot be started: {e}");
         }
-        Writing { orders, begun: Instant::now(), ended }
+        Writing { orders, begun: Instant::now(), told: false, ended }
     }
 
-    /// Whether something was said, and the disk has not answered for a while.
+    /// Whether the disk has not answered for a while.
     pub(super) fn hangs(&self) -> bool {
-        !self.orders.is_empty() && self.begun.elapsed() >= HANGS
+        self.begun.elapsed() >= HANGS
     }
 
     /// What became of it; none: it is not known yet.

@@ -70,6 +70,8 @@ impl Noise {
         if clips.is_empty() {
             return Err(CorpusError::Nothing("every background recording is silent".into()));
         }
+        // How long a file is may have been a guess.
+        let longest = longest.filter(|_| clips.iter().any(|(_, samples)| samples.len() >= most));
         Ok(Noise { clips, longest })
     }
 

@@ -197,9 +197,11 @@ impl Damage<'_> {
 
     fn settle(&mut self, next: Option<Timestamp>) {
         let last = by(self.until, LATER);
+        // Where the clock went back, what is behind does not say how late it may have been.
+        let back = self.before.zip(next).is_some_and(|((_, before), next)| next < before);
         let within = |moved| {
             self.before.is_none_or(|(_, before)| by(before, moved) <= last)
-                && next.is_none_or(|next| by(next, moved) >= self.from)
+                && next.is_none_or(|next| back || by(next, moved) >= self.from)
         };
         let number = self.before.map_or(0, |(n, _)| n);
         let may_be = within(SignedDuration::ZERO) || self.moves.since(number).any(within);

@@ -1,6 +1,6 @@
 //! The daemon from its start to its end: what is started in which order, and what it then waits for.
 
-use super::ending::{Ending, Said};
+use super::ending::{self, Ending, Said};
 use super::folder::{Cause, Place, StateFolder};
 use super::hearing::Hearing;
 use super::notify::{Hang, Notifier};
@@ -19,6 +19,7 @@ use crate::home::{Client, Connection};
 use crate::ledger::recorder::{self, Recorder};
 use crate::metrics::endpoint::Wish;
 use crate::model::Model;
+use crate::settings::Settings;
 use crate::state;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 256;
 /// From the start, or a new model, until the code that only this needed is given back.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// A disk that takes so long is told.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// All that runs, and the ways by which it tells.
 pub(super) struct Daemon {
@@ -70,18 +74,37 @@ impl Daemon {
         let Controls { settings, reloads, mut withdrawals, next_start } = controls;
         // First, so that whoever has to say something during a new start finds somebody who will hear it.
         let own = config.clone();
-        let (mut keeper, place) = blocking(move || (Keeper::open(&own), Place::take(&own))).await?;
+        let opening = blocking(move || {
+            let settings = settings.map_or_else(|| Settings::load(&own), |settings| (settings, None));
+            (Keeper::open(&own), Place::take(&own), settings)
+        });
+        let nothing = Ended { progress: Progress::default(), restart: None, unkept: false };
+        let Some(opened) = unless_stopped(opening, &shutdown).await else {
+            return Ok(ControlFlow::Break(nothing));
+        };
+        let (mut keeper, place, (settings, problem)) = opened?;
         let place = place?;
+        if let Some(problem) = problem {
+            tracing::warn!("{problem}");
+        }
+        if anew::begins_withheld() {
+            keeper.withdraw();
+        }
         let own = config.model.clone();
-        let model = tokio::select! {
-            model = blocking(move || Model::load(&own)) => model??,
-            () = shutdown.cancelled() => {
-                if withdrawals.try_recv().is_ok() {
-                    keeper.withdraw();
-                    keeper.end(LAST_LINES).await;
-                }
-                let unkept = keeper.unkept();
-                return Ok(ControlFlow::Break(Ended { progress: Progress::default(), restart: None, unkept }));
+        let loaded = tokio::select! {
+            model = blocking(move || Model::load(&own)) => model.and_then(|model| Ok(Some(model?))),
+            () = shutdown.cancelled() => Ok(None),
+        };
+        // Said while the model was loaded.
+        let withdrawn = withdrawals.try_recv().is_ok();
+        if withdrawn {
+            keeper.withdraw();
+        }
+        let model = match loaded {
+            Ok(Some(model)) => model,
+            none => {
+                let ended = Ended { unkept: written_down(&mut keeper).await, ..nothing };
+                return none.map(|_| ControlFlow::Break(ended));
             }
         };
         let cascade = Cascade::new(config, model);
@@ -89,11 +112,6 @@ impl Daemon {
         let renewal = Arc::new(Renewal::default());
         renewal.uses(cascade.model());
         let (version, model_path) = (cascade.model().version().to_owned(), cascade.model().path().to_owned());
-        // Said while the model was loaded.
-        let withdrawn = withdrawals.try_recv().is_ok();
-        if withdrawn || anew::begins_withheld() {
-            keeper.withdraw();
-        }
         keeper.look();
         let consent = keeper.scopes();
         let (mqtt_stop, asr_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -293,6 +311,26 @@ fn begin_renewal(renewal: &Arc<Renewal>, settings: &config::Model, done: &mpsc::
     tokio::spawn(async move { done.send(renewal::renew(renewal, settings).await).await });
 }
 
+/// What comes of something that waits for the state folder's disk; that it does not answer is told. None: somebody wants the end.
+async fn unless_stopped<T>(what: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+    let mut what = std::pin::pin!(what);
+    loop {
+        tokio::select! {
+            done = &mut what => return Some(done),
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(SLOW) => {
+                tracing::warn!("the disk of the state folder does not answer, so nothing is heard yet");
+            }
+        }
+    }
+}
+
+/// Of a start that comes to nothing: waits until what was withdrawn in it is on the disk. Whether it did not get there.
+async fn written_down(keeper: &mut Keeper) -> bool {
+    keeper.end(LAST_LINES).await;
+    ending::told_if_unkept(keeper)
+}
+
 /// Something that may wait for a disk, while signals are obeyed.
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
     let done = tokio::task::spawn_blocking(what).await;
@@ -309,5 +347,13 @@ mod tests {
         assert_eq!([0; 3].map(|_| renewing.wish()), [true, false, false]);
         assert_eq!([0; 3].map(|_| renewing.done()), [true, false, false]);
         assert!(renewing.wish());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_keeps_nobody_from_ending() {
+        let stop = CancellationToken::new();
+        assert_eq!(unless_stopped(async { 7 }, &stop).await, Some(7));
+        stop.cancel();
+        assert_eq!(unless_stopped(std::future::pending::<u8>(), &stop).await, None);
     }
 }

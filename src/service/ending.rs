@@ -4,6 +4,7 @@
 use super::runtime::Service;
 use super::{Ended, Heard, LAST_LINES, Progress, ServiceError};
 use crate::asr;
+use crate::consent::Keeper;
 use crate::home::{Commands, Connection};
 use crate::ledger::Entry;
 use std::thread::JoinHandle;
@@ -76,12 +77,7 @@ impl Ending {
         if self.heed() {
             self.write_down().await;
         }
-        let unkept = self.service.keeper.unkept();
-        if unkept {
-            tracing::warn!(
-                "what was withdrawn could not be written down; what was granted before it holds again at the next start"
-            );
-        }
+        let unkept = told_if_unkept(&self.service.keeper);
         match self.broken {
             Some(broken) => Err(broken),
             None => {
@@ -197,4 +193,15 @@ impl Ending {
             self.service.consent_told(told);
         }
     }
+}
+
+/// Whether something was withdrawn that is not on the disk; that is told.
+pub(super) fn told_if_unkept(keeper: &Keeper) -> bool {
+    let unkept = keeper.unkept();
+    if unkept {
+        tracing::warn!(
+            "what was withdrawn could not be written down; what was granted before it holds again at the next start"
+        );
+    }
+    unkept
 }

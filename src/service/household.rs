@@ -76,7 +76,15 @@ impl Service {
     pub(super) fn consent_told(&mut self, told: Told) {
         match told {
             Told::Problem { message, recovered } => self.problem(Component::Consent, message, recovered),
-            Told::Said(order) => self.recorder.record(Entry::said(order, By::Mqtt)),
+            Told::Said(order) => {
+                let mut said = Entry::said(order, By::Mqtt);
+                if let (Entry::Guest { on: true, until, .. }, Some(guest)) =
+                    (&mut said, self.keeper.standing().guest)
+                {
+                    *until = guest.until; // at a full minute, or with those who stay longer
+                }
+                self.recorder.record(said);
+            }
             Told::Refused(refusal) => self.refused(refusal),
             Told::Changed { before, now } => {
                 for scope in Scope::ALL {

@@ -32,7 +32,7 @@ mod wishes;
 pub use anew::Restart;
 pub use heard::{Heard, Progress, Source};
 pub(crate) use household::config_digest;
-pub use memory::{keep_private, share_one_heap};
+pub use memory::{keep_heap_small, keep_private};
 pub use notify::Pulse;
 pub use trial::NextStart;
 
@@ -99,8 +99,8 @@ pub enum ServiceError {
 
 /// What may change while the daemon runs.
 pub struct Controls {
-    /// Thresholds.
-    pub settings: Settings,
+    /// Thresholds; none: those of the state folder.
+    pub settings: Option<Settings>,
     /// Configurations that are to replace the running one, as far as that is possible without a restart,
     /// and reasons why there is none.
     pub reloads: mpsc::Receiver<Result<Config, ConfigError>>,
@@ -114,7 +114,7 @@ impl Controls {
     /// Nothing changes but by MQTT, and nothing of it is kept.
     pub fn fixed(config: &Config) -> Controls {
         let (reloads, withdrawals) = (mpsc::channel(1).1, mpsc::channel(1).1);
-        Controls { settings: Settings::fixed(config), reloads, withdrawals, next_start: None }
+        Controls { settings: Some(Settings::fixed(config)), reloads, withdrawals, next_start: None }
     }
 }
 

@@ -33,8 +33,10 @@ pub(super) struct Trial {
     looking: Option<JoinHandle<Result<(), String>>>,
     /// Who waits for that, and until when.
     wanted: Option<(Restart, Instant)>,
-    /// When a new start that nobody asked for was refused last, why, and when that was told.
-    refused: Option<(Instant, String, Instant)>,
+    /// When a new start that nobody asked for was refused last.
+    refused: Option<Instant>,
+    /// Why, and when that was told; none: it is not needed any more.
+    told: Option<(String, Instant)>,
 }
 
 impl Default for Trial {
@@ -45,7 +47,7 @@ impl Default for Trial {
 
 impl Trial {
     pub(super) fn new(next: Option<NextStart>, renewal: Arc<Renewal>) -> Trial {
-        Trial { next, renewal, patience: PATIENCE, looking: None, wanted: None, refused: None }
+        Trial { next, renewal, patience: PATIENCE, looking: None, wanted: None, refused: None, told: None }
     }
 
     /// Begins to look, if nobody does. One that did not come to an end in its time is not begun a second time.
@@ -84,15 +86,23 @@ impl Trial {
 
     /// Whether a new start that nobody asked for was refused a short while ago.
     pub(super) fn was_refused_lately(&self, now: Instant) -> bool {
-        self.refused.as_ref().is_some_and(|(at, ..)| now < *at + TRY_AGAIN)
+        self.refused.is_some_and(|at| now < at + TRY_AGAIN)
     }
 
     /// Takes note that such a one is refused now; true if the reason is news, or was told long ago.
     pub(super) fn refuse(&mut self, reason: &str, now: Instant) -> bool {
-        let same = self.refused.as_ref().filter(|(_, before, _)| before == reason).map(|(.., told)| *told);
-        let told = same.filter(|told| now < *told + TELL_AGAIN);
-        self.refused = Some((now, reason.to_owned(), told.unwrap_or(now)));
-        told.is_none()
+        self.refused = Some(now);
+        let stands =
+            self.told.as_ref().is_some_and(|(before, at)| before == reason && now < *at + TELL_AGAIN);
+        if !stands {
+            self.told = Some((reason.to_owned(), now));
+        }
+        !stands
+    }
+
+    /// Takes note that sound comes again, so none is needed; true if it was told that one is refused.
+    pub(super) fn needless(&mut self) -> bool {
+        self.told.take().is_some()
     }
 }
 
@@ -164,5 +174,8 @@ mod tests {
         assert!(trial.was_refused_lately(now + TRY_AGAIN / 2) && !trial.was_refused_lately(now + TRY_AGAIN));
         assert!(!trial.refuse("no", now) && trial.refuse("never", now));
         assert!(!trial.refuse("never", now + TELL_AGAIN / 2) && trial.refuse("never", now + TELL_AGAIN));
+        assert!(trial.needless() && !trial.needless());
+        assert!(trial.was_refused_lately(now + TELL_AGAIN), "it is not looked at more often for that");
+        assert!(trial.refuse("never", now + TELL_AGAIN), "a new spell is told");
     }
 }

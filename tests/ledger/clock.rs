@@ -99,6 +99,28 @@ fn a_damaged_line_of_before_the_clock_was_set_goes_by_the_time_that_it_was() {
     }
 }
 
+/// What a clock says that was behind since is no limit for what was recorded before.
+#[test]
+fn a_damaged_line_before_a_start_by_a_clock_that_was_behind_goes_with_what_was_before_it() {
+    let book = Book::new();
+    let mut writer = Writer::new(book.folder.path(), &book.rules);
+    for (second, entry) in [
+        (5_000, emotion(4_997, Label::Sad)),
+        (5_060, emotion(5_057, Label::Fear)),
+        (3_000, started(false)),
+        (3_100, emotion(3_097, Label::Happy)),
+    ] {
+        writer.append(&[(at(second), entry)]).unwrap();
+    }
+    writer.sync().unwrap();
+    let mut lines = book.lines();
+    lines[1] = lines[1].replacen("\"kind\"", "\"kinD\"", 1);
+    book.set(&lines);
+    let told = book.erase_span(4_990, 5_200);
+    assert!(told.starts_with("1 lines") && told.contains("1 damaged line "), "{told}");
+    assert_eq!(book.labels(), ["happy"]);
+}
+
 /// After a power cut the saved time was hours old, and before the network told the right one the power went again.
 #[test]
 fn a_start_by_a_clock_that_was_behind_is_pointed_out_if_nobody_set_it() {

@@ -54,7 +54,7 @@ offset = $(float '[.onset, 0.35] | min')
 [mqtt]
 broker = $(quoted "$broker")
 user = $(quoted "$user")
-password_file = "$([ -z "$user" ] || echo "$password")"
+password_file = "$([ -z "$secret" ] || echo "$password")"
 [consent]
 listening = "$(option listening)"
 transcription = "$(option transcription)"

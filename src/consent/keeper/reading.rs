@@ -36,6 +36,8 @@ impl Keeper {
         let waits = !self.unwritten.is_empty();
         if self.unsettled || waits {
             self.write(); // somebody else could
+        } else {
+            self.failed = false; // somebody else has
         }
         // Why something waits stays true until it is written.
         if waits && loaded.problem.is_none() { None } else { self.set_problem(loaded.problem) }

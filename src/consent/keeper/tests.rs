@@ -81,6 +81,32 @@ fn a_disk_that_does_not_answer_is_told() {
     }
 }
 
+/// Nor does it matter that something failed before, or that what hangs is not what waits.
+#[test]
+fn a_withdrawal_that_waits_for_a_disk_that_does_not_answer_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::open(&config(folder.path()));
+    let order = Order::Say(Scope::Listening, Consent::Withheld);
+    let mut writing = Writing::stuck(order);
+    (writing.begun, writing.orders) = (Instant::now().checked_sub(HANGS).unwrap(), Orders::default());
+    (keeper.writing, keeper.failed) = (Some(writing), true);
+    assert_eq!(problems(keeper.look()), [], "nothing waits for it");
+    keeper.unwritten.add(order, By::Mqtt, Timestamp::now(), &Record::default());
+    let told = problems(keeper.look());
+    assert!(matches!(&told[..], [(message, false)] if message.contains("the withdrawal holds")), "{told:?}");
+    assert_eq!(problems(keeper.look()), [], "once");
+}
+
+#[test]
+fn that_a_loss_is_written_down_at_last_is_no_end_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::open(&config(folder.path()));
+    (keeper.failed, keeper.problem) = (true, Some("no space".into()));
+    let (record, stamp) = (Record::lost(Timestamp::now()), keeper.stamp.unwrap());
+    let told = problems(keeper.ended(Outcome::Written { record, stamp, overtaken: Vec::new() }));
+    assert!(matches!(&told[..], [(message, false)] if message.contains("granted anew")), "{told:?}");
+}
+
 #[test]
 fn guests_who_are_there_already_are_said_once() {
     let folder = tempfile::tempdir().unwrap();

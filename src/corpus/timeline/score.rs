@@ -347,7 +347,7 @@ fn spread(seconds: impl Iterator<Item = f64>) -> Spread {
 fn delays(seconds: impl Iterator<Item = f64>) -> Spread {
     let mut signed: Vec<f64> = seconds.map(|s| (s * 1e4).round() / 10.0).collect();
     signed.sort_by(f64::total_cmp);
-    let at = |percent: usize| signed.get(signed.len().saturating_sub(1) * percent / 100).copied();
+    let at = |percent: usize| signed.get((signed.len() * percent).div_ceil(100).saturating_sub(1)).copied();
     Spread { n: signed.len(), median: at(50), p95: at(95), bias: at(50) }
 }
 
