@@ -28,7 +28,8 @@ trap finish EXIT
 log=$SCRATCH/log
 try() { "$@" >"$log" 2>&1 || { tail -30 "$log"; fail "$*"; }; }
 logged() { # CONTAINER PATTERN WHAT: waits until its log has it
-    for _ in $(seq 100); do
+    local begun=$SECONDS
+    until [ $((SECONDS - begun)) -gt "$patience" ]; do
         pod logs "$1" >"$log" 2>&1 || true
         if grep -q "$2" "$log"; then return; fi
         sleep 0.2
@@ -73,10 +74,12 @@ else
     build undertone "$SCRATCH/context"
     pass "an engine builds the second stage ($ARCH)"
 fi
+patience=20
 if [ "$ARCH" != "$HERE" ]; then
-    # Emulated, ONNX Runtime crashes in there; without a /sys, in test-container.sh, it does not.
-    echo "     emulated, it runs in test-container.sh only"
-    exit 0
+    patience=120
+    # ONNX Runtime reads the caches of the processor and dies of those that the emulator passes on from here: they are hidden.
+    # (Podman would copy them into what hides them.)
+    for caches in /sys/devices/system/cpu/cpu*/cache; do limits+=(--tmpfs "$caches:ro,notmpcopyup"); done
 fi
 
 # As compose.yaml starts it.
@@ -86,9 +89,15 @@ hardened=(--read-only --cap-drop=all --security-opt no-new-privileges --tmpfs /t
 # As root, whom nothing else would keep from it.
 pod run --rm "${hardened[@]}" --user 0 --entrypoint touch undertone /etc/written 2>/dev/null && fail "the root is writable"
 try pod run --rm "${hardened[@]}" undertone check --offline --config /etc/undertone/undertone.toml
-try pod run --rm "${hardened[@]}" undertone demo --speed 100
-grep -q 'segments of speech' "$log" || fail "the demo hears nothing"
-pass "check and demo run as a user, read-only, without capabilities, in 224 MB"
+if [ "$ARCH" = "$HERE" ]; then
+    try pod run --rm "${hardened[@]}" undertone demo --speed 100
+    grep -q 'segments of speech' "$log" || fail "the demo hears nothing"
+else
+    voice=$PWD/tests/golden/formats/voice.flac
+    try pod run --rm "${hardened[@]}" -v "$voice:/srv/voice.flac:ro" undertone analyze --json /srv/voice.flac
+    grep -q '"type":"emotion"' "$log" || fail "it hears nothing"
+fi
+pass "it checks and hears as a user, read-only, without capabilities, in 224 MB ($ARCH)"
 printf '[mqtt]\nbroker = "embedded"\n' >"$SCRATCH/undertone.toml"
 chmod 644 "$SCRATCH/undertone.toml"
 started=daemon
@@ -113,9 +122,8 @@ fi
 try pod rm -f -t 2 daemon
 started=
 
-scripts/addon.sh "$(dpkg --print-architecture)" >"$log"
-folder=dist/addon-$(dpkg --print-architecture)
-build addon "$folder"
+scripts/addon.sh "$ARCH" >"$log"
+build addon "dist/addon-$ARCH"
 mkdir "$SCRATCH/data"
 python3 - deploy/home-assistant/addon/config.yaml "$SCRATCH/data/options.json" <<'P'
 import json, re, sys
