@@ -192,6 +192,8 @@ def main() -> int:
         )
         card = Card(folder / "fifo", steady)
         environment = os.environ | {"ALSA_CONFIG_PATH": f"{folder}/asound.conf", "STATE_DIRECTORY": name}
+        unit = Path(__file__).parent.parent / "systemd/undertone.service"
+        environment |= dict(re.findall(r"^Environment=(\w+)=(\S+)$", unit.read_text(), re.M))
         if arguments.model:
             environment["UNDERTONE_MODEL"] = str(arguments.model.resolve())
         begun = time.monotonic()

@@ -167,8 +167,9 @@ fn consent(config: &Config) -> Result<(Outcome, String), String> {
     if let Some(problem) = store.ask().map_err(|e| e.to_string())?.problem {
         return Err(problem);
     }
-    let unkept = store.could_keep().err().filter(|_| !daemon_runs(config));
-    if let Some(e) = unkept.as_ref().filter(|_| store.load().fresh) {
+    let unkept = store.could_keep().err();
+    // A daemon that runs may have read what is not there any more.
+    if let Some(e) = unkept.as_ref().filter(|_| store.load().fresh && !daemon_runs(config)) {
         return Err(format!("{e}; until then everything is withheld"));
     }
     let (standing, zone) = (standing(config), TimeZone::system());

@@ -87,7 +87,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let file = args.config.clone().or_else(|| Config::there_is_one().then(|| DEFAULT_PATH.into()));
     let config = Config::find(file.as_deref())?;
     logging::start(args.log_format);
-    service::keep_heap_small();
+    service::share_one_heap();
     service::keep_private();
     let runtime = lasting_runtime()?;
     let stopped = CancellationToken::new();

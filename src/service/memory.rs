@@ -34,23 +34,16 @@ pub fn keep_private() {
     }
 }
 
-/// From this size on (bytes) an allocation is a mapping of its own, which goes back to the system when it is freed.
-#[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 65_536;
-
-/// One heap for all threads, and nothing large in it. To be called before there is a second thread.
+/// One heap for all threads. To be called before there is a second thread.
 ///
 /// glibc gives each thread a heap of its own, and what is free at the end of such a heap it never gives back, not even when it is asked
-/// to: so each helper thread that ever loaded a model would keep what that took. And what is large it takes from the heap, once something
-/// larger was freed: so the weights would be held for later once they are copied, 4 MB of them.
-pub fn keep_heap_small() {
+/// to: so each helper thread that ever loaded a model would keep what that took.
+pub fn share_one_heap() {
     #[cfg(target_env = "gnu")]
-    for (setting, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE)] {
-        // SAFETY: it takes numbers, and is safe to call at any time.
-        #[expect(unsafe_code, reason = "there is no safe name for it")]
-        if unsafe { libc::mallopt(setting, value) } != 1 {
-            tracing::debug!("the allocator does not know its setting {setting}");
-        }
+    // SAFETY: it takes numbers, and is safe to call at any time.
+    #[expect(unsafe_code, reason = "there is no safe name for it")]
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
+        tracing::debug!("each thread has a heap of its own");
     }
 }
 

@@ -32,7 +32,7 @@ mod wishes;
 pub use anew::Restart;
 pub use heard::{Heard, Progress, Source};
 pub(crate) use household::config_digest;
-pub use memory::{keep_heap_small, keep_private};
+pub use memory::{keep_private, share_one_heap};
 pub use notify::Pulse;
 pub use trial::NextStart;
 

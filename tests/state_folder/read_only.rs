@@ -59,6 +59,7 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
             ("consent show", "the undertone that runs withholds listening and transcription"),
             ("privacy", "The microphone is closed now"),
             ("check", "stays closed: listening is withheld"),
+            ("check", "but nothing more can be said there"),
             ("devices --seconds 0.1", "The microphone stays closed"),
         ] {
             let shown = text(&command_with(&daemon, words, &card));
