@@ -49,6 +49,8 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
         let pid = daemon.pid().to_string();
         assert!(text(&command(&daemon, "consent show")).contains("listening      granted"));
         let read_only = ReadOnly::make(&daemon.state());
+        let shown = text(&command_with(&daemon, "check", &card));
+        assert!(shown.contains("but nothing more can be said there"), "{shown}");
         let asked = command(&daemon, words);
         // Nor does it come back with a new start, for which anybody at the broker may ask.
         daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
@@ -59,7 +61,6 @@ fn a_withdrawal_at_the_machine_that_cannot_be_written_closes_the_microphone() {
             ("consent show", "the undertone that runs withholds listening and transcription"),
             ("privacy", "The microphone is closed now"),
             ("check", "stays closed: listening is withheld"),
-            ("check", "but nothing more can be said there"),
             ("devices --seconds 0.1", "The microphone stays closed"),
         ] {
             let shown = text(&command_with(&daemon, words, &card));
