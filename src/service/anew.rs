@@ -1,8 +1,8 @@
 //! A new start: this process is replaced by another one, which learns from its environment what it has to know.
 
-use super::Ended;
 use super::clock::since_boot;
 use super::runtime::Service;
+use super::{Ended, Progress};
 use crate::events::Component;
 use std::process::Command;
 use tokio::time::Instant;
@@ -80,6 +80,13 @@ impl Service {
             }
         }
     }
+
+    /// Where sound comes again, a new start that was refused is not missed any more.
+    pub(super) fn needs_no_new_start(&mut self, progress: &Progress) {
+        if progress.listening && self.trial.needless() {
+            self.problem(Component::Service, "sound comes again, so no new start is needed".into(), true);
+        }
+    }
 }
 
 /// Whether this process was begun a short while ago because nothing could be heard.
@@ -96,7 +103,6 @@ fn is_lately(before: Option<&str>, now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Progress;
 
     #[test]
     fn ten_minutes_pass_between_two_new_starts() {

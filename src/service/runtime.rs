@@ -144,13 +144,7 @@ impl Service {
                 self.progress = progress;
                 self.progressed = Instant::now();
                 self.metrics.work(work(&progress));
-                if progress.listening && self.trial.needless() {
-                    self.problem(
-                        Component::Service,
-                        "sound comes again, so no new start is needed".into(),
-                        true,
-                    );
-                }
+                self.needs_no_new_start(&progress);
                 if changed {
                     self.publish_state();
                 }
