@@ -108,18 +108,20 @@ WEIGHTS ?=
 IMITATE ?=
 AGAIN ?=
 GAP = $(DATA)/gap
+GATES = $(if $(HOLD),held-)gates
+LONGER = $(if $(HOLD),held-)longer
 # The gated and the ungated runs that are compared.
-COMPARED = $(if $(AGAIN),gates longer,$(if $(IMITATE),imitates,gated) ungated)
+COMPARED = $(if $(AGAIN),$(GATES) $(LONGER),$(if $(IMITATE),imitates,gated) ungated)
 # The first part knows no gates, so both have it in common. With AGAIN all of an ungated run is what they have in common.
-gap: same-corpora build $(VENV)/full ## what gates cost in accuracy: short runs with and without them, after the corpora and lessons of `make train`; SEEDS="1 2 3"; EPOCHS= as released; WEIGHTS=models/undertone.onnx: with its weights to begin with; IMITATE="--imitate 2 --shut --budget 0.5": gated runs that imitate the ungated one; AGAIN="--imitate 2 --shut --drop-gated --budget 0.5": gates for the finished ungated network
+gap: same-corpora build $(VENV)/full ## what gates cost in accuracy: short runs with and without them, after the corpora and lessons of `make train`; SEEDS="1 2 3"; EPOCHS= as released; WEIGHTS=models/undertone.onnx: with its weights to begin with; IMITATE="--imitate 2 --shut --budget 0.5": gated runs that imitate the ungated one; AGAIN="--imitate 2 --shut --drop-gated --budget 0.5": gates for the finished ungated network; HOLD=--hold: which stays as it is
 	test -e $(DATA)/test/index.csv || $(TARGET)/release/undertone corpus features --manifest $(CORPORA)/manifest.csv --split test_seen,test_unseen --out $(DATA)/test
-	for seed in $(SEEDS); do own="$(DATA)/train --seed $$seed --validate 100 $(EPOCHS)"; first=$(GAP)/$(if $(AGAIN),ungated,gated)-$$seed; ungated=$(GAP)/ungated-$$seed; longer=$(GAP)/longer-$$seed; \
+	for seed in $(SEEDS); do own="$(DATA)/train --seed $$seed --validate 100 $(EPOCHS)"; first=$(GAP)/$(if $(AGAIN),ungated,gated)-$$seed; ungated=$(GAP)/ungated-$$seed; longer=$(GAP)/$(LONGER)-$$seed; gates=$(GAP)/$(GATES)-$$seed; \
 	  { test -z "$(WEIGHTS)" -o -e $$first/last.pt || $(VENV)/bin/python models/training/recover.py $$own $(if $(AGAIN),--ungated) --out $$first --model $(WEIGHTS); } && \
 	  $(VENV)/bin/python models/training/train.py $$own $(if $(AGAIN),--ungated) --out $$first && \
 	  { test -n "$(AGAIN)" || $(VENV)/bin/python models/training/train.py $$own --out $$ungated --ungated --start $$first/shallow.pt; } && \
 	  { test -z "$(IMITATE)" || $(VENV)/bin/python models/training/train.py $$own --out $(GAP)/imitates-$$seed --start $$first/shallow.pt --master $$ungated/last.pt $(IMITATE); } && \
-	  { test -z "$(AGAIN)" || { $(VENV)/bin/python models/training/train.py $$own --out $$longer --ungated --start $$ungated/last.pt && \
-	    $(VENV)/bin/python models/training/train.py $$own --out $(GAP)/gates-$$seed --start $$ungated/last.pt --master $$longer/last.pt $(AGAIN); }; } || exit 1; \
+	  { test -z "$(AGAIN)" || { $(VENV)/bin/python models/training/train.py $$own --out $$longer --ungated --start $$ungated/last.pt $(HOLD) && \
+	    $(VENV)/bin/python models/training/train.py $$own --out $$gates --start $$ungated/last.pt --master $$longer/last.pt $(HOLD) $(AGAIN); }; } || exit 1; \
 	done
 	$(VENV)/bin/python models/training/gap.py $(DATA)/train $(wildcard $(DATA)/voices-1 $(DATA)/voices-2) --picture models/undertone.onnx --test $(DATA)/test --gated $(SEEDS:%=$(GAP)/$(firstword $(COMPARED))-%) --ungated $(SEEDS:%=$(GAP)/$(lastword $(COMPARED))-%)
 

@@ -97,6 +97,7 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
     "head_dropout": (0.1, "dropout in the class head"),
     "imitate": (1.0, "weight of what a gated network learns from --master, where one is given"),
     "shut": (False, "the gates of the blocks that stood by begin shut: what they would cost is spent on the others"),
+    "hold": (False, "the stem and the blocks stay as they are in the later parts: gates and heads alone learn"),
     "teacher": (2.0, "weight of the teacher's lessons, where teacher.py has written them; 0: nothing of the teacher, nor its opinion"),
     "opinion": (1.0, "weight of the teacher's opinion of the emotion, likewise"),
     "finish_opinion": (0.5, "the same in the finish"),
@@ -115,7 +116,7 @@ SETTINGS = {  # what a run cannot change when it goes on; the value is (default,
 
 # What the first part does not depend on.
 LATER = (
-    *("deep_epochs", "deep_rate", "ungated", "imitate", "shut", "drop_gated", "budget", "gate_cost", "background_gate_cost"),
+    *("deep_epochs", "deep_rate", "ungated", "imitate", "shut", "drop_gated", "hold", "budget", "gate_cost", "background_gate_cost"),
     *("finish_epochs", "finish_rate", "finish_opinion", "finish_average", "finish_background"),
 )
 

@@ -305,6 +305,23 @@ def test_a_gated_network_imitates_another(folder: Path, tmp_path: Path):
     assert "loss_imitation" in json.loads((tmp_path / "100.0" / "log.jsonl").read_text().splitlines()[-1])["train"]
 
 
+def test_gates_are_learnt_for_a_network_that_stays(folder: Path, tmp_path: Path):
+    """With --hold the stem and the blocks stay to the last bit, in the average, too, with gates and without; gates and heads learn."""
+    table, shape = load([folder]), Shape(**TINY.to_dict() | {"blocks": 8})
+    own = argparse.Namespace(**vars(settings(tmp_path)) | {"start": None, "ungated": True})
+    train(Trainer(table, shape, own), tmp_path)
+    before = checkpoint.load(tmp_path / "last.pt")["average"]
+    for ungated in (False, True):
+        later = argparse.Namespace(**vars(settings(tmp_path)) | {"start": tmp_path / "last.pt", "ungated": ungated, "hold": True, "shut": True})
+        later.out = tmp_path / f"held-{ungated}"
+        later.out.mkdir()
+        begin(trainer := Trainer(table, shape, later))
+        train(trainer, later.out)
+        for state in (trainer.model.state_dict(), trainer.average.state):
+            changed = {name.split(".")[0] + (".gate" if ".gate." in name else "") for name, value in state.items() if not torch.equal(value, before[name])}
+            assert changed == ({"heads"} if ungated else {"heads", "blocks.gate"})
+
+
 def test_a_run_of_another_length_is_not_gone_on_with(folder: Path, tmp_path: Path):
     trainer = Trainer(load([folder]), TINY, settings(tmp_path / "run"))
     content = trainer.state()

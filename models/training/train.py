@@ -175,6 +175,8 @@ class Trainer:
         if self.step == self.shallow_steps and self.settings.shut and not self.settings.ungated:
             self.shut()
         self.model.train()
+        if self.settings.hold and self.parts[number].deep:
+            self.hold()
         self.recorded[number]()
         self.average.update(self.model, self.parts[number].average)
         self.step += 1
@@ -189,7 +191,7 @@ class Trainer:
             if gated:
                 output = self.model.forward_sampled(features, keep=self.kept(part.deep) if self.settings.drop_gated else None)
             else:
-                output = self.model.forward_ungated(features, self.kept(part.deep))
+                output = self.model.forward_ungated(features, None if part.deep and self.settings.hold else self.kept(part.deep))
         losses = self.objective.losses(output, batch.labels, batch.frames, gated)
         if self.pupil:
             lessons = self.pupil.losses(output, batch.lesson)
@@ -214,6 +216,11 @@ class Trainer:
         for index in range(1, self.model.shape.blocks, 2):
             for bias in (self.model.blocks[index].gate.bias, self.average.state[f"blocks.{index}.gate.bias"]):
                 bias.copy_(-bias.abs())
+
+    def hold(self) -> None:
+        """Leave the stem and the blocks as they are: no gradient, no dropout, and batches that are not measured."""
+        for still in (self.model.stem, *(block.bodies for block in self.model.blocks)):
+            still.eval().requires_grad_(False)
 
     def kept(self, deep: bool) -> list[list[Keep]]:
         """Stochastic depth, for each clip by itself and rarer in the first blocks (Huang et al. 2016)."""
