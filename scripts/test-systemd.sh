@@ -105,6 +105,16 @@ sleep 2
 [ "$(show MainPID)" = "$main" ] || fail "a reload ended the daemon"
 pass "a reload keeps the daemon"
 
+configuration=$ROOT/etc/undertone/undertone.toml
+cp -a "$configuration" "$SCRATCH/good.toml"
+echo 'nodes = "typo"' >>"$configuration"
+enter systemctl reload undertone 2>/dev/null && fail "a reload with a wrong configuration has status 0"
+enter journalctl -u undertone --no-pager | grep -q 'FAIL configuration .*nodes' || fail "the journal does not say what is wrong with the configuration"
+cp -a "$SCRATCH/good.toml" "$configuration"
+enter systemctl reload undertone || fail "a reload with a configuration that is right again"
+[ "$(show MainPID)" = "$main" ] || fail "a reload that was refused ended the daemon"
+pass "a reload with a wrong configuration is refused, and the daemon goes on"
+
 # A disk that cannot be written: what root withdraws reaches the daemon through the sandbox all the same, and a
 # new start that is asked for over MQTT does not undo it.
 chattr +i "$ROOT/var/lib/undertone" || fail "the state folder cannot be made immutable here"

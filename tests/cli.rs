@@ -14,6 +14,12 @@ fn check(configuration: &str) -> Run {
     finish(undertone().args(["check", "--config"]).arg(path))
 }
 
+/// What `check` says is wrong with the configuration, before anything else.
+fn wrong(run: &Run) -> String {
+    let lines = run.out.lines().take_while(|line| line.starts_with("FAIL configuration"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn room() -> std::process::Command {
     let mut command = undertone();
     command.args(["analyze", "demo/room.ogg"]);
@@ -28,13 +34,14 @@ fn a_wrong_configuration_is_status_2_and_names_the_key() {
         ("[mqtt]\nbroker = \"http://x\"", "mqtt.broker"),
         ("[mqtt]\nbroker = \"mqtt://user:secret@x\"", "mqtt.broker"),
         ("node = ", "line 1"),
-        ("node = \"a b\"", "letters, digits"),
+        ("node = \"Wohnküche\"", "letters (A to Z, a to z), digits"),
+        ("[consent]\nquiet_hours = \"22:00-07:00\"", "expected a list: [ … ]"),
         ("[asr]\ncommand = \"whisper\"", "command"),
     ] {
         let run = check(text);
         assert_eq!(run.status, 2, "{text}: {} {}", run.out, run.err);
-        assert!(run.sentence().contains(expected), "{text}: {}", run.err);
-        assert!(!run.err.contains("secret"), "{}", run.err);
+        assert!(wrong(&run).contains(expected) && run.err.is_empty(), "{text}: {} {}", run.out, run.err);
+        assert!(!run.out.contains("secret"), "{}", run.out);
     }
     let run = finish(undertone().args(["run", "--config", "absent.toml"]));
     assert_eq!(run.status, 2);
@@ -46,7 +53,8 @@ fn a_wrong_configuration_is_status_2_and_names_the_key() {
 fn check_goes_on_behind_a_wrong_configuration() {
     let run = check("nodes = \"x\"\n[cascade]\nonsett = 0.5\n");
     assert_eq!(run.status, 2, "{}", run.err);
-    assert!(run.sentence().contains("`nodes`") && run.err.contains("`cascade.onsett`"), "{}", run.err);
+    let (first, second) = (wrong(&run), "there is no key `cascade.onsett`");
+    assert!(first.contains("`nodes`") && first.lines().count() == 2 && first.contains(second), "{}", run.out);
     let outcome =
         |stage: &str| run.out.lines().find(|line| line.contains(stage)).unwrap_or_default()[..4].trim();
     assert_eq!(
@@ -108,6 +116,40 @@ fn check_fails_where_nobody_can_read_it() {
         let run = finish(check.env("STATE_DIRECTORY", folder.path()));
         assert_eq!(run.status, 1, "{flags:?}: {}", run.err);
         assert!(run.sentence().contains("what was found cannot be written"), "{}", run.err);
+    }
+}
+
+/// What a reload asks first: nothing is looked at but the file.
+#[test]
+fn a_configuration_is_checked_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("undertone.toml");
+    for (text, status, begin) in
+        [("[model]\npath = \"/absent\"", 0, "ok   configuration"), ("node = 1", 2, "FAIL configuration")]
+    {
+        std::fs::write(&path, text).unwrap();
+        let run = finish(undertone().args(["check", "--config-only", "--config"]).arg(&path));
+        assert_eq!((run.status, run.out.lines().count(), run.err.as_str()), (status, 1, ""), "{}", run.out);
+        assert!(run.out.starts_with(begin), "{}", run.out);
+    }
+}
+
+/// A password that everybody on the machine may read is told, and keeps nothing from starting.
+#[test]
+fn a_secret_for_everybody_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, password) = (folder.path().join("undertone.toml"), folder.path().join("password"));
+    std::fs::write(&password, "s3cret\n").unwrap();
+    std::fs::write(&path, format!("[mqtt]\nuser = \"ann\"\npassword_file = {password:?}\n")).unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, false)] {
+        std::fs::set_permissions(&password, PermissionsExt::from_mode(mode)).unwrap();
+        let mut check = undertone();
+        check.args(["check", "--offline", "--config"]).arg(&path).env("STATE_DIRECTORY", folder.path());
+        let run = finish(&mut check);
+        let told = run.out.lines().any(|line| line.starts_with("warn secrets") && line.contains("chmod 640"));
+        assert_eq!((run.status, told), (0, warned), "{}", run.out);
+        assert!(!run.out.contains("s3cret"), "{}", run.out);
     }
 }
 

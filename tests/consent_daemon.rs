@@ -320,6 +320,24 @@ fn a_withdrawal_while_it_starts_comes_before_the_microphone() {
     }
 }
 
+/// A daemon that was stopped closes nothing until it goes on, and whoever withdraws is told.
+#[test]
+fn a_daemon_that_stands_still_is_said_to() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::prepare(&broker, "");
+    daemon.consent_alone(&["grant", "listening"]);
+    daemon.restart(&card);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    daemon.signal(Signal::STOP);
+    let mut revoke = daemon.command();
+    revoke.args(["consent", "revoke", "listening", "--config"]).arg(daemon.config());
+    let output = daemon.finish(revoke);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(&format!("(process {}) was stopped", daemon.pid())), "{told}");
+    daemon.signal(Signal::CONT);
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+}
+
 /// A FIFO that nobody writes blocks whoever opens it, for five seconds at most; a withdrawal does not wait for that.
 #[tokio::test]
 async fn a_withdrawal_does_not_wait_for_a_microphone_that_hangs() {

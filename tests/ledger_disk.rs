@@ -8,8 +8,9 @@
 mod household;
 
 use household::mosquitto::{Mosquitto, Seen, Witness};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card, state};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,7 +63,16 @@ fn refused(seen: &[Seen]) -> bool {
 }
 
 fn recovered(seen: &[Seen]) -> bool {
-    !problems(seen, "record", true).is_empty()
+    !problems(seen, "record", true).is_empty() && fails(seen, "record") == Some(false)
+}
+
+/// Whether what is retained says that this does not work: as a sentence with its time, and in the state.
+fn fails(seen: &[Seen], component: &str) -> Option<bool> {
+    let newest = seen.iter().rfind(|seen| seen.topic.ends_with("/problems"))?;
+    let told: Value = serde_json::from_str(&newest.payload).unwrap();
+    let stated = seen.iter().rev().find_map(state)?["problems"].as_array()?.contains(&component.into());
+    let sentence = told[component]["message"].is_string() && told[component]["since"].is_string();
+    (stated == sentence).then_some(sentence)
 }
 
 #[tokio::test]
@@ -151,7 +161,8 @@ async fn a_read_only_disk_is_told_and_stops_nothing() {
         mode(&daemon, 0o555);
         daemon.restart(&card);
     }
-    let told = |seen: &[Seen]| refused(seen) && listens(seen) == Some(true);
+    let told =
+        |seen: &[Seen]| refused(seen) && fails(seen, "record") == Some(true) && listens(seen) == Some(true);
     let seen = witness.until("a problem, and listening all the same", told).await;
     assert!(problems(&seen, "record", false)[0].contains("listening goes on"), "{seen:?}");
     assert!(daemon.microphone());

@@ -11,6 +11,7 @@ Type=notify
 NotifyAccess=main
 ExecStartPre=/usr/bin/undertone check --offline --config /etc/undertone/undertone.toml
 ExecStart=/usr/bin/undertone run --config /etc/undertone/undertone.toml
+ExecReload=/usr/bin/undertone check --config-only --config /etc/undertone/undertone.toml
 ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 WatchdogSec=30
 WatchdogSignal=SIGKILL
@@ -65,11 +66,15 @@ fn it_has_no_mistake() {
     assert!(verify(&text.replace("WatchdogSec", "WatchdogSecs")).1.contains("WatchdogSecs"));
 }
 
+/// Lines that set the same key as this one.
+fn alike<'a>(text: &'a str, line: &str) -> Vec<&'a str> {
+    let key = |line: &str| line.split('=').next().unwrap().to_owned();
+    text.trim().lines().filter(|other| key(other) == key(line)).collect()
+}
+
 /// Promises that the unit does not keep: it lacks the line, or sets its key again.
 fn broken(unit: &str) -> Vec<&'static str> {
-    let key = |line: &str| line.split('=').next().unwrap().to_owned();
-    let lines = |promise: &str| unit.lines().filter(|line| key(line) == key(promise)).collect::<Vec<_>>();
-    PROMISED.trim().lines().filter(|promise| lines(promise) != [*promise]).collect()
+    PROMISED.trim().lines().filter(|promise| alike(unit, promise) != alike(PROMISED, promise)).collect()
 }
 
 #[test]
@@ -78,7 +83,7 @@ fn it_keeps_its_promises() {
     assert_eq!(broken(&unit), [""; 0]);
     // This test can fail.
     for promise in PROMISED.trim().lines() {
-        assert_eq!(broken(&unit.replace(&format!("\n{promise}\n"), "\n")), [promise]);
+        assert_eq!(broken(&unit.replace(&format!("\n{promise}\n"), "\n")), alike(PROMISED, promise));
     }
     assert_eq!(broken(&(unit + "MemoryMax=infinity\n")), ["MemoryMax=224M"]);
     // Debian 12's systemd knows none of this, and cannot look it through.

@@ -4,6 +4,7 @@ mod eyes;
 mod network;
 mod record;
 mod report;
+mod secrets;
 
 use super::privacy::{OTHERWISE, runs_otherwise};
 use super::{Failure, runtime};
@@ -42,6 +43,9 @@ pub struct CheckArgs {
     /// Only what lies on this machine: no microphone, no broker and no recogniser behind a server, which may come later
     #[arg(long)]
     offline: bool,
+    /// Only whether the configuration can be used: nothing is looked at that it names
+    #[arg(long)]
+    config_only: bool,
     /// One JSON object: {"ok": …, "stages": [{"stage": …, "outcome": "ok|warning|failed|skipped", "text": …}]}
     #[arg(long)]
     json: bool,
@@ -61,7 +65,11 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let mut report = Report::new(args.json);
     let config = match Config::find(args.config.as_deref()) {
         Ok(config) => config,
-        Err(e) => return unconfigured(args, e, report),
+        Err(e) if args.config_only => {
+            wrong(&e, &mut report);
+            return report.end(2);
+        }
+        Err(e) => return unconfigured(args, &e, report),
     };
     let from = match &args.config {
         Some(path) => path.display().to_string(),
@@ -69,6 +77,9 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         None => "the defaults (no file)".into(),
     };
     report.tell("configuration", Ok(format!("{from}, node {}", config.node)));
+    if args.config_only {
+        return report.end(1);
+    }
     match consent(&config) {
         Ok((_, text)) if runs_otherwise(&config, store(&config).folder()) => {
             report.add("consent", Outcome::Warning, format!("{text}; but {OTHERWISE}"));
@@ -89,6 +100,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         status = failure.status();
         report.tell("broker", Err(failure.to_string()));
     }
+    secrets::secrets(&config, &mut report);
     metrics(&config, &mut report);
     match config.asr.kind() {
         // What is wrong with the files it names is found out without it, and the daemon would not start.
@@ -119,12 +131,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 /// What can be said of a configuration that is wrong: whether the library and the model that it names work.
-fn unconfigured(args: &CheckArgs, error: ConfigError, mut report: Report) -> Result<(), Failure> {
-    if args.json {
-        for error in error.each() {
-            report.tell("configuration", Err(error.to_string()));
-        }
-    }
+fn unconfigured(args: &CheckArgs, error: &ConfigError, mut report: Report) -> Result<(), Failure> {
+    wrong(error, &mut report);
     match named_model(args.config.as_deref()) {
         Some(settings) => model(&settings, &mut report),
         None => ["library", "model"].into_iter().for_each(|stage| {
@@ -134,10 +142,12 @@ fn unconfigured(args: &CheckArgs, error: ConfigError, mut report: Report) -> Res
     for stage in ["consent", "record", "thresholds", "microphone", "broker", "metrics", "recogniser"] {
         report.add(stage, Outcome::Skipped, "needs the configuration".into());
     }
-    match args.json {
-        true => report.end(2),
-        false => Err(error.into()), // told on standard error, at last
-    }
+    report.end(2)
+}
+
+/// Everything that is wrong with the configuration.
+fn wrong(error: &ConfigError, report: &mut Report) {
+    error.each().iter().for_each(|error| report.tell("configuration", Err(error.to_string())));
 }
 
 /// `[model]` of a file with errors elsewhere. None: that is not to be read either.

@@ -4,7 +4,7 @@
 //! right to write the state folder is needed.
 
 use super::Failure;
-use super::place::Place;
+use super::place::{Found, Place};
 use super::privacy::{OTHERWISE, runs_otherwise};
 use crate::config::Config;
 use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store, Why};
@@ -70,6 +70,10 @@ enum Which {
     All,
 }
 
+/// What holds by a configuration that cannot be read is not known.
+const RULES_UNKNOWN: &str = "this is what was said, by the rules of an undertone without a configuration; what the file says of \
+                             consent (granted or withheld in writing, quiet hours) is not known until it can be used again";
+
 /// How long guests stay.
 #[derive(Debug, Args)]
 pub struct GuestMode {
@@ -88,9 +92,19 @@ pub struct GuestMode {
 pub fn run(command: ConsentCommand) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show(Show { json, place }) => {
-            let (config, folder) = place.find()?;
+            let Found { config, folder, unread } = place.find_or_default("what was said is shown");
             let store = Store::new(&folder.unwrap_or_default());
-            show(&config, &store.ask()?, runs_otherwise(&config, store.folder()), json)
+            let loaded = store.ask()?;
+            let Some(unread) = unread else {
+                return show(
+                    &config,
+                    &loaded,
+                    runs_otherwise(&config, store.folder()).then_some(OTHERWISE),
+                    json,
+                );
+            };
+            show(&config, &loaded, Some(RULES_UNKNOWN), json)?;
+            Err(Failure::Told { status: Failure::Config(unread).status() })
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
         ConsentCommand::Revoke(change) => change.to(Consent::Withheld),
@@ -120,17 +134,12 @@ impl Change {
 /// Changes what is said. A withdrawal needs no configuration that can be read.
 fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
     let withdraws = orders.iter().all(|order| !order.gives());
-    let (config, unread) = match Config::find(place.config.as_deref()) {
-        Err(e) if withdraws => (Config::default(), Some(e)),
-        read => (read?, None),
+    let Found { config, folder, unread } = match withdraws {
+        true => place.find_or_default("consent is withdrawn"),
+        false => place.find()?,
     };
-    let store = Store::new(&place.folder(&config).unwrap_or_default());
-    if let Some(e) = &unread {
-        complain!(
-            "undertone: {e}; so consent is withdrawn in {} (--state-dir names another folder)",
-            store.folder().display()
-        );
-    }
+    let unread = unread.is_some();
+    let store = Store::new(&folder.unwrap_or_default());
     for order in orders {
         order.allowed(&config.consent, By::Command).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
     }
@@ -171,7 +180,8 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
             return Err(e.into());
         }
     };
-    let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command))).collect();
+    let until = record.guest.and_then(|guest| guest.until);
+    let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command, until))).collect();
     let recorded = as_owner(store.folder(), || {
         let mut writer = Writer::that_waits(store.folder(), &config.ledger);
         writer.append(&entries).and_then(|()| writer.sync())
@@ -179,10 +189,14 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
     if let Err(e) = recorded {
         complain!("undertone: consent is changed, but that is not recorded: {e}");
     }
-    let reached = reaches(place, &config, &store, withdraws, unread.is_some());
+    let reached = reaches(place, &config, &store, withdraws, unread);
+    let note = match unread {
+        true => Some(RULES_UNKNOWN),
+        false => runs_otherwise(&config, store.folder()).then_some(OTHERWISE),
+    };
     // What was written, not what somebody else has said since.
     let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
-    match show(&config, &shown, runs_otherwise(&config, store.folder()), false) {
+    match show(&config, &shown, note, false) {
         Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
             complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
         }
@@ -199,6 +213,12 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
 fn reaches(place: &Place, config: &Config, store: &Store, withdraws: bool, unread: bool) -> bool {
     let folder = store.folder();
     if state::is_occupied(folder) {
+        if let Some(daemon) = state::occupant(folder).filter(|daemon| state::stands_still(*daemon)) {
+            complain!(
+                "undertone: the undertone that runs (process {daemon}) was stopped (SIGSTOP) and does nothing at the moment; \
+                 what was said holds as soon as it goes on: kill -CONT {daemon}"
+            );
+        }
         return true;
     }
     let ours = folder.display();
@@ -302,7 +322,8 @@ fn told_otherwise(store: &Store, why: &ConsentError) -> (String, bool) {
     (told, false)
 }
 
-fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result<(), Failure> {
+/// By the rules of this configuration; `note` is why it is another one that counts, or may be.
+fn show(config: &Config, loaded: &Loaded, note: Option<&str>, json: bool) -> Result<(), Failure> {
     let zone = TimeZone::system();
     let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &zone);
     if json {
@@ -310,7 +331,7 @@ fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result
             "standing": standing,
             "said": loaded.record,
             "problem": loaded.problem,
-            "other_configuration_runs": otherwise,
+            "other_configuration_runs": note.is_some(),
         });
         return Ok(say!("{shown}")?);
     }
@@ -334,8 +355,8 @@ fn show(config: &Config, loaded: &Loaded, otherwise: bool, json: bool) -> Result
     if let Some(problem) = &loaded.problem {
         say!("{:<14} {problem}", "")?;
     }
-    if otherwise {
-        say!("{:<14} NOTE: {}", "", OTHERWISE)?;
+    if let Some(note) = note {
+        say!("{:<14} NOTE: {note}", "")?;
     }
     Ok(())
 }

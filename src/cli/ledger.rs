@@ -1,7 +1,7 @@
 //! `undertone ledger`: the record, shown, proved and erased.
 
 use super::Failure;
-use super::place::Place;
+use super::place::{Found, Place};
 use crate::config::Config;
 use crate::consent::order::duration;
 use crate::digest::Digest;
@@ -14,7 +14,7 @@ use crate::state::as_owner;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::tz::{AmbiguousTimestamp, TimeZone};
 use jiff::{SignedDuration, Timestamp};
-use std::io::{BufWriter, stdout};
+use std::io::{BufWriter, ErrorKind, stdout};
 use std::path::PathBuf;
 
 /// A line about what was spoken before may come so much later: somebody goes on speaking, and a recogniser takes its time.
@@ -93,7 +93,7 @@ pub struct Erase {
 pub fn run(command: LedgerCommand) -> Result<(), Failure> {
     match command {
         LedgerCommand::Show(args) => {
-            let (_, state) = find(&args.place)?;
+            let (_, state) = find(&args.place, "the record is shown")?;
             if args.since.zip(args.until).is_some_and(|(since, until)| until <= since) {
                 return Err(Failure::Usage("--until must be after --since".into()));
             }
@@ -119,7 +119,7 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
         }
         LedgerCommand::Verify(args) => prove(&args),
         LedgerCommand::Erase(args) => {
-            let (config, state) = find(&args.place)?;
+            let (config, state) = find(&args.place, "the record is erased")?;
             if args.to < args.from {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
@@ -167,24 +167,29 @@ fn tell(Erased { lines, moved, damaged, behind }: Erased, args: &Erase) -> std::
     Ok(())
 }
 
-/// The configuration and the state folder, which must be there.
-fn find(place: &Place) -> Result<(Config, PathBuf), Failure> {
-    let (config, state) = place.find()?;
-    let state = state.unwrap_or_default();
-    if let Err(e) = std::fs::metadata(&state)
-        && e.kind() == std::io::ErrorKind::NotFound
-    {
-        let reason = format!(
-            "there is no state folder {}, so no record either; --state-dir names another, and a daemon makes its own",
-            state.display()
-        );
+/// The configuration and the state folder, which must be there, and open to whoever asks.
+fn find(place: &Place, is_done: &str) -> Result<(Config, PathBuf), Failure> {
+    let Found { config, folder, .. } = place.find_or_default(is_done);
+    let state = folder.unwrap_or_default();
+    if let Err(e) = std::fs::read_dir(&state) {
+        let shown = state.display();
+        let reason = match e.kind() {
+            ErrorKind::NotFound => format!(
+                "there is no state folder {shown}, so no record either; --state-dir names another, and a daemon makes its own"
+            ),
+            ErrorKind::PermissionDenied => format!(
+                "the record is not for everybody: {shown} cannot be read: {e}; ask as root (try sudo) or as the user that \
+                 undertone runs as"
+            ),
+            _ => return Ok((config, state)), // told by what has to read there
+        };
         return Err(std::io::Error::new(e.kind(), reason).into());
     }
     Ok((config, state))
 }
 
 fn prove(args: &Verify) -> Result<(), Failure> {
-    let (_, state) = find(&args.place)?;
+    let (_, state) = find(&args.place, "the record is verified")?;
     let report = verify::verify(&state, args.head)?;
     // The verdict is the exit status, whether or not anybody reads the sentences.
     match told(&report, args.json) {

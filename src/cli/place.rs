@@ -16,19 +16,46 @@ pub struct Place {
     pub state_dir: Option<PathBuf>,
 }
 
+/// What a command has to do with.
+#[derive(Debug)]
+pub struct Found {
+    /// The configuration.
+    pub config: Config,
+    /// The state folder. None: nothing is kept.
+    pub folder: Option<PathBuf>,
+    /// Why the configuration cannot be used; this is the one of an undertone without a file then.
+    pub unread: Option<ConfigError>,
+}
+
 impl Place {
-    /// The configuration, and the state folder. None: nothing is kept.
+    /// The configuration, and the state folder.
     ///
     /// # Errors
     /// See [`ConfigError`].
-    pub fn find(&self) -> Result<(Config, Option<PathBuf>), ConfigError> {
-        let config = Config::find(self.config.as_deref())?;
-        let folder = self.folder(&config);
-        Ok((config, folder))
+    pub fn find(&self) -> Result<Found, ConfigError> {
+        Ok(self.found(Config::find(self.config.as_deref())?, None))
     }
 
-    /// The state folder with this configuration.
-    pub fn folder(&self, config: &Config) -> Option<PathBuf> {
-        self.state_dir.clone().or_else(|| state::folder(config))
+    /// The same where a configuration that cannot be used keeps nobody from that which `is_done` says (a few words): what was
+    /// recorded or said is not to be lost for a typo. Warns then.
+    pub fn find_or_default(&self, is_done: &str) -> Found {
+        match Config::find(self.config.as_deref()) {
+            Ok(config) => self.found(config, None),
+            Err(e) => {
+                let sentence = e.to_string();
+                let found = self.found(Config::default(), Some(e));
+                let folder = found.folder.clone().unwrap_or_default();
+                complain!(
+                    "undertone: {sentence}; so {is_done} in {}, as without that file (--state-dir names another folder)",
+                    folder.display()
+                );
+                found
+            }
+        }
+    }
+
+    fn found(&self, config: Config, unread: Option<ConfigError>) -> Found {
+        let folder = self.state_dir.clone().or_else(|| state::folder(&config));
+        Found { config, folder, unread }
     }
 }

@@ -1,7 +1,7 @@
 //! `undertone privacy`: the page for people in the room.
 
 use super::Failure;
-use super::place::Place;
+use super::place::{Found, Place};
 use crate::config::{Config, EMBEDDED, embedded_url};
 use crate::consent::{Record, Standing, Store};
 use crate::ledger::show::configured;
@@ -18,7 +18,12 @@ use std::path::Path;
 /// # Errors
 /// When the configuration is wrong, or whoever asks may not read what consent was given.
 pub fn run(place: &Place) -> Result<(), Failure> {
-    let (config, folder) = place.find()?;
+    let Found { config, folder, .. } = place.find().inspect_err(|_| {
+        complain!(
+            "undertone: the page is made from the configuration, which cannot be used; that of an undertone that runs is \
+             on its MQTT topic `privacy`"
+        );
+    })?;
     let store = folder.as_deref().map(Store::new);
     let record = match &store {
         Some(store) => store.ask()?.record,

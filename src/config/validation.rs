@@ -109,7 +109,7 @@ fn name(key: &'static str, value: &str) -> Result<(), ConfigError> {
     if !value.is_empty() && value.len() <= 64 && value.chars().all(fits) {
         return Ok(());
     }
-    refuse(key, format!("{value:?}"), "allowed are 1 to 64 letters, digits, `_` and `-`")
+    refuse(key, format!("{value:?}"), "allowed are 1 to 64 letters (A to Z, a to z), digits, `_` and `-`")
 }
 
 fn state_dir(folder: &Path) -> Result<(), ConfigError> {
@@ -215,6 +215,7 @@ fn without_values(message: &str) -> String {
         && let Some((found, expected)) = rest.rsplit_once(", expected ")
     {
         let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+        let expected = if expected == "a sequence" { "a list: [ … ]" } else { expected };
         return format!("{begin}: {kind}, expected {expected}");
     }
     match message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected ")) {

@@ -212,15 +212,28 @@ impl Components<'_> {
                 "device_class": "running", "icon": "mdi:microphone",
             }),
         );
-        for (key, name, component) in [
-            ("microphone_problem", "Microphone problem", "audio"),
-            ("recogniser_problem", "Recogniser problem", "asr"),
+        for (key, name, components) in [
+            ("microphone_problem", "Microphone problem", &["audio"][..]),
+            ("model_problem", "Model problem", &["model"]),
+            ("recogniser_problem", "Recogniser problem", &["asr"]),
+            // What has to be kept and is not.
+            ("storage_problem", "Storage problem", &["consent", "record", "settings"]),
         ] {
-            self.binary(key, name, &format!("'{component}' in value_json.problems"), json!({
-                "device_class": "problem", "entity_category": "diagnostic",
-                "json_attributes_topic": self.topics.problems,
-                "json_attributes_template": format!("{{{{ value_json.get('{component}', {{}}) | to_json }}}}"),
-            }));
+            let each = components.iter().map(|component| format!("'{component}' in value_json.problems"));
+            let first = components
+                .iter()
+                .rev()
+                .fold("{}".to_owned(), |rest, component| format!("value_json.get('{component}', {rest})"));
+            self.binary(
+                key,
+                name,
+                &each.collect::<Vec<_>>().join(" or "),
+                json!({
+                    "device_class": "problem", "entity_category": "diagnostic",
+                    "json_attributes_topic": self.topics.problems,
+                    "json_attributes_template": format!("{{{{ {first} | to_json }}}}"),
+                }),
+            );
         }
     }
 

@@ -292,15 +292,12 @@ impl Entry {
         Entry::Erased { from, until, lines, gaps: gaps.to_vec() }
     }
 
-    /// What is recorded of what somebody said about consent.
-    pub fn said(order: Order, by: By) -> Entry {
+    /// What is recorded of what somebody said about consent, and until when the guests who have come stay.
+    pub fn said(order: Order, by: By, until: Option<Timestamp>) -> Entry {
         match order {
             Order::Say(scope, consent) => Entry::Consent { scope, consent, by },
             Order::GuestsGo => Entry::Guest { on: false, until: None, by },
-            Order::GuestsCome(time) => {
-                let until = time.and_then(|time| Timestamp::now().checked_add(time).ok());
-                Entry::Guest { on: true, until, by }
-            }
+            Order::GuestsCome(_) => Entry::Guest { on: true, until, by },
         }
     }
 

@@ -14,7 +14,7 @@ use crate::asr::{self, Asr};
 use crate::cascade::Cascade;
 use crate::config::{self, Config, ConfigError};
 use crate::consent::Keeper;
-use crate::events::{Component, Consent};
+use crate::events::Component;
 use crate::home::{Client, Connection};
 use crate::ledger::recorder::{self, Recorder};
 use crate::metrics::endpoint::Wish;
@@ -227,8 +227,7 @@ impl Daemon {
                 () = written.notified() => service.look_around(folder, Cause::Change),
                 () = tokio::time::sleep(service.keeper.until_the_clock()) => service.look_around(folder, Cause::Change),
                 () = notifier.due() => {
-                    let withheld = service.keeper.standing().listening.consent == Consent::Withheld;
-                    match notifier.look(service.progress.listening, service.progress.microphone, withheld) {
+                    match notifier.look(service.ears()) {
                         Some(Hang::Hopeless) => return Some(ServiceError::Deaf),
                         Some(hang) => service.listener_hangs(hang),
                         None => {}
@@ -255,11 +254,12 @@ impl Daemon {
                 }
                 () = tokio::time::sleep_until(service.wishes.due()), if service.wishes.pending() => service.record_wishes(),
                 outcome = service.keeping.written() => service.settings_kept(outcome),
-                Some(told) = self.record_events.recv() => service.problem(Component::Record, told.message, told.recovered),
+                Some(told) = self.record_events.recv() => service.fails(Component::Record, told.message, told.recovered),
                 _ = &mut self.connected => return Some(ServiceError::Mute),
                 () = &mut worker => return Some(ServiceError::Wordless),
                 () = self.shutdown.cancelled() => return None,
             }
+            notifier.glance(service.ears());
         }
     }
 

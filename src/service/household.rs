@@ -1,6 +1,8 @@
 //! Consent and the record, as the daemon's runtime sees them.
 
+use super::Progress;
 use super::folder::{Cause, StateFolder};
+use super::notify::Ears;
 use super::runtime::{Service, work};
 use crate::config::Config;
 use crate::consent::{By, Order, Refusal, Scope, Standing, Told};
@@ -47,10 +49,17 @@ fn is_anew(before: &Standing, now: &Standing, scope: Scope) -> bool {
 }
 
 impl Service {
+    /// What the service manager is told of.
+    pub(super) fn ears(&self) -> Ears {
+        let Progress { listening, microphone, .. } = self.progress;
+        let withheld = self.keeper.standing().listening.consent == Consent::Withheld;
+        Ears { listening, microphone, withheld }
+    }
+
     /// What holds when the daemon starts.
     pub(super) fn consent_begins(&mut self) {
         if let Some(problem) = self.keeper.problem().map(str::to_owned) {
-            self.problem(Component::Consent, problem, false);
+            self.fails(Component::Consent, problem, false);
         }
         if let Some(hint) = self.keeper.standing().hint() {
             tracing::warn!("{hint}");
@@ -75,15 +84,11 @@ impl Service {
 
     pub(super) fn consent_told(&mut self, told: Told) {
         match told {
-            Told::Problem { message, recovered } => self.problem(Component::Consent, message, recovered),
+            Told::Problem { message, recovered } => self.fails(Component::Consent, message, recovered),
             Told::Said(order) => {
-                let mut said = Entry::said(order, By::Mqtt);
-                if let (Entry::Guest { on: true, until, .. }, Some(guest)) =
-                    (&mut said, self.keeper.standing().guest)
-                {
-                    *until = guest.until; // at a full minute, or with those who stay longer
-                }
-                self.recorder.record(said);
+                // At a full minute, or with those who stay longer.
+                let until = self.keeper.standing().guest.and_then(|guest| guest.until);
+                self.recorder.record(Entry::said(order, By::Mqtt, until));
             }
             Told::Refused(refusal) => self.refused(refusal),
             Told::Changed { before, now } => {
@@ -140,7 +145,7 @@ impl Service {
             "everything is withdrawn by a signal, as `undertone consent` sends it where it cannot write"
         );
         for scope in Scope::ALL {
-            self.recorder.record(Entry::said(Order::Say(scope, Consent::Withheld), By::Command));
+            self.recorder.record(Entry::said(Order::Say(scope, Consent::Withheld), By::Command, None));
         }
         for told in self.keeper.withdraw() {
             self.consent_told(told);

@@ -117,7 +117,7 @@ impl Service {
     /// The changed thresholds were written, or could not be.
     pub(super) fn settings_kept(&mut self, outcome: Result<(), SettingsError>) {
         if let Some((message, recovered)) = self.keeping.news(&outcome) {
-            self.problem(Component::Settings, message, recovered);
+            self.fails(Component::Settings, message, recovered);
         }
         self.keep_settings();
     }

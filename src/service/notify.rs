@@ -70,6 +70,17 @@ pub enum Hang {
     Hopeless,
 }
 
+/// What the daemon hears, and whether it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ears {
+    /// Sound arrives.
+    pub listening: bool,
+    /// How the microphone is.
+    pub microphone: Health,
+    /// Listening is withheld.
+    pub withheld: bool,
+}
+
 /// Speaks to the service manager.
 pub struct Notifier {
     pulse: Arc<Pulse>,
@@ -91,6 +102,8 @@ pub struct Notifier {
     /// That was told.
     told: bool,
     status: String,
+    /// What that was made from.
+    ears: Option<Ears>,
 }
 
 impl Notifier {
@@ -115,6 +128,7 @@ impl Notifier {
             since: None,
             told: false,
             status: String::new(),
+            ears: None,
         };
         if ready {
             notifier.set_ready();
@@ -136,7 +150,7 @@ impl Notifier {
 
     /// Feeds the watchdog if the listener is alive, tells the service manager what the daemon does, and returns what is new of
     /// the listener.
-    pub fn look(&mut self, listening: bool, microphone: Health, withheld: bool) -> Option<Hang> {
+    pub fn look(&mut self, ears: Ears) -> Option<Hang> {
         if self.known {
             self.set_ready(); // it may not have been taken the first time
         }
@@ -146,13 +160,29 @@ impl Notifier {
         if self.watched && !hangs {
             tell(&[NotifyState::Watchdog]);
         }
-        let ears = match (hangs, withheld, listening) {
-            (true, _, _) => "the listener hangs",
-            (_, true, _) => "listening is withheld",
+        self.show(ears, hangs);
+        news
+    }
+
+    /// Tells the service manager at once that something has changed.
+    pub fn glance(&mut self, ears: Ears) {
+        if self.ears != Some(ears) {
+            self.show(ears, self.pulse.age() > self.patience);
+        }
+    }
+
+    /// One line of status, if it is another one.
+    fn show(&mut self, ears: Ears, hangs: bool) {
+        self.ears = Some(ears);
+        let ears = match ears {
+            _ if hangs => "the listener hangs",
+            Ears { withheld: true, .. } => "listening is withheld",
             // Suspect although samples come: they are all the same.
-            (_, _, true) if microphone == Health::Suspect => "always the same sample from the microphone",
-            (_, _, true) => "listening",
-            (_, _, false) => "no sound",
+            Ears { listening: true, microphone: Health::Suspect, .. } => {
+                "always the same sample from the microphone"
+            }
+            Ears { listening: true, .. } => "listening",
+            Ears { listening: false, .. } => "no sound",
         };
         let broker = match &*self.connection.borrow() {
             Connection::Connected => "broker connected".to_owned(),
@@ -162,7 +192,6 @@ impl Notifier {
         if status != self.status && tell(&[NotifyState::Status(&status)]) {
             self.status = status;
         }
-        news
     }
 
     /// What is new where it hangs, or does not, at this moment.

@@ -28,23 +28,36 @@ pub(super) struct Hung {
 }
 
 impl Service {
-    /// Tells a problem, or that it is over, in the log and as an event.
+    /// Tells a problem, or that it is over, in the log and as an event. Audio, model and recogniser tell the end of each; of others
+    /// see [`fails`](Self::fails).
     pub(super) fn problem(&mut self, component: Component, message: String, recovered: bool) {
+        let problem = self.logged(component, message, recovered);
+        if matches!(component, Component::Audio | Component::Model | Component::Asr) {
+            return self.problem_logged(problem);
+        }
+        self.tell(&Event::Problem(problem));
+    }
+
+    /// The same with something of which the end will be told, too: it is kept until then.
+    pub(super) fn fails(&mut self, component: Component, message: String, recovered: bool) {
+        let problem = self.logged(component, message, recovered);
+        self.problem_logged(problem);
+    }
+
+    /// The same with one that was logged where it arose.
+    pub(super) fn problem_logged(&mut self, problem: Problem) {
+        self.fault(&problem);
+        self.tell(&Event::Problem(problem));
+        self.publish_state();
+    }
+
+    fn logged(&self, component: Component, message: String, recovered: bool) -> Problem {
         if recovered {
             tracing::info!("{message}");
         } else {
             tracing::warn!("{message}");
         }
-        self.problem_logged(Problem::now(self.config.node.as_str(), component, message, recovered));
-    }
-
-    /// The same with one that was logged where it arose.
-    pub(super) fn problem_logged(&mut self, problem: Problem) {
-        let lasts = self.fault(&problem);
-        self.tell(&Event::Problem(problem));
-        if lasts {
-            self.publish_state();
-        }
+        Problem::now(self.config.node.as_str(), component, message, recovered)
     }
 
     /// The listener hangs, and tells nothing itself: what is shown of it must not stay as it was.
@@ -86,20 +99,16 @@ impl Service {
         }
     }
 
-    /// Takes note of a problem, or of its end. Only what the sensor itself can see mended is kept: true then.
-    fn fault(&mut self, problem: &Problem) -> bool {
+    /// Takes note of a problem, or of its end.
+    fn fault(&mut self, problem: &Problem) {
         let component = problem.component;
-        let lasts = matches!(component, Component::Audio | Component::Model | Component::Asr);
-        match (lasts, problem.recovered) {
-            (false, _) => return false,
-            (true, true) => drop(self.faults.remove(&component)),
-            (true, false) => {
-                let since = self.faults.get(&component).map_or(problem.time, |fault| fault.since);
-                self.faults.insert(component, Fault { since, message: problem.message.clone() });
-            }
+        if problem.recovered {
+            self.faults.remove(&component);
+        } else {
+            let since = self.faults.get(&component).map_or(problem.time, |fault| fault.since);
+            self.faults.insert(component, Fault { since, message: problem.message.clone() });
         }
         self.publish_problems();
-        true
     }
 
     pub(super) fn publish_problems(&self) {

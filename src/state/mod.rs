@@ -144,6 +144,19 @@ pub fn is_occupied(folder: &Path) -> bool {
     matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
+/// Whether only others (root, the daemon's own user) can tell if a daemon runs with this state folder.
+pub fn hides_occupant(folder: &Path) -> bool {
+    open(&folder.join(LOCK)).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Whether a process is stopped (SIGSTOP, a debugger) and does nothing until it is let go on.
+pub fn stands_still(process: rustix::process::Pid) -> bool {
+    let number = process.as_raw_nonzero();
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    // The name that stands before the state may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
 /// The daemon that runs with this state folder, by the lock that it holds: something can be said to it although
 /// nothing can be written.
 pub fn occupant(folder: &Path) -> Option<rustix::process::Pid> {

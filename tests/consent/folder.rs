@@ -51,9 +51,18 @@ fn a_withdrawal_needs_no_configuration() {
         home.write("listening = \"granted\"");
         home.done("grant all");
         spoil();
-        for words in ["grant listening", "guest off", "show"] {
-            assert_eq!(elsewhere(&home, words, Some(&home.state())).status, 2, "{words}");
+        for words in ["grant listening", "guest off"] {
+            let refused = elsewhere(&home, words, Some(&home.state()));
+            assert_eq!((refused.status, refused.out.as_str()), (2, ""), "{words}");
         }
+        // What was said is shown all the same, and that it may not be what counts.
+        let shown = elsewhere(&home, "show", Some(&home.state()));
+        assert!(shown.status == 2 && shown.sentence().contains(why), "{}", shown.err);
+        assert!(
+            shown.out.contains("listening      granted") && shown.out.contains("NOTE: "),
+            "{}",
+            shown.out
+        );
         // No daemon is there: it may be another folder that was meant.
         let doubtful = elsewhere(&home, "revoke listening", Some(&home.state()));
         assert_eq!(doubtful.status, 1, "{}", doubtful.err);
@@ -74,6 +83,26 @@ fn a_withdrawal_needs_no_configuration() {
         home.assert_holds("withheld command", "withheld command");
         assert!(fs::read_to_string(home.file()).unwrap().contains("\"guest\": {"), "{why}");
         home.done("guest off");
+    }
+}
+
+/// Nor is a record to be read, or what was heard to be erased, only by those who make no typo.
+#[test]
+fn a_record_needs_no_configuration() {
+    let home = Home::new("");
+    home.done("grant listening");
+    fs::write(home.folder.path().join("undertone.toml"), "[consent\n").unwrap();
+    for (words, told) in [
+        ("show", "consent=granted scope=listening"),
+        ("verify", "whole"),
+        ("erase --from 2000-01-01 --to now", "are erased"),
+        ("verify", "whole"),
+    ] {
+        let mut command = undertone();
+        command.arg("ledger").args(words.split_whitespace()).env("STATE_DIRECTORY", home.state());
+        let run = finish(command.arg("--config").arg(home.folder.path().join("undertone.toml")));
+        assert!(run.status == 0 && run.out.contains(told), "{words}: {}{}", run.out, run.err);
+        assert!(run.sentence().contains("unclosed table") && run.err.contains("--state-dir"), "{}", run.err);
     }
 }
 

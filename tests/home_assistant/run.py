@@ -18,8 +18,8 @@ from core import Core
 from rooms import PASSWORDS, PROJECT, Broker, Room, recording
 
 EMOTIONS = ["neutral", "happy", "fear", "disgust", "anger", "sad"]
-ENTITIES = """binary_sensor.microphone_open binary_sensor.microphone_problem binary_sensor.recogniser_problem
-binary_sensor.speech button.forget button.restart event.utterance number.emotion_confidence number.gate_threshold
+ENTITIES = """binary_sensor.microphone_open binary_sensor.microphone_problem binary_sensor.model_problem
+binary_sensor.recogniser_problem binary_sensor.speech binary_sensor.storage_problem button.forget button.restart event.utterance number.emotion_confidence number.gate_threshold
 number.listen_threshold sensor.activity sensor.confidence sensor.cpu sensor.dropped_audio sensor.emotion
 sensor.modules_skipped sensor.privacy sensor.transcript switch.guest_mode switch.listening_consent
 switch.transcription_consent""".split()
@@ -176,8 +176,8 @@ def shows_what_is_heard(house):
     # Unknown while the model was not asked since the state before.
     skipped = lambda: (s := house.state("sensor.modules_skipped")["state"]) not in ("unknown", "unavailable", None) and s  # noqa: E731
     assert 0 <= float(house.core.wait("modules skipped", skipped, 60)) <= 100
-    for entity in ("binary_sensor.microphone_problem", "binary_sensor.recogniser_problem"):
-        house.becomes(entity, "off")
+    for problem in ("microphone", "model", "recogniser", "storage"):
+        house.becomes(f"binary_sensor.{problem}_problem", "off")
     house.becomes("sensor.activity", "background", seconds=60)
     house.becomes("sensor.privacy", "listening")
     assert len(house.state("sensor.privacy")["attributes"]["page"]) > 500

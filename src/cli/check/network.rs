@@ -15,10 +15,8 @@ pub fn broker(config: &Config, offline: bool, report: &mut Report) -> Result<(),
         if offline {
             crate::cli::could_embed(config)?;
             report.add("broker", Outcome::Skipped, "embedded, not started".into());
-        } else if daemon_runs(config) && reached(&config.mqtt.embedded_listen) {
-            let text =
-                format!("embedded, at {}: the undertone that runs has it", config.mqtt.embedded_listen);
-            report.tell("broker", Ok(text));
+        } else if let Some((outcome, text)) = held(config, &config.mqtt.embedded_listen) {
+            report.add("broker", outcome, format!("embedded, at {}: {text}", config.mqtt.embedded_listen));
         } else {
             report.tell("broker", embedded(config));
         }
@@ -44,6 +42,19 @@ pub fn daemon_runs(config: &Config) -> bool {
     state::folder(config).is_some_and(|folder| state::is_occupied(&folder))
 }
 
+/// What is to be said of an address that the daemon that runs has, or may have.
+fn held(config: &Config, listen: &str) -> Option<(Outcome, String)> {
+    let hidden = state::folder(config).is_some_and(|folder| state::hides_occupant(&folder));
+    match daemon_runs(config) {
+        true if reached(listen) => Some((Outcome::Ok, "the undertone that runs has it".into())),
+        false if hidden && reached(listen) => {
+            let text = "somebody has it, most likely the undertone that runs; only root sees whether one does (try sudo)";
+            Some((Outcome::Warning, text.into()))
+        }
+        _ => None,
+    }
+}
+
 /// Whether somebody listens at this address of this machine.
 fn reached(listen: &str) -> bool {
     let address = listen.parse::<SocketAddr>().ok();
@@ -54,17 +65,17 @@ fn reached(listen: &str) -> bool {
 pub fn metrics(config: &Config, report: &mut Report) {
     let listen = &config.metrics.listen;
     let Ok(address) = listen.parse::<SocketAddr>() else { return };
-    match TcpListener::bind(address) {
-        Ok(_) => report.tell("metrics", Ok(format!("http://{listen}/metrics"))),
-        Err(_) if daemon_runs(config) && reached(listen) => {
-            report.tell("metrics", Ok(format!("http://{listen}/metrics: the undertone that runs has it")));
-        }
-        Err(e) => {
-            let text =
-                format!("metrics.listen = {listen:?}: {e}; no figures are served there, choose another port");
-            report.add("metrics", Outcome::Warning, text);
-        }
-    }
+    let Err(e) = TcpListener::bind(address) else {
+        return report.tell("metrics", Ok(format!("http://{listen}/metrics")));
+    };
+    let (outcome, text) = match held(config, listen) {
+        Some((outcome, text)) => (outcome, format!("http://{listen}/metrics: {text}")),
+        None => (
+            Outcome::Warning,
+            format!("metrics.listen = {listen:?}: {e}; no figures are served there, choose another port"),
+        ),
+    };
+    report.add("metrics", outcome, text);
 }
 
 #[cfg(feature = "embedded-broker")]
