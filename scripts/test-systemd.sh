@@ -199,7 +199,7 @@ pass "it stops by itself, with success"
 
 enter sed -i 's/^# node = .*/node = "a b"/' /etc/undertone/undertone.toml
 enter systemctl start undertone 2>/dev/null && fail "a wrong configuration was started"
-journalled 'letters, digits' || fail "the reason is not in the journal"
+journalled 'allowed are 1 to 64 letters' || fail "the reason is not in the journal"
 enter sed -i 's/^node = .*/node = "kitchen"/' /etc/undertone/undertone.toml
 wait_for 60 "with the configuration mended it starts by itself" status 'listening; broker connected*'
 
