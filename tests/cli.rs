@@ -138,16 +138,19 @@ fn a_configuration_is_checked_alone() {
 #[test]
 fn a_secret_for_everybody_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    let folder = tempfile::Builder::new().permissions(readable).tempdir_in("/tmp").unwrap();
     let (path, password) = (folder.path().join("undertone.toml"), folder.path().join("password"));
     std::fs::write(&password, "s3cret\n").unwrap();
     std::fs::write(&path, format!("[mqtt]\nuser = \"ann\"\npassword_file = {password:?}\n")).unwrap();
-    for (mode, warned) in [(0o644, true), (0o640, false)] {
+    // Who may not enter the folder may not read what is in it.
+    for (folder_mode, mode, warned) in [(0o755, 0o644, true), (0o755, 0o640, false), (0o750, 0o644, false)] {
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(folder_mode)).unwrap();
         std::fs::set_permissions(&password, PermissionsExt::from_mode(mode)).unwrap();
         let mut check = undertone();
         check.args(["check", "--offline", "--config"]).arg(&path).env("STATE_DIRECTORY", folder.path());
         let run = finish(&mut check);
-        let told = run.out.lines().any(|line| line.starts_with("warn secrets") && line.contains("chmod 640"));
+        let told = run.out.lines().any(|line| line.starts_with("warn secrets") && line.contains("chmod o-r"));
         assert_eq!((run.status, told), (0, warned), "{}", run.out);
         assert!(!run.out.contains("s3cret"), "{}", run.out);
     }

@@ -334,6 +334,7 @@ fn a_daemon_that_stands_still_is_said_to() {
     let output = daemon.finish(revoke);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains(&format!("(process {}) was stopped", daemon.pid())), "{told}");
+    assert_eq!(output.status.code(), Some(1), "the microphone is open");
     daemon.signal(Signal::CONT);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
 }

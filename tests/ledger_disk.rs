@@ -8,9 +8,8 @@
 mod household;
 
 use household::mosquitto::{Mosquitto, Seen, Witness};
-use household::{CLOSED_WITHIN, Daemon, PATIENCE, listens, problems, say, silent_card, state};
+use household::{CLOSED_WITHIN, Daemon, PATIENCE, fails, listens, problems, say, silent_card};
 use rustix::process::Signal;
-use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -64,15 +63,6 @@ fn refused(seen: &[Seen]) -> bool {
 
 fn recovered(seen: &[Seen]) -> bool {
     !problems(seen, "record", true).is_empty() && fails(seen, "record") == Some(false)
-}
-
-/// Whether what is retained says that this does not work: as a sentence with its time, and in the state.
-fn fails(seen: &[Seen], component: &str) -> Option<bool> {
-    let newest = seen.iter().rfind(|seen| seen.topic.ends_with("/problems"))?;
-    let told: Value = serde_json::from_str(&newest.payload).unwrap();
-    let stated = seen.iter().rev().find_map(state)?["problems"].as_array()?.contains(&component.into());
-    let sentence = told[component]["message"].is_string() && told[component]["since"].is_string();
-    (stated == sentence).then_some(sentence)
 }
 
 #[tokio::test]

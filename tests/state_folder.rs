@@ -3,6 +3,8 @@
 
 #[path = "support/household.rs"]
 mod household;
+#[path = "state_folder/kept.rs"]
+mod kept;
 #[path = "state_folder/read_only.rs"]
 mod read_only;
 

@@ -4,7 +4,7 @@
 //! wakes the thread that reads it.
 
 use super::format::{Format, PROMPT, Pace, choose, ranked};
-use super::mix::average;
+use super::mix::{Channels, average};
 use super::ring::{Consumer, Producer, ring};
 use crate::config::device::{DEFAULT_DEVICE, Wanted};
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
@@ -50,6 +50,7 @@ pub struct Faults {
     last: Mutex<Option<String>>,
     /// Bits of sums of squares: of the channels and of their mean. Only the callback adds to them.
     powers: [AtomicU64; 2],
+    clipped: AtomicU64,
 }
 
 impl Faults {
@@ -63,10 +64,16 @@ impl Faults {
         [&self.powers[0], &self.powers[1]].map(|sum| f64::from_bits(sum.load(Ordering::Relaxed)))
     }
 
-    fn add(&self, more: [f64; 2]) {
-        for ((sum, before), more) in self.powers.iter().zip(self.powers()).zip(more) {
+    /// Samples of any channel at full scale so far.
+    pub fn clipped(&self) -> u64 {
+        self.clipped.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, more: Channels) {
+        for ((sum, before), more) in self.powers.iter().zip(self.powers()).zip(more.powers) {
             sum.store((before + more).to_bits(), Ordering::Relaxed);
         }
+        self.clipped.fetch_add(more.clipped, Ordering::Relaxed);
     }
 
     /// The last error of the device.

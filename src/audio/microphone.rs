@@ -180,6 +180,10 @@ impl AudioSource for Microphone {
         (self.capture.format.channels > 1).then(|| self.capture.faults.powers())
     }
 
+    fn clipped(&self) -> Option<u64> {
+        Some(self.capture.faults.clipped())
+    }
+
     fn pending(&self) -> f64 {
         self.capture.samples.pending() as f64 / f64::from(self.capture.format.rate)
     }

@@ -11,9 +11,20 @@ const BLOCK: usize = 256;
 /// Channels whose powers are told; who has more of them has microphones by the dozen, which do not cancel each other.
 const MOST: usize = 8;
 
-/// Hands the mean of all channels to `sink`, up to [`BLOCK`] frames at a time. Returns powers, summed up: of the channels and
-/// of their mean ([`AudioSource::powers`](super::AudioSource::powers)); nothing of a single channel.
-pub fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) -> [f64; 2] {
+/// From this level on a sample is taken for one that the card has cut off.
+pub const CLIPPED: f32 = 0.999;
+
+/// What the mean of the channels does not tell of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Channels {
+    /// Summed up, of the channels and of their mean ([`AudioSource::powers`](super::AudioSource::powers)); nothing of a single channel.
+    pub powers: [f64; 2],
+    /// Samples of any channel at full scale.
+    pub clipped: u64,
+}
+
+/// Hands the mean of all channels to `sink`, up to [`BLOCK`] frames at a time.
+pub fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) -> Channels {
     let sink = &mut sink;
     match data.sample_format() {
         SampleFormat::I8 => mix(data.as_slice::<i8>(), channels, |s| s.to_sample(), sink),
@@ -31,7 +42,7 @@ pub fn average(data: &Data, channels: usize, mut sink: impl FnMut(&[f32])) -> [f
         SampleFormat::F32 => mix(data.as_slice::<f32>(), channels, usable, sink),
         SampleFormat::F64 => mix(data.as_slice::<f64>(), channels, |s| usable(s as f32), sink),
         // `format::ranked` offers nothing else.
-        _ => [0.0; 2],
+        _ => Channels::default(),
     }
 }
 
@@ -41,10 +52,12 @@ fn mix<T: Copy>(
     channels: usize,
     level: impl Fn(T) -> f32,
     sink: &mut impl FnMut(&[f32]),
-) -> [f64; 2] {
-    let (mut mono, mut powers) = ([0.0; BLOCK], [0.0; 2]);
+) -> Channels {
+    let (mut mono, mut told) = ([0.0; BLOCK], Channels::default());
+    let Channels { powers, clipped } = &mut told;
     for block in data.unwrap_or_default().chunks(BLOCK * channels) {
         let count = block.len() / channels;
+        *clipped += block.iter().map(|&sample| u64::from(level(sample).abs() >= CLIPPED)).sum::<u64>();
         match channels {
             // Most microphones, and a loop that works on several samples at a time.
             1 => block.iter().zip(&mut mono).for_each(|(&sample, mean)| *mean = level(sample)),
@@ -64,7 +77,7 @@ fn mix<T: Copy>(
         sink(&mono[..count]);
     }
     mono.zeroize();
-    powers
+    told
 }
 
 const ROUNDING: f64 = 1e-12;
@@ -133,7 +146,7 @@ mod tests {
             let voice = |k: usize| (k as f32 * 0.07).sin() * 0.1;
             let frames: Vec<f32> =
                 (0..4_800).flat_map(|k| [voice(k) + offset, right(voice(k)) - offset]).collect();
-            mix(Some(&frames), 2, |s| s, &mut |_| {})
+            mix(Some(&frames), 2, |s| s, &mut |_| {}).powers
         };
         for offset in [0.0, 0.25] {
             let [channels, mean] = of(&|x| x, offset);
@@ -143,7 +156,15 @@ mod tests {
         }
         let [channels, mean] = of(&|_| 0.0, 0.25);
         assert!((mean / channels - 0.5).abs() < 1e-3, "one channel is dead: {mean} of {channels}");
-        assert!(mix(Some(&[0.3f32; 512]), 2, |s| s, &mut |_| {})[0] < 1e-9, "a constant is no sound");
-        assert_eq!(mix(Some(&[0.1f32, 0.2]), 1, |s| s, &mut |_| {}), [0.0; 2]);
+        assert!(mix(Some(&[0.3f32; 512]), 2, |s| s, &mut |_| {}).powers[0] < 1e-9, "a constant is no sound");
+        assert_eq!(mix(Some(&[0.1f32, 0.2]), 1, |s| s, &mut |_| {}).powers, [0.0; 2]);
+    }
+
+    #[test]
+    fn what_one_channel_cut_off_is_counted() {
+        let of = |samples: &[f32], channels| mix(Some(samples), channels, |s| s, &mut |_| {}).clipped;
+        assert_eq!(of(&[1.0, 0.0, -0.9995, 0.1, 0.99, -0.2], 2), 2, "the mean is far from full scale");
+        assert_eq!(of(&[1.0, 0.5, -1.0], 1), 2);
+        assert_eq!(mix(Some(&[i16::MIN, i16::MAX, 0, 1]), 2, |s| s.to_sample(), &mut |_| {}).clipped, 2);
     }
 }

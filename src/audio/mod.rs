@@ -67,6 +67,11 @@ pub trait AudioSource {
         None
     }
 
+    /// Samples at full scale since it was opened, of any channel, as the device gave them. None for a source that does not know.
+    fn clipped(&self) -> Option<u64> {
+        None
+    }
+
     /// Overwrites what waits to be read. How many samples that was.
     fn discard(&mut self) -> u64 {
         0

@@ -54,7 +54,7 @@ pub struct CheckArgs {
     as_root: bool,
 }
 
-/// Goes through configuration, consent, record, thresholds, library, model, microphone, broker, metrics, recogniser.
+/// Goes through configuration, consent, record, thresholds, library, model, microphone, broker, secrets, metrics, recogniser.
 ///
 /// # Errors
 /// When the configuration is wrong (status 2), or a stage fails (status 1).

@@ -15,6 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a daemon gets to do what it was told.
@@ -70,9 +71,33 @@ enum Which {
     All,
 }
 
-/// What holds by a configuration that cannot be read is not known.
-const RULES_UNKNOWN: &str = "this is what was said, by the rules of an undertone without a configuration; what the file says of \
-                             consent (granted or withheld in writing, quiet hours) is not known until it can be used again";
+/// Whose rules make what is shown of what was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// Those that count.
+    InForce,
+    /// The daemon that runs has others.
+    Changed,
+    /// Those of the file are not known.
+    Unknown,
+}
+
+impl Rules {
+    fn of(config: &Config, folder: &Path) -> Rules {
+        if runs_otherwise(config, folder) { Rules::Changed } else { Rules::InForce }
+    }
+
+    fn note(self) -> Option<&'static str> {
+        match self {
+            Rules::InForce => None,
+            Rules::Changed => Some(OTHERWISE),
+            Rules::Unknown => Some(
+                "this is what was said, by the rules of an undertone without a configuration; what the file says of \
+                 consent (granted or withheld in writing, quiet hours) is not known until it can be used again",
+            ),
+        }
+    }
+}
 
 /// How long guests stay.
 #[derive(Debug, Args)]
@@ -95,16 +120,11 @@ pub fn run(command: ConsentCommand) -> Result<(), Failure> {
             let Found { config, folder, unread } = place.find_or_default("what was said is shown");
             let store = Store::new(&folder.unwrap_or_default());
             let loaded = store.ask()?;
-            let Some(unread) = unread else {
-                return show(
-                    &config,
-                    &loaded,
-                    runs_otherwise(&config, store.folder()).then_some(OTHERWISE),
-                    json,
-                );
-            };
-            show(&config, &loaded, Some(RULES_UNKNOWN), json)?;
-            Err(Failure::Told { status: Failure::Config(unread).status() })
+            if unread.is_none() {
+                return show(&config, &loaded, Rules::of(&config, store.folder()), json);
+            }
+            show(&config, &loaded, Rules::Unknown, json)?;
+            Err(Failure::Told { status: 2 })
         }
         ConsentCommand::Grant(change) => change.to(Consent::Granted),
         ConsentCommand::Revoke(change) => change.to(Consent::Withheld),
@@ -190,13 +210,10 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
         complain!("undertone: consent is changed, but that is not recorded: {e}");
     }
     let reached = reaches(place, &config, &store, withdraws, unread);
-    let note = match unread {
-        true => Some(RULES_UNKNOWN),
-        false => runs_otherwise(&config, store.folder()).then_some(OTHERWISE),
-    };
+    let rules = if unread { Rules::Unknown } else { Rules::of(&config, store.folder()) };
     // What was written, not what somebody else has said since.
     let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
-    match show(&config, &shown, note, false) {
+    match show(&config, &shown, rules, false) {
         Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
             complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
         }
@@ -218,6 +235,7 @@ fn reaches(place: &Place, config: &Config, store: &Store, withdraws: bool, unrea
                 "undertone: the undertone that runs (process {daemon}) was stopped (SIGSTOP) and does nothing at the moment; \
                  what was said holds as soon as it goes on: kill -CONT {daemon}"
             );
+            return !withdraws;
         }
         return true;
     }
@@ -322,8 +340,8 @@ fn told_otherwise(store: &Store, why: &ConsentError) -> (String, bool) {
     (told, false)
 }
 
-/// By the rules of this configuration; `note` is why it is another one that counts, or may be.
-fn show(config: &Config, loaded: &Loaded, note: Option<&str>, json: bool) -> Result<(), Failure> {
+/// By the rules of this configuration, which are those.
+fn show(config: &Config, loaded: &Loaded, rules: Rules, json: bool) -> Result<(), Failure> {
     let zone = TimeZone::system();
     let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &zone);
     if json {
@@ -331,7 +349,8 @@ fn show(config: &Config, loaded: &Loaded, note: Option<&str>, json: bool) -> Res
             "standing": standing,
             "said": loaded.record,
             "problem": loaded.problem,
-            "other_configuration_runs": note.is_some(),
+            "other_configuration_runs": rules == Rules::Changed,
+            "rules_unknown": rules == Rules::Unknown,
         });
         return Ok(say!("{shown}")?);
     }
@@ -355,7 +374,7 @@ fn show(config: &Config, loaded: &Loaded, note: Option<&str>, json: bool) -> Res
     if let Some(problem) = &loaded.problem {
         say!("{:<14} {problem}", "")?;
     }
-    if let Some(note) = note {
+    if let Some(note) = rules.note() {
         say!("{:<14} NOTE: {note}", "")?;
     }
     Ok(())

@@ -19,9 +19,6 @@ const FLOOR_DB: f64 = -60.0;
 /// Characters of a full bar.
 const BAR: usize = 40;
 
-/// Samples at least this large have been cut off by the device.
-const CLIPPED: f32 = 0.999;
-
 /// List the capture devices and show the level of the one in use
 ///
 /// The device marked with `*` is the one that the daemon would use. The level is what the daemon hears:
@@ -126,11 +123,6 @@ struct Level {
 }
 
 impl Level {
-    /// What the device cut off is to be seen before any gain: in its own samples, or in the mean of its channels.
-    fn clipped(&mut self, samples: &[f32]) {
-        self.clipped += samples.iter().filter(|sample| sample.abs() >= CLIPPED).count() as u64;
-    }
-
     fn add(&mut self, samples: &[f32]) {
         for &sample in samples {
             self.energy += f64::from(sample) * f64::from(sample);
@@ -178,6 +170,8 @@ fn show_level(
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let (mut now, mut whole, mut samples) = (Level::default(), Level::default(), Vec::new());
     let mut next = Instant::now() + every;
+    // What the device cut off is to be seen before any gain, and in each of its channels.
+    let mut clipped = source.clipped().unwrap_or_default();
     loop {
         let left = next.min(end).saturating_duration_since(Instant::now());
         samples.clear();
@@ -185,7 +179,8 @@ fn show_level(
             Read::Gap(lost) => now.lost += lost,
             Read::End => break,
             Read::Samples | Read::Idle => {
-                now.clipped(&samples);
+                let until = source.clipped().unwrap_or_default();
+                now.clipped += until - std::mem::replace(&mut clipped, until);
                 conditioner.apply(&mut samples);
                 now.add(&samples);
             }
@@ -233,7 +228,7 @@ mod tests {
         assert!(line.contains(" -20.0 dBFS, peak  -20.0 dBFS") && !line.contains("clipped"), "{line}");
         assert_eq!(line.matches('#').count(), 27, "two thirds of the bar");
         level.add(&[1.0]);
-        level.clipped(&[1.0]);
+        level.clipped += 1;
         assert!(level.line().ends_with("clipped 1 times"), "{}", level.line());
         let mut silence = Level::default();
         silence.add(&[0.0; 10]);
@@ -246,7 +241,7 @@ mod tests {
     /// A gain that makes it quieter does not hide that the device cut it off.
     #[test]
     fn what_the_device_cut_off_shows_before_any_gain() {
-        struct Loud;
+        struct Loud(u64);
         impl AudioSource for Loud {
             fn sample_rate(&self) -> u32 {
                 16_000
@@ -254,16 +249,21 @@ mod tests {
 
             fn read(&mut self, out: &mut Vec<f32>, _timeout: Duration) -> Result<Read, AudioError> {
                 std::thread::sleep(Duration::from_millis(5));
-                out.extend([1.0, -1.0].repeat(8_000));
+                out.extend([0.5, -0.5].repeat(8_000));
+                self.0 += 16_000; // of one of its two channels
                 Ok(Read::Samples)
+            }
+
+            fn clipped(&self) -> Option<u64> {
+                Some(self.0)
             }
         }
         let settings = Audio { gain_db: -12.0, ..Audio::default() };
         let mut out = Vec::new();
         let conditioner = Conditioner::new(&settings, 16_000);
-        show_level(&mut Loud, conditioner, (0.05, false), || false, &mut out).unwrap();
+        show_level(&mut Loud(0), conditioner, (0.05, false), || false, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("-12.0 dBFS") && text.contains("  clipped "), "{text}");
+        assert!(text.contains("-18.0 dBFS") && text.contains("  clipped "), "{text}");
     }
 
     #[test]

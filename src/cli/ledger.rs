@@ -2,7 +2,6 @@
 
 use super::Failure;
 use super::place::{Found, Place};
-use crate::config::Config;
 use crate::consent::order::duration;
 use crate::digest::Digest;
 use crate::events::Label;
@@ -93,7 +92,7 @@ pub struct Erase {
 pub fn run(command: LedgerCommand) -> Result<(), Failure> {
     match command {
         LedgerCommand::Show(args) => {
-            let (_, state) = find(&args.place, "the record is shown")?;
+            let (found, state) = find(&args.place, "the record is shown")?;
             if args.since.zip(args.until).is_some_and(|(since, until)| until <= since) {
                 return Err(Failure::Usage("--until must be after --since".into()));
             }
@@ -115,11 +114,15 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
                 );
                 return Err(Failure::Told { status: 1 });
             }
-            Ok(())
+            of_what_was_meant(&args.place, &found)
         }
         LedgerCommand::Verify(args) => prove(&args),
         LedgerCommand::Erase(args) => {
-            let (config, state) = find(&args.place, "the record is erased")?;
+            // What is erased is gone: only where it is said for sure.
+            if args.place.state_dir.is_none() {
+                args.place.find()?;
+            }
+            let (Found { config, .. }, state) = find(&args.place, "the record is erased")?;
             if args.to < args.from {
                 return Err(Failure::Usage("--to must not be before --from".into()));
             }
@@ -168,9 +171,9 @@ fn tell(Erased { lines, moved, damaged, behind }: Erased, args: &Erase) -> std::
 }
 
 /// The configuration and the state folder, which must be there, and open to whoever asks.
-fn find(place: &Place, is_done: &str) -> Result<(Config, PathBuf), Failure> {
-    let Found { config, folder, .. } = place.find_or_default(is_done);
-    let state = folder.unwrap_or_default();
+fn find(place: &Place, is_done: &str) -> Result<(Found, PathBuf), Failure> {
+    let found = place.find_or_default(is_done);
+    let state = found.folder.clone().unwrap_or_default();
     if let Err(e) = std::fs::read_dir(&state) {
         let shown = state.display();
         let reason = match e.kind() {
@@ -181,22 +184,33 @@ fn find(place: &Place, is_done: &str) -> Result<(Config, PathBuf), Failure> {
                 "the record is not for everybody: {shown} cannot be read: {e}; ask as root (try sudo) or as the user that \
                  undertone runs as"
             ),
-            _ => return Ok((config, state)), // told by what has to read there
+            _ => return Ok((found, state)), // told by what has to read there
         };
         return Err(std::io::Error::new(e.kind(), reason).into());
     }
-    Ok((config, state))
+    Ok((found, state))
+}
+
+/// Status 2 where the configuration cannot be used and nobody said which folder: it may be another one's record.
+fn of_what_was_meant(place: &Place, found: &Found) -> Result<(), Failure> {
+    match found.unread.is_some() && place.state_dir.is_none() {
+        true => Err(Failure::Told { status: 2 }),
+        false => Ok(()),
+    }
 }
 
 fn prove(args: &Verify) -> Result<(), Failure> {
-    let (_, state) = find(&args.place, "the record is verified")?;
+    let (found, state) = find(&args.place, "the record is verified")?;
     let report = verify::verify(&state, args.head)?;
     // The verdict is the exit status, whether or not anybody reads the sentences.
     match told(&report, args.json) {
         Err(e) if !super::broken_pipe(&e) => return Err(e.into()),
         _ => {}
     }
-    if report.is_whole() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
+    match report.is_whole() {
+        true => of_what_was_meant(&args.place, &found),
+        false => Err(Failure::Told { status: 1 }),
+    }
 }
 
 fn told(report: &verify::Report, json: bool) -> std::io::Result<()> {

@@ -45,10 +45,11 @@ impl Place {
                 let sentence = e.to_string();
                 let found = self.found(Config::default(), Some(e));
                 let folder = found.folder.clone().unwrap_or_default();
-                complain!(
-                    "undertone: {sentence}; so {is_done} in {}, as without that file (--state-dir names another folder)",
-                    folder.display()
-                );
+                let other = match &self.state_dir {
+                    Some(_) => "",
+                    None => ", as without that file (--state-dir names another folder)",
+                };
+                complain!("undertone: {sentence}; so {is_done} in {}{other}", folder.display());
                 found
             }
         }

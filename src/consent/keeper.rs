@@ -50,7 +50,9 @@ pub enum Told {
     Said(Order),
     /// A grant that was obeyed does not hold, and why.
     Refused(Refusal),
-    /// Something failed, or works again.
+    /// A grant that was obeyed cannot be kept, so it does not hold: a sentence that says why.
+    NotKept(String),
+    /// Something fails, or works again.
     Problem {
         /// One sentence.
         message: String,
@@ -87,6 +89,12 @@ pub struct Keeper {
     scopes: watch::Sender<Scopes>,
 }
 
+/// The sentence for a record that says of everything that it was lost.
+fn lost(record: &Record) -> Option<String> {
+    let lost = |scope: &Scope| record.said(*scope).is_some_and(|said| said.by == By::Lost);
+    Scope::ALL.iter().all(lost).then(|| LOST.into())
+}
+
 impl Keeper {
     /// Consent by this configuration. What could not be read is withheld, and told by the first
     /// [`look`](Self::look).
@@ -97,6 +105,7 @@ impl Keeper {
             None => (None, Loaded { record: Record::default(), fresh: true, problem: None }, None),
         };
         let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &TimeZone::system());
+        let problem = loaded.problem.or(failed.clone()).or_else(|| lost(&loaded.record));
         Keeper {
             rules: config.consent.clone(),
             store,
@@ -111,7 +120,7 @@ impl Keeper {
             held: Held::default(),
             failed: failed.is_some(),
             tried: Instant::now(),
-            problem: loaded.problem.or(failed),
+            problem,
             standing,
             scopes: watch::Sender::new(standing.allowed()),
         }
@@ -292,7 +301,8 @@ impl Keeper {
 
     /// Something was written, or was not; a grant that cannot be written is forgotten.
     fn ended(&mut self, outcome: Outcome) -> Vec<Told> {
-        let orders = self.writing.take().map(|writing| writing.orders).unwrap_or_default();
+        let (orders, hung) =
+            self.writing.take().map(|writing| (writing.orders, writing.told)).unwrap_or_default();
         match outcome {
             Outcome::Written { record, stamp, overtaken } => {
                 self.learn(&record);
@@ -307,22 +317,16 @@ impl Keeper {
                 }
                 // That the loss of a file is noted is no end of it: somebody has to say something.
                 let mended = std::mem::take(&mut self.failed) || unread || !orders.is_empty();
-                let lost = Scope::ALL
-                    .iter()
-                    .all(|scope| self.record.said(*scope).is_some_and(|said| said.by == By::Lost));
-                let mended = match mended {
-                    true if lost => self.set_problem(Some(LOST.into())),
-                    true => self.set_problem(None),
-                    false => None,
-                };
+                let mended = if mended { self.set_problem(lost(&self.record)) } else { None };
                 overtaken.into_iter().map(Told::Refused).chain(granted).chain(mended).collect()
             }
             Outcome::Failed { error, lost } => {
                 let (nothing, since) = (orders.is_empty(), std::mem::take(&mut self.unwritten));
                 let withdrawals = orders.withdrawals_before(Orders::default());
+                let granted = !nothing && withdrawals.is_empty();
                 let message = if nothing {
                     error
-                } else if withdrawals.is_empty() {
+                } else if granted {
                     format!("the grant does not hold: {error}")
                 } else if lost {
                     // The next look finds it lost.
@@ -334,6 +338,11 @@ impl Keeper {
                 self.unwritten = withdrawals.withdrawals_before(since);
                 if nothing && self.is_unread() {
                     return Vec::new(); // that is told, and what keeps it from being written, too
+                }
+                if granted {
+                    // It is forgotten, so nothing waits for the disk; that it did not answer is over.
+                    let over = if hung { self.set_problem(self::lost(&self.record)) } else { None };
+                    return [Told::NotKept(message)].into_iter().chain(over).collect();
                 }
                 self.set_problem(Some(message)).into_iter().collect()
             }

@@ -77,7 +77,10 @@ impl Recorder {
         let thread = std::thread::Builder::new().name("record".into());
         match thread.spawn(move || work.run(started, &queue)) {
             Ok(_) => recorder.orders = Some(orders),
-            Err(e) => tracing::warn!("nothing is recorded: the thread for it cannot be started: {e}"),
+            Err(e) => {
+                let message = format!("nothing is recorded: the thread for it cannot be started: {e}");
+                let _ = recorder.told.try_send(Told { message, recovered: false }); // nothing else was told yet
+            }
         }
         recorder
     }
@@ -85,6 +88,7 @@ impl Recorder {
     /// Records that the wall clock was set, if it was. Who records anything looks at it; to be called now and then all the same,
     /// since what was recorded before may be asked for at any time.
     pub fn look_at_clock(&mut self) {
+        self.count_lost();
         let Some(orders) = &self.orders else { return };
         let now = Timestamp::now();
         let Some(moved) = self.wall.moved(now, since_boot()) else { return };
@@ -99,9 +103,6 @@ impl Recorder {
         self.look_at_clock();
         let Some(orders) = &self.orders else { return };
         let now = Timestamp::now();
-        if self.dropped > 0 && orders.try_send(Order::Lost(now, self.dropped, self.hangs)).is_ok() {
-            (self.dropped, self.hangs) = (0, false);
-        }
         if orders.try_send(Order::Record(now, Box::new(entry))).is_err() {
             if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
                 (self.told_at, self.hangs) = (Some(Instant::now()), true);
@@ -111,6 +112,14 @@ impl Recorder {
                 let _ = self.told.try_send(Told { message, recovered: false }); // whoever ends does not listen
             }
             self.dropped += 1;
+        }
+    }
+
+    /// Has the entries counted that found the thread too slow, as soon as it takes something.
+    fn count_lost(&mut self) {
+        let Some(orders) = self.orders.as_ref().filter(|_| self.dropped > 0) else { return };
+        if orders.try_send(Order::Lost(Timestamp::now(), self.dropped, self.hangs)).is_ok() {
+            (self.dropped, self.hangs) = (0, false);
         }
     }
 

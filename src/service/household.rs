@@ -91,6 +91,7 @@ impl Service {
                 self.recorder.record(Entry::said(order, By::Mqtt, until));
             }
             Told::Refused(refusal) => self.refused(refusal),
+            Told::NotKept(message) => self.not_granted(message),
             Told::Changed { before, now } => {
                 for scope in Scope::ALL {
                     if before.of(scope) != now.of(scope) {
@@ -163,7 +164,11 @@ impl Service {
 
     /// Somebody over MQTT wanted what does not hold. Who does so without end pushes no events out of the outbox.
     pub(super) fn refused(&mut self, refusal: Refusal) {
-        if let Some(sentence) = self.refusals.tell(refusal.to_string(), Instant::now()) {
+        self.not_granted(refusal.to_string());
+    }
+
+    fn not_granted(&mut self, why: String) {
+        if let Some(sentence) = self.refusals.tell(why, Instant::now()) {
             self.problem(Component::Consent, sentence, false);
         }
         // A switch in Home Assistant waits for the answer.

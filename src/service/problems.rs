@@ -28,17 +28,13 @@ pub(super) struct Hung {
 }
 
 impl Service {
-    /// Tells a problem, or that it is over, in the log and as an event. Audio, model and recogniser tell the end of each; of others
-    /// see [`fails`](Self::fails).
+    /// Tells what was refused, or went wrong and is over, or the end of that, in the log and as an event.
     pub(super) fn problem(&mut self, component: Component, message: String, recovered: bool) {
         let problem = self.logged(component, message, recovered);
-        if matches!(component, Component::Audio | Component::Model | Component::Asr) {
-            return self.problem_logged(problem);
-        }
         self.tell(&Event::Problem(problem));
     }
 
-    /// The same with something of which the end will be told, too: it is kept until then.
+    /// The same with something that lasts, and of which the end will be told: it is kept until then.
     pub(super) fn fails(&mut self, component: Component, message: String, recovered: bool) {
         let problem = self.logged(component, message, recovered);
         self.problem_logged(problem);
@@ -76,7 +72,7 @@ impl Service {
                 self.progress =
                     Progress { listening: false, speaking: false, microphone: Health::Failed, ..progress };
                 self.metrics.work(work(&self.progress));
-                self.problem(Component::Audio, message, false);
+                self.fails(Component::Audio, message, false);
             }
             Hang::Hopeless => {} // the daemon ends
         }
@@ -91,7 +87,7 @@ impl Service {
             self.progress = hung.progress;
             self.metrics.work(work(&self.progress));
         }
-        self.problem(Component::Audio, "the listener gets on again".into(), true);
+        self.fails(Component::Audio, "the listener gets on again".into(), true);
         if let Some(fault) = since.or(hung.fault) {
             self.faults.insert(Component::Audio, fault);
             self.publish_problems();

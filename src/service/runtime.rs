@@ -149,7 +149,10 @@ impl Service {
                     self.publish_state();
                 }
             }
-            Heard::Problem { component, message, recovered } => self.problem(component, message, recovered),
+            Heard::Problem { component: component @ Component::Service, message, recovered } => {
+                self.problem(component, message, recovered);
+            }
+            Heard::Problem { component, message, recovered } => self.fails(component, message, recovered),
             Heard::Exhausted => self.exhausted(),
             Heard::Closed(heard) => self.closed(heard),
             // It was on its way when consent was withdrawn, or when it was to be forgotten.

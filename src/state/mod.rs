@@ -149,12 +149,12 @@ pub fn hides_occupant(folder: &Path) -> bool {
     open(&folder.join(LOCK)).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
 }
 
-/// Whether a process is stopped (SIGSTOP, a debugger) and does nothing until it is let go on.
+/// Whether a process is stopped (SIGSTOP) and does nothing until it is let go on.
 pub fn stands_still(process: rustix::process::Pid) -> bool {
     let number = process.as_raw_nonzero();
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
     // The name that stands before the state may hold anything.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 /// The daemon that runs with this state folder, by the lock that it holds: something can be said to it although

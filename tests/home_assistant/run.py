@@ -203,6 +203,20 @@ def thresholds_act_and_survive(house):
     house.becomes("binary_sensor.speech", "on", seconds=120)
 
 
+def what_cannot_be_kept_is_shown(house):
+    place = house.kitchen.folder / "state" / "settings.json"
+    place.mkdir()  # no file can be moved over a folder
+    house.core.service("number.set_value", entity_id="number.undertone_kitchen_gate_threshold", value=0.6)
+    house.becomes("binary_sensor.storage_problem", "on")
+    told = lambda: "settings" in house.state("binary_sensor.storage_problem")["attributes"].get("message", "")  # noqa: E731
+    house.core.wait("what cannot be kept", told, 5)
+    house.becomes("binary_sensor.model_problem", "off")
+    place.rmdir()
+    house.becomes("binary_sensor.storage_problem", "off", seconds=30)
+    house.core.service("number.set_value", entity_id="number.undertone_kitchen_gate_threshold", value=0.5)
+    house.becomes("number.gate_threshold", "0.5")
+
+
 def less_confident_emotions_are_not_shown(house):
     number = "number.undertone_kitchen_emotion_confidence"
     house.becomes("sensor.emotion", *EMOTIONS, seconds=60)
@@ -424,6 +438,7 @@ STEPS = [
     shows_what_is_heard,
     two_rooms_do_not_clash,
     thresholds_act_and_survive,
+    what_cannot_be_kept_is_shown,
     less_confident_emotions_are_not_shown,
     forget_takes_back_what_is_shown,
     the_configuration_is_read_again,

@@ -92,6 +92,15 @@ pub fn problems(seen: &[Seen], component: &str, recovered: bool) -> Vec<String> 
     events.filter(wanted).map(|event| event["message"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Whether what is retained says that this does not work: as a sentence with its time, and in the state.
+pub fn fails(seen: &[Seen], component: &str) -> Option<bool> {
+    let newest = seen.iter().rfind(|seen| seen.topic.ends_with("/problems"))?;
+    let told: Value = serde_json::from_str(&newest.payload).unwrap();
+    let stated = seen.iter().rev().find_map(state)?["problems"].as_array()?.contains(&component.into());
+    let sentence = told[component]["message"].is_string() && told[component]["since"].is_string();
+    (stated == sentence).then_some(sentence)
+}
+
 pub fn silent_card() -> Card {
     let card = Card::new(BARE);
     card.play(48_000, 600.0, |_| vec![0; 4]);

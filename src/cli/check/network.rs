@@ -48,7 +48,8 @@ fn held(config: &Config, listen: &str) -> Option<(Outcome, String)> {
     match daemon_runs(config) {
         true if reached(listen) => Some((Outcome::Ok, "the undertone that runs has it".into())),
         false if hidden && reached(listen) => {
-            let text = "somebody has it, most likely the undertone that runs; only root sees whether one does (try sudo)";
+            let text =
+                "somebody has it: the undertone that runs, if one does, which only root sees (try sudo)";
             Some((Outcome::Warning, text.into()))
         }
         _ => None,

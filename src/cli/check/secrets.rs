@@ -13,16 +13,25 @@ pub fn secrets(config: &Config, report: &mut Report) {
         ("asr.http.key_file", &config.asr.http.key_file),
     ];
     for (key, file) in files.into_iter().filter(|(_, file)| is_for_all(file)) {
-        let (shown, place) = (address::file(file), file.display());
         let text = format!(
-            "{key} = {shown} may be read by every user of this machine: `chown root:undertone {place}` and `chmod 640 {place}`, \
-             where undertone runs as the user undertone"
+            "{key} = {} may be read by every user of this machine: give it to the user or the group that undertone runs as \
+             (chown, chgrp), and take that right away (chmod o-r)",
+            address::file(file)
         );
         report.add("secrets", Outcome::Warning, text);
     }
 }
 
-/// Whether everybody may read this file; one that is not there nobody.
+/// Where engines put the secrets of a container, readable for all as a rule, and where there is nobody else.
+const ENGINES: &str = "/run/secrets";
+
+/// Whether everybody may read this file, and get there; one that is not there nobody.
 fn is_for_all(file: &Path) -> bool {
-    std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o004 != 0)
+    let lets =
+        |path: &Path, bit| std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & bit != 0);
+    let folders = file.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+    !file.starts_with(ENGINES)
+        && file.is_file()
+        && lets(file, 0o004)
+        && folders.into_iter().all(|folder| lets(folder, 0o001))
 }
