@@ -6,7 +6,7 @@ mod record;
 mod report;
 mod secrets;
 
-use super::privacy::{OTHERWISE, runs_otherwise};
+use super::privacy::{ASTRAY, OTHERWISE, is_astray, runs_otherwise};
 use super::{Failure, runtime};
 use crate::asr::{self, AsrError};
 use crate::audio::level::{CANCEL, cancelled};
@@ -26,6 +26,9 @@ use network::{broker, daemon_runs, metrics};
 use report::{Outcome, Report};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// What lies in a folder that whoever asks may not read.
+const HIDDEN: &str = "not to be seen by you; ask as root (try sudo), or as the user that undertone runs as";
 
 /// How long the microphone is listened to.
 const LISTEN: Duration = Duration::from_millis(1_000);
@@ -80,6 +83,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     if args.config_only {
         return report.end(1);
     }
+    let hidden = state::folder(&config).is_some_and(|folder| state::hides_occupant(&folder));
     match consent(&config) {
         Ok((_, text)) if runs_otherwise(&config, store(&config).folder()) => {
             report.add("consent", Outcome::Warning, format!("{text}; but {OTHERWISE}"));
@@ -87,8 +91,14 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         Ok((outcome, text)) => report.add("consent", outcome, text),
         Err(text) => report.tell_unless(args.offline, "consent", Err(text)),
     }
-    record::record(&config, args.offline, &mut report);
-    report.tell_unless(args.offline, "thresholds", thresholds(&config));
+    match hidden {
+        true => report.add("record", Outcome::Skipped, HIDDEN.into()),
+        false => record::record(&config, args.offline, &mut report),
+    }
+    match hidden {
+        true => report.add("thresholds", Outcome::Skipped, HIDDEN.into()),
+        false => report.tell_unless(args.offline, "thresholds", thresholds(&config)),
+    }
     model(&config.model, &mut report);
     if args.offline {
         report.add("microphone", Outcome::Skipped, format!("{}, not opened", config.audio.device));
@@ -174,6 +184,9 @@ pub(super) fn standing(config: &Config) -> Standing {
 /// the daemon stays closed for ever.
 fn consent(config: &Config) -> Result<(Outcome, String), String> {
     let store = store(config);
+    if is_astray(store.folder()) {
+        return Err(ASTRAY.into());
+    }
     if let Some(problem) = store.ask().map_err(|e| e.to_string())?.problem {
         return Err(problem);
     }

@@ -3,29 +3,22 @@
 //! It writes the file that the daemon watches; a running daemon obeys within a second. Nothing but the
 //! right to write the state folder is needed.
 
+mod reach;
+
 use super::Failure;
 use super::place::{Found, Place};
-use super::privacy::{OTHERWISE, runs_otherwise};
+use super::privacy::{ASTRAY, OTHERWISE, is_astray, runs_otherwise};
 use crate::config::Config;
-use crate::consent::{By, ConsentError, Loaded, Order, Record, Scope, Standing, Store, Why};
+use crate::consent::{By, Loaded, Order, Record, Scope, Standing, Store, Why};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
-use crate::state::{self, as_owner};
+use crate::state::as_owner;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use reach::{reaches, told_otherwise, written_first};
 use serde_json::json;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// How long a daemon gets to do what it was told.
-const CONFIRMED: Duration = Duration::from_secs(2);
-/// How long it gets to write what it already does.
-const WRITTEN: Duration = Duration::from_millis(500);
-/// How long nobody has the folder during a new start, at the very most.
-const NEW_START: Duration = Duration::from_secs(5);
-/// How long it is tried to tell a daemon, whatever happens.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What to do with consent.
 #[derive(Debug, Subcommand)]
@@ -80,17 +73,24 @@ enum Rules {
     Changed,
     /// Those of the file are not known.
     Unknown,
+    /// The daemon that runs has another folder than the one that is shown.
+    Elsewhere,
 }
 
 impl Rules {
     fn of(config: &Config, folder: &Path) -> Rules {
-        if runs_otherwise(config, folder) { Rules::Changed } else { Rules::InForce }
+        match runs_otherwise(config, folder) {
+            true => Rules::Changed,
+            false if is_astray(folder) => Rules::Elsewhere,
+            false => Rules::InForce,
+        }
     }
 
     fn note(self) -> Option<&'static str> {
         match self {
             Rules::InForce => None,
             Rules::Changed => Some(OTHERWISE),
+            Rules::Elsewhere => Some(ASTRAY),
             Rules::Unknown => Some(
                 "this is what was said, by the rules of an undertone without a configuration; what the file says of \
                  consent (granted or withheld in writing, quiet hours) is not known until it can be used again",
@@ -184,12 +184,13 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
             }
         }
     };
-    let record = match as_owner(store.folder(), || store.change(note)) {
+    let known = match as_owner(store.folder(), || store.change(note)) {
         Ok(changed) => changed.record,
         Err(e) => {
             let withdrawal = orders.iter().any(|order| !order.gives());
             if withdrawal && as_owner(store.folder(), || store.lose(&e)) {
                 complain!("undertone: {e}; the consent file was removed instead, so everything is withheld");
+                record(orders.iter().filter(|order| !order.gives()), now, None, &store, &config);
                 return Err(Failure::Told { status: 1 });
             }
             if withdrawal {
@@ -200,19 +201,11 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
             return Err(e.into());
         }
     };
-    let until = record.guest.and_then(|guest| guest.until);
-    let entries: Vec<_> = noted.iter().map(|order| (now, Entry::said(*order, By::Command, until))).collect();
-    let recorded = as_owner(store.folder(), || {
-        let mut writer = Writer::that_waits(store.folder(), &config.ledger);
-        writer.append(&entries).and_then(|()| writer.sync())
-    });
-    if let Err(e) = recorded {
-        complain!("undertone: consent is changed, but that is not recorded: {e}");
-    }
+    record(noted.iter(), now, known.guest.and_then(|guest| guest.until), &store, &config);
     let reached = reaches(place, &config, &store, withdraws, unread);
     let rules = if unread { Rules::Unknown } else { Rules::of(&config, store.folder()) };
     // What was written, not what somebody else has said since.
-    let shown = store.with_held(Loaded { record, fresh: false, problem: None }, &held);
+    let shown = store.with_held(Loaded { record: known, fresh: false, problem: None }, &held);
     match show(&config, &shown, rules, false) {
         Err(Failure::Output(e)) if !super::broken_pipe(&e) => {
             complain!("undertone: consent is changed, but what holds now cannot be shown: {e}");
@@ -224,120 +217,22 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
     if reached && overtaken.is_empty() { Ok(()) } else { Err(Failure::Told { status: 1 }) }
 }
 
-/// Warns where what was said reaches no daemon: a withdrawal always, a grant only if one is found to run with another
-/// folder, since else it waits for whoever starts. False: it is likely that another daemon was meant, because nobody said
-/// which folder, or the configuration that says so cannot be read.
-fn reaches(place: &Place, config: &Config, store: &Store, withdraws: bool, unread: bool) -> bool {
-    let folder = store.folder();
-    if state::is_occupied(folder) {
-        if let Some(daemon) = state::occupant(folder).filter(|daemon| state::stands_still(*daemon)) {
-            complain!(
-                "undertone: the undertone that runs (process {daemon}) was stopped (SIGSTOP) and does nothing at the moment; \
-                 what was said holds as soon as it goes on: kill -CONT {daemon}"
-            );
-            return !withdraws;
-        }
-        return true;
+/// Writes down who said so, and until when guests stay.
+fn record<'a>(
+    orders: impl Iterator<Item = &'a Order>,
+    now: Timestamp,
+    until: Option<Timestamp>,
+    store: &Store,
+    config: &Config,
+) {
+    let entries: Vec<_> = orders.map(|order| (now, Entry::said(*order, By::Command, until))).collect();
+    let recorded = as_owner(store.folder(), || {
+        let mut writer = Writer::that_waits(store.folder(), &config.ledger);
+        writer.append(&entries).and_then(|()| writer.sync())
+    });
+    if let Err(e) = recorded {
+        complain!("undertone: consent is changed, but that is not recorded: {e}");
     }
-    let ours = folder.display();
-    let others = [state::folder(config), Some(config.state_dir.clone()), Some(Config::default().state_dir)];
-    let other = others.into_iter().flatten().find(|other| other != folder && state::is_occupied(other));
-    match other {
-        Some(other) => {
-            complain!(
-                "undertone: no undertone is running with the state folder {ours}; one is running with {other}, and \
-                 goes on as before: --state-dir {other} reaches it",
-                other = other.display()
-            );
-            place.state_dir.is_some() || (place.config.is_some() && !unread)
-        }
-        None if withdraws => {
-            complain!(
-                "undertone: no undertone is running with the state folder {ours}; if one is running with another \
-                 folder, it goes on as before: --state-dir with that folder reaches it"
-            );
-            place.state_dir.is_some() || !unread
-        }
-        None => true,
-    }
-}
-
-/// What the daemon withholds and could not write was said before this: it is written first, if it can be.
-fn written_first(store: &Store) -> Result<(), Failure> {
-    // What is just being written needs no help.
-    if within(WRITTEN, || store.held().is_empty()) {
-        return Ok(());
-    }
-    // The daemon sees that somebody could write, and does so. (It holds nothing for a moment, because the file is another.)
-    let Ok(mine) = as_owner(store.folder(), || store.change(|_| {})) else { return Ok(()) }; // told below
-    if within(CONFIRMED, || store.stamp() != mine.stamp && store.held().is_empty()) || store.held().is_empty()
-    {
-        return Ok(());
-    }
-    complain!(
-        "undertone: the undertone that runs has not written down yet what was withdrawn before; say it again in a minute"
-    );
-    Err(Failure::Told { status: 1 })
-}
-
-/// Whether it comes true in that time.
-fn within(limit: Duration, done: impl Fn() -> bool) -> bool {
-    let begun = Instant::now();
-    while !done() {
-        if begun.elapsed() >= limit {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
-/// What becomes of a withdrawal that this command cannot write: the daemon is told by a signal, if it can be, and confirms it
-/// by what it then holds, or writes. One that is just starting anew is told again. True: it is written.
-fn told_otherwise(store: &Store, why: &ConsentError) -> (String, bool) {
-    let (begun, since) = (Instant::now(), Timestamp::now());
-    let written = || {
-        let said = store.load().record.said(Scope::Listening);
-        said.is_some_and(|said| {
-            said.consent == Consent::Withheld && said.by == By::Command && said.at >= since
-        })
-    };
-    let (mut told, mut nobody_since) = (None, begun);
-    while begun.elapsed() < PATIENCE && nobody_since.elapsed() < NEW_START {
-        let daemon = state::occupant(store.folder())
-            .filter(|daemon| rustix::process::kill_process(*daemon, rustix::process::Signal::USR1).is_ok());
-        if let Some(daemon) = daemon
-            && within(CONFIRMED, || written() || store.held().contains(&Scope::Listening))
-        {
-            if within(WRITTEN, written) {
-                let told = format!(
-                    "the undertone that runs (process {daemon}) withholds everything until it is granted anew, and has \
-                     written that down, because this command could not: {why}"
-                );
-                return (told, true);
-            }
-            let told = format!(
-                "the undertone that runs (process {daemon}) was told to withhold everything until it is granted anew, \
-                 and does, but that is NOT written down and ends with the process: {why}; mend that, and say it again"
-            );
-            return (told, false);
-        }
-        match daemon {
-            Some(_) => (told, nobody_since) = (daemon, Instant::now()),
-            None => std::thread::sleep(CONFIRMED / 20), // it may be starting anew
-        }
-    }
-    let unsure = match told {
-        Some(daemon) => {
-            format!("the undertone that runs (process {daemon}) was told, and does not confirm it")
-        }
-        None => "no undertone could be told".into(),
-    };
-    let told = format!(
-        "this did NOT take effect as far as is known ({unsure}), and if undertone runs its microphone may be open: {why}; \
-         `systemctl stop undertone` closes it at once, as does the switch in the home hub"
-    );
-    (told, false)
 }
 
 /// By the rules of this configuration, which are those.
@@ -351,6 +246,7 @@ fn show(config: &Config, loaded: &Loaded, rules: Rules, json: bool) -> Result<()
             "problem": loaded.problem,
             "other_configuration_runs": rules == Rules::Changed,
             "rules_unknown": rules == Rules::Unknown,
+            "another_folder_runs": rules == Rules::Elsewhere,
         });
         return Ok(say!("{shown}")?);
     }

@@ -38,6 +38,9 @@ pub fn run(place: &Place) -> Result<(), Failure> {
     if folder.as_deref().is_some_and(|folder| runs_otherwise(&config, folder)) {
         std::io::stdout().write_all(privacy::other_configuration().as_bytes())?;
     }
+    if folder.as_deref().is_some_and(is_astray) {
+        std::io::stdout().write_all(format!("NOTE: {ASTRAY}.\n\n").as_bytes())?;
+    }
     let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());
     std::io::stdout().write_all(privacy::page(&config, folder.as_deref(), &standing, runs).as_bytes())?;
     Ok(())
@@ -46,6 +49,16 @@ pub fn run(place: &Place) -> Result<(), Failure> {
 /// What that means for what is shown.
 pub(super) const OTHERWISE: &str = "the undertone that runs does not have all that the configuration file says by now; `systemctl \
                                     reload undertone` makes it read that again, and `restart` what needs a new start";
+
+/// What it means where the daemon that runs has another folder.
+pub(super) const ASTRAY: &str = "the undertone that runs has another state folder than the one that has the name now (a disk was \
+                                 mounted there or taken away, or the folder was moved), and does not know what is said here; \
+                                 `systemctl restart undertone` gives it this one";
+
+/// Whether a daemon runs that calls this folder its own, and has another one.
+pub(super) fn is_astray(folder: &Path) -> bool {
+    !state::is_occupied(folder) && !state::strays(folder).is_empty()
+}
 
 /// Whether a daemon runs that was started, or reloaded, with another configuration, as far as its record says.
 pub(super) fn runs_otherwise(config: &Config, folder: &Path) -> bool {

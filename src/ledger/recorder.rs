@@ -127,8 +127,9 @@ impl Recorder {
     pub async fn end(&mut self, limit: Duration) {
         let Some(orders) = self.orders.take() else { return };
         let (done, ended) = oneshot::channel();
-        if orders.try_send(Order::End(done)).is_ok() {
-            let _ = tokio::time::timeout(limit, ended).await;
+        let takes = orders.try_send(Order::End(done)).is_ok();
+        if !takes || tokio::time::timeout(limit, ended).await.is_err() {
+            tracing::warn!("what waited for the record is lost, since undertone ends: {HANGS}");
         }
     }
 }
@@ -192,6 +193,7 @@ impl Work {
                     self.retry = None;
                     self.write();
                     self.sync();
+                    self.tell_what_is_lost();
                     let _ = done.send(());
                     return;
                 }
@@ -325,6 +327,18 @@ impl Work {
                     self.tell(message, false);
                 }
             }
+        }
+    }
+
+    /// What waits at the end for a disk that refuses is lost with this process.
+    fn tell_what_is_lost(&self) {
+        let first = usize::from(self.start.is_some() || self.first.is_some()) as u64;
+        let lines = self.waiting.len() as u64 + self.lost + first;
+        if lines > 0 {
+            let why = self.problem.as_deref().unwrap_or("the record is locked by another program");
+            tracing::warn!(
+                "{lines} lines of the record are lost, since undertone ends and they could not be written: {why}"
+            );
         }
     }
 

@@ -84,9 +84,6 @@ impl Daemon {
         };
         let (mut keeper, place, (settings, problem)) = opened?;
         let place = place?;
-        if let Some(problem) = problem {
-            tracing::warn!("{problem}");
-        }
         if anew::begins_withheld() {
             keeper.withdraw();
         }
@@ -141,6 +138,7 @@ impl Daemon {
         service.look_at_consent(); // once more: what follows may open the microphone
         let listener = thread.spawn(move || hearing.run(source)).map_err(ServiceError::Thread)?;
         service.consent_begins();
+        service.settings_begin(problem);
         service.announce();
         service.publish_state();
         let figures = service.serve_figures().await;

@@ -109,6 +109,14 @@ impl Service {
         self.keeping.take(unkept, Instant::now());
     }
 
+    /// The thresholds of an earlier run cannot be used: true until others are written.
+    pub(super) fn settings_begin(&mut self, problem: Option<SettingsError>) {
+        if let Some(problem) = problem {
+            self.keeping.refused = true;
+            self.fails(Component::Settings, problem.to_string(), false);
+        }
+    }
+
     /// Waits until what was changed is written; for ever if nothing was.
     pub(super) async fn settings_written(&mut self) -> Result<(), SettingsError> {
         self.keeping.written().await

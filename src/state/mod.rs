@@ -2,9 +2,11 @@
 //! the old one or the new one, never half of it; what is no file there (a FIFO, a device) is waited for by
 //! nobody.
 
+mod daemons;
 mod owner;
 
 use crate::config::Config;
+pub use daemons::{Stray, hides_occupant, locked_by_occupant, occupant, stands_still, strays};
 pub use owner::as_owner;
 use rustix::fs::OFlags;
 use std::fs::{self, File};
@@ -144,71 +146,6 @@ pub fn is_occupied(folder: &Path) -> bool {
     matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
-/// Whether only others (root, the daemon's own user) can tell if a daemon runs with this state folder.
-pub fn hides_occupant(folder: &Path) -> bool {
-    open(&folder.join(LOCK)).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
-}
-
-/// Whether a process is stopped (SIGSTOP) and does nothing until it is let go on.
-pub fn stands_still(process: rustix::process::Pid) -> bool {
-    let number = process.as_raw_nonzero();
-    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    // The name that stands before the state may hold anything.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-}
-
-/// The daemon that runs with this state folder, by the lock that it holds: something can be said to it although
-/// nothing can be written.
-pub fn occupant(folder: &Path) -> Option<rustix::process::Pid> {
-    let holders = locked_by(&folder.join(LOCK));
-    holders.into_iter().next().and_then(rustix::process::Pid::from_raw)
-}
-
-/// Whether the daemon that runs with this folder has locked that file in it. Anybody who may read a file can lock it, but
-/// not as the one who holds the daemon's lock.
-pub fn locked_by_occupant(folder: &Path, file: &Path) -> bool {
-    let holders = locked_by(file);
-    !holders.is_empty() && locked_by(&folder.join(LOCK)).iter().any(|daemon| holders.contains(daemon))
-}
-
-/// The processes with this program's name that have a file locked for themselves alone, as far as can be known.
-fn locked_by(path: &Path) -> Vec<i32> {
-    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
-    let (Ok(file), Ok(own), Ok(locks)) =
-        (fs::metadata(path), name("self"), fs::read_to_string("/proc/locks"))
-    else {
-        return Vec::new();
-    };
-    let number = file.ino().to_string();
-    let device = format!("{:02x}:{:02x}", rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
-    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`; files on several file systems have the same number,
-    // and not every file system names its device alike.
-    let holds = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
-        let (on, inode) = place.rsplit_once(':')?;
-        let held = inode == number
-            && name(process).is_ok_and(|name| name == own)
-            && has_open(process, &file).unwrap_or(on == device);
-        held.then(|| process.parse().ok()).flatten()
-    };
-    locks.lines().filter_map(holds).collect()
-}
-
-/// Whether a process has this file open; None: whoever asks may not know.
-fn has_open(process: &str, file: &fs::Metadata) -> Option<bool> {
-    let mut denied = false;
-    for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()? {
-        match entry.and_then(|entry| fs::metadata(entry.path())) {
-            Ok(there) if (there.dev(), there.ino()) == (file.dev(), file.ino()) => return Some(true),
-            // The names can be had, and what stands behind them cannot, where the process has a user namespace of its own.
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => denied = true,
-            _ => {}
-        }
-    }
-    (!denied).then_some(false)
-}
-
 /// Makes the folder if there is none: for its owner alone, because who may read a file in it may lock it, too.
 ///
 /// # Errors
@@ -252,6 +189,22 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&new);
     }
     written
+}
+
+/// Whether something can be written in a folder that is there, found out with a file that has no name.
+///
+/// # Errors
+/// What the system says; nothing where this file system knows no such files.
+pub fn try_to_write(folder: &Path) -> io::Result<()> {
+    use rustix::fs::{Mode, open};
+    use rustix::io::Errno;
+    #[cfg(target_os = "linux")]
+    match open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file).write_all(&[0; 4096])?,
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {}
+        Err(e) => return Err(e.into()),
+    }
+    Ok(())
 }
 
 /// Forces what was made, renamed or removed in a folder onto the disk.

@@ -3,6 +3,33 @@
 use super::household::{fails, listens};
 use super::*;
 
+/// A disk was mounted over the folder, or is gone: what is written there reaches the daemon by a signal.
+#[test]
+fn a_withdrawal_reaches_a_daemon_that_has_another_folder_of_that_name() {
+    let (broker, card) = (Mosquitto::start(), silent_card());
+    let mut daemon = Daemon::prepare(&broker, GRANTED);
+    let mount = format!("mount -t tmpfs tmpfs {}", daemon.state().display());
+    let mut tried = Command::new("unshare");
+    if !tried.args(["-m", "sh", "-c", &mount]).output().is_ok_and(|output| output.status.success()) {
+        return; // no mounts of one's own here
+    }
+    daemon.restart_in(&["unshare", "-m", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")], &card);
+    daemon.until("open", PATIENCE, Daemon::microphone);
+    for (words, status, told) in [
+        ("consent show", 0, "NOTE: the undertone that runs has another state folder"),
+        ("privacy", 0, "NOTE: the undertone that runs has another state folder"),
+        ("consent grant listening", 1, "this does not reach anybody"),
+        ("consent revoke transcription", 1, "to withhold everything until that is granted anew, and does"),
+    ] {
+        let output = command(&daemon, words);
+        assert_eq!(output.status.code(), Some(status), "{words}: {}", text(&output));
+        assert!(text(&output).contains(told), "{words}: {}", text(&output));
+    }
+    daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
+    let check = text(&command(&daemon, "check --offline"));
+    assert!(check.contains("warn consent        the undertone that runs has another"), "{check}");
+}
+
 const REMOTE: &str = "[consent]\nlistening = \"granted\"\nremote_grant = true\n";
 
 #[tokio::test]

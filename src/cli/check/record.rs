@@ -33,6 +33,7 @@ fn look(folder: &Folder) -> Result<(Outcome, String), LedgerError> {
         return Ok((Outcome::Ok, format!("none yet; it begins in {place}")));
     };
     may(newest, Access::READ_OK | Access::WRITE_OK)?;
+    state::try_to_write(folder.path()).map_err(|e| folder.failed(newest, e))?;
     Ok(match folder.head() {
         Some(head) => (
             Outcome::Ok,

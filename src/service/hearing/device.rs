@@ -57,6 +57,7 @@ impl Hearing {
         match before {
             Some(before) if before == name => {}
             Some(before) => tracing::warn!("the microphone is {name} now ({format}), and was {before}"),
+            None if !self.may_listen() => {} // withdrawn while it was being opened: it is closed at once
             None => tracing::info!("the microphone is {name} ({format})"),
         }
         let other = self.device.as_ref().is_some_and(|heard| heard != name);

@@ -1,0 +1,129 @@
+//! Daemons that run, as the kernel shows them to a command: which one has a state folder, and which one calls its own by a name that
+//! another folder has by now.
+
+use super::{LOCK, open};
+use rustix::process::Pid;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// A daemon whose state folder is not the one that has the name now: a disk was mounted there or taken away, or the folder was moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The daemon.
+    pub process: Pid,
+    /// The folder with that name as the daemon itself sees it.
+    pub folder: PathBuf,
+}
+
+/// Daemons that call this folder theirs, as far as whoever asks may know; to be asked where [`occupant`] finds none.
+pub fn strays(folder: &Path) -> Vec<Stray> {
+    let Ok(folder) = std::path::absolute(folder) else { return Vec::new() };
+    let found = locks().into_iter().filter(|process| is_one_of_us(*process) && is_its_own(*process, &folder));
+    let stray = |process: i32| {
+        let inside = folder.strip_prefix("/").unwrap_or(&folder);
+        let folder = Path::new("/proc").join(process.to_string()).join("root").join(inside);
+        Some(Stray { process: Pid::from_raw(process)?, folder })
+    };
+    found.filter_map(stray).collect()
+}
+
+/// Whether a daemon has the lock of this folder open, wherever that lies by now, or was told by systemd that it is its own.
+fn is_its_own(process: i32, folder: &Path) -> bool {
+    let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let names = files.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let locks: Vec<PathBuf> =
+        names.filter(|path| path.to_string_lossy().trim_end_matches(" (deleted)").ends_with(LOCK)).collect();
+    let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+    let told = environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"STATE_DIRECTORY="));
+    let told = told.and_then(|list| list.split(|byte| *byte == b':').next());
+    let said = told.is_some_and(|path| Path::new(&*String::from_utf8_lossy(path)) == folder);
+    !locks.is_empty() && (said || locks.iter().any(|lock| lock.parent() == Some(folder)))
+}
+
+/// Whether a process runs this program, and is another one.
+fn is_one_of_us(process: i32) -> bool {
+    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
+    let own = i32::try_from(std::process::id()).is_ok_and(|own| own == process);
+    !own && name(&process.to_string()).is_ok_and(|there| name("self").is_ok_and(|mine| mine == there))
+}
+
+/// Processes that have some file locked for themselves alone.
+fn locks() -> Vec<i32> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holder = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", process, ..] = words[..] else { return None };
+        process.parse().ok()
+    };
+    let mut holders: Vec<i32> = locks.lines().filter_map(holder).collect();
+    holders.sort_unstable();
+    holders.dedup();
+    holders
+}
+
+/// Whether only others (root, the daemon's own user) can tell if a daemon runs with this state folder.
+pub fn hides_occupant(folder: &Path) -> bool {
+    open(&folder.join(LOCK)).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Whether a process is stopped (SIGSTOP) and does nothing until it is let go on.
+pub fn stands_still(process: Pid) -> bool {
+    let number = process.as_raw_nonzero();
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    // The name that stands before the state may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+/// The daemon that runs with this state folder, by the lock that it holds: something can be said to it although
+/// nothing can be written.
+pub fn occupant(folder: &Path) -> Option<Pid> {
+    let holders = locked_by(&folder.join(LOCK));
+    holders.into_iter().next().and_then(Pid::from_raw)
+}
+
+/// Whether the daemon that runs with this folder has locked that file in it. Anybody who may read a file can lock it, but
+/// not as the one who holds the daemon's lock.
+pub fn locked_by_occupant(folder: &Path, file: &Path) -> bool {
+    let holders = locked_by(file);
+    !holders.is_empty() && locked_by(&folder.join(LOCK)).iter().any(|daemon| holders.contains(daemon))
+}
+
+/// The processes with this program's name that have a file locked for themselves alone, as far as can be known.
+fn locked_by(path: &Path) -> Vec<i32> {
+    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
+    let (Ok(file), Ok(own), Ok(locks)) =
+        (fs::metadata(path), name("self"), fs::read_to_string("/proc/locks"))
+    else {
+        return Vec::new();
+    };
+    let number = file.ino().to_string();
+    let device = format!("{:02x}:{:02x}", rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`; files on several file systems have the same number,
+    // and not every file system names its device alike.
+    let holds = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
+        let (on, inode) = place.rsplit_once(':')?;
+        let held = inode == number
+            && name(process).is_ok_and(|name| name == own)
+            && has_open(process, &file).unwrap_or(on == device);
+        held.then(|| process.parse().ok()).flatten()
+    };
+    locks.lines().filter_map(holds).collect()
+}
+
+/// Whether a process has this file open; None: whoever asks may not know.
+fn has_open(process: &str, file: &fs::Metadata) -> Option<bool> {
+    let mut denied = false;
+    for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()? {
+        match entry.and_then(|entry| fs::metadata(entry.path())) {
+            Ok(there) if (there.dev(), there.ino()) == (file.dev(), file.ino()) => return Some(true),
+            // The names can be had, and what stands behind them cannot, where the process has a user namespace of its own.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => denied = true,
+            _ => {}
+        }
+    }
+    (!denied).then_some(false)
+}
