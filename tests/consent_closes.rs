@@ -60,10 +60,17 @@ async fn withdrawn_means_closed_within_a_second() {
                 sensor.signal(Signal::STOP);
                 std::thread::sleep(Duration::from_secs(4));
             }
-            if how == How::OverMqtt {
-                broker.publish("undertone/undertone/consent/listening/set", "withheld", false);
-            } else {
-                sensor.daemon.consent(&["revoke", "listening"]);
+            match how {
+                How::AtTheMachine => sensor.daemon.consent(&["revoke", "listening"]),
+                How::OverMqtt => {
+                    broker.publish("undertone/undertone/consent/listening/set", "withheld", false);
+                }
+                How::StoodStill => {
+                    let mut revoke = sensor.daemon.command();
+                    revoke.args(["consent", "revoke", "listening", "--config"]).arg(sensor.daemon.config());
+                    let status = sensor.daemon.finish(revoke).status;
+                    assert_eq!(status.code(), Some(1), "it does nothing until it goes on");
+                }
             }
             if how == How::StoodStill {
                 sensor.signal(Signal::CONT);
