@@ -90,7 +90,7 @@ pub enum SettingsError {
     },
     /// The file of an earlier run is of no use; the configuration's values are in force.
     #[error(
-        "{path} cannot be used ({reason}); the configuration's thresholds are in force until it is mended, removed or written anew"
+        "{path} cannot be used ({reason}); the configuration's thresholds are in force until others are set, or it is mended before the next start"
     )]
     Damaged {
         /// The file.
@@ -139,6 +139,8 @@ pub struct Settings {
     file: Option<PathBuf>,
     /// Something was changed since [`Settings::unkept`] was asked.
     unkept: bool,
+    /// The file of an earlier run cannot be used: whatever is set next is written.
+    damaged: bool,
 }
 
 /// What was changed and is not on the disk yet.
@@ -175,7 +177,8 @@ impl Settings {
             Ok(changed) => (changed, None),
             Err(reason) => (BTreeMap::new(), Some(SettingsError::Damaged { path: path.clone(), reason })),
         };
-        (Settings::new(config, changed, Some(path)), problem)
+        let damaged = problem.is_some();
+        (Settings { damaged, ..Settings::new(config, changed, Some(path)) }, problem)
     }
 
     fn new(config: &Config, changed: BTreeMap<Setting, f64>, file: Option<PathBuf>) -> Settings {
@@ -185,6 +188,7 @@ impl Settings {
             changed,
             file,
             unkept: false,
+            damaged: false,
         };
         settings.set_defaults(config);
         settings
@@ -231,7 +235,7 @@ impl Settings {
             Some(value) => self.changed.insert(setting, value),
             None => self.changed.remove(&setting),
         };
-        self.unkept |= self.changed != before;
+        self.unkept |= std::mem::take(&mut self.damaged) || self.changed != before;
         self.apply();
         Ok(())
     }

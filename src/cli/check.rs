@@ -83,7 +83,9 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     if args.config_only {
         return report.end(1);
     }
-    let hidden = state::folder(&config).is_some_and(|folder| state::hides_occupant(&folder));
+    let hidden = state::folder(&config).is_some_and(|folder| {
+        std::fs::read_dir(folder).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    });
     match consent(&config) {
         Ok((_, text)) if runs_otherwise(&config, store(&config).folder()) => {
             report.add("consent", Outcome::Warning, format!("{text}; but {OTHERWISE}"));
@@ -190,7 +192,7 @@ fn consent(config: &Config) -> Result<(Outcome, String), String> {
     if let Some(problem) = store.ask().map_err(|e| e.to_string())?.problem {
         return Err(problem);
     }
-    let unkept = store.could_keep().err();
+    let unkept = store.try_to_keep().err();
     // A daemon that runs may have read what is not there any more.
     if let Some(e) = unkept.as_ref().filter(|_| store.load().fresh && !daemon_runs(config)) {
         return Err(format!("{e}; until then everything is withheld"));

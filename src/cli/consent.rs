@@ -12,11 +12,11 @@ use crate::config::Config;
 use crate::consent::{By, Loaded, Order, Record, Scope, Standing, Store, Why};
 use crate::events::Consent;
 use crate::ledger::{Entry, Writer};
-use crate::state::as_owner;
+use crate::state::{self, as_owner};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use reach::{reaches, told_otherwise, written_first};
+use reach::{reaches, tell_strays, told_otherwise, written_first};
 use serde_json::json;
 use std::path::Path;
 
@@ -191,6 +191,12 @@ fn obey(place: &Place, orders: &[Order]) -> Result<(), Failure> {
             if withdrawal && as_owner(store.folder(), || store.lose(&e)) {
                 complain!("undertone: {e}; the consent file was removed instead, so everything is withheld");
                 record(orders.iter().filter(|order| !order.gives()), now, None, &store, &config);
+                if !state::is_occupied(store.folder()) {
+                    tell_strays(store.folder(), true);
+                }
+                return Err(Failure::Told { status: 1 });
+            }
+            if withdrawal && !state::is_occupied(store.folder()) && tell_strays(store.folder(), true) {
                 return Err(Failure::Told { status: 1 });
             }
             if withdrawal {

@@ -120,7 +120,12 @@ pub fn run(command: LedgerCommand) -> Result<(), Failure> {
         LedgerCommand::Erase(args) => {
             // What is erased is gone: only where it is said for sure.
             if args.place.state_dir.is_none() {
-                args.place.find()?;
+                args.place.find().inspect_err(|_| {
+                    complain!(
+                        "undertone: nothing is erased: the configuration says in which folder, and cannot be used; \
+                         --state-dir names it"
+                    );
+                })?;
             }
             let (Found { config, .. }, state) = find(&args.place, "the record is erased")?;
             if args.to < args.from {

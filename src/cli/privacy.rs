@@ -34,11 +34,12 @@ pub fn run(place: &Place) -> Result<(), Failure> {
         state::open(&store.folder().join(state::LOCK)).is_err() && store.could_keep().is_err()
     };
     let runs = |store: &Store| state::is_occupied(store.folder()) || hidden(store);
-    let runs = store.as_ref().is_none_or(runs);
+    let astray = folder.as_deref().is_some_and(is_astray);
+    let runs = astray || store.as_ref().is_none_or(runs);
     if folder.as_deref().is_some_and(|folder| runs_otherwise(&config, folder)) {
         std::io::stdout().write_all(privacy::other_configuration().as_bytes())?;
     }
-    if folder.as_deref().is_some_and(is_astray) {
+    if astray {
         std::io::stdout().write_all(format!("NOTE: {ASTRAY}.\n\n").as_bytes())?;
     }
     let standing = Standing::at(&config.consent, &record, Timestamp::now(), &TimeZone::system());

@@ -341,7 +341,9 @@ impl Keeper {
                 }
                 if granted {
                     // It is forgotten, so nothing waits for the disk; that it did not answer is over.
-                    let over = if hung { self.set_problem(self::lost(&self.record)) } else { None };
+                    let settled = self.unwritten.is_empty() && !self.unsettled;
+                    let over =
+                        if hung && settled { self.set_problem(self::lost(&self.record)) } else { None };
                     return [Told::NotKept(message)].into_iter().chain(over).collect();
                 }
                 self.set_problem(Some(message)).into_iter().collect()

@@ -253,11 +253,21 @@ impl Store {
         let free = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
         // A file system without limits says 0 of 0.
         let full = disk.f_blocks > 0 && free == 0 || disk.f_files > 0 && disk.f_ffree == 0;
-        if full {
-            return Err(failed(ErrorKind::StorageFull.into()));
+        if full { Err(failed(ErrorKind::StorageFull.into())) } else { Ok(()) }
+    }
+
+    /// The same, tried out: a disk may refuse what none of that tells; one that the kernel has given up, for instance.
+    ///
+    /// # Errors
+    /// As [`could_keep`](Self::could_keep).
+    pub fn try_to_keep(&self) -> Result<(), ConsentError> {
+        self.could_keep()?;
+        match state::try_to_write(&self.folder) {
+            Err(source) if self.folder.is_dir() => {
+                Err(ConsentError::Write { folder: self.folder.clone(), source })
+            }
+            _ => Ok(()),
         }
-        // A disk may refuse what none of this tells: one that the kernel has given up, for instance.
-        state::try_to_write(place).map_err(failed)
     }
 
     /// From now on it is known that something was kept here, whatever becomes of the folder.

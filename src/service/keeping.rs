@@ -28,12 +28,22 @@ pub(super) struct Keeping {
     again: Option<Duration>,
     /// It was told that the disk refuses.
     refused: bool,
+    /// What an earlier run has left cannot be used.
+    damaged: bool,
 }
 
 impl Keeping {
     /// The first change is written at once.
     pub(super) fn new(now: Instant) -> Keeping {
-        Keeping { writing: None, waits: None, due: now, pause: PAUSE, again: Some(TRY_AGAIN), refused: false }
+        Keeping {
+            writing: None,
+            waits: None,
+            due: now,
+            pause: PAUSE,
+            again: Some(TRY_AGAIN),
+            refused: false,
+            damaged: false,
+        }
     }
 
     /// Takes what was changed, if anything was, and begins to write if it is time.
@@ -96,7 +106,7 @@ impl Keeping {
         let before = std::mem::replace(&mut self.refused, outcome.is_err());
         match outcome {
             Err(e) => (!before).then(|| (e.to_string(), false)),
-            Ok(()) => before
+            Ok(()) => (std::mem::take(&mut self.damaged) || before)
                 .then(|| ("the thresholds that were set are written, and survive a restart".into(), true)),
         }
     }
@@ -112,7 +122,7 @@ impl Service {
     /// The thresholds of an earlier run cannot be used: true until others are written.
     pub(super) fn settings_begin(&mut self, problem: Option<SettingsError>) {
         if let Some(problem) = problem {
-            self.keeping.refused = true;
+            self.keeping.damaged = true;
             self.fails(Component::Settings, problem.to_string(), false);
         }
     }
@@ -209,6 +219,29 @@ mod tests {
         settings.set(Setting::GateThreshold, Some(0.3)).unwrap();
         keeping.take(settings.unkept(), Instant::now());
         assert!(keeping.written().await.is_err() && !keeping.is_busy());
+    }
+
+    /// What an earlier run left is spoilt, and the disk refuses besides: that is told, too, and what is set is written over it once it can be.
+    #[tokio::test]
+    async fn what_is_set_takes_the_place_of_what_was_spoilt() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(crate::settings::FILE);
+        std::fs::create_dir(&file).unwrap();
+        let (mut settings, problem) = Settings::load(&config(folder.path()));
+        assert!(problem.unwrap().to_string().contains("cannot be used"));
+        let again = Some(Duration::from_millis(50));
+        let mut keeping =
+            Keeping { again, pause: Duration::ZERO, damaged: true, ..Keeping::new(Instant::now()) };
+        // To what it is already.
+        settings.set(Setting::GateThreshold, None).unwrap();
+        keeping.take(settings.unkept(), Instant::now());
+        let outcome = keeping.written().await;
+        assert!(matches!(keeping.news(&outcome), Some((told, false)) if told.contains("cannot be written")));
+        std::fs::remove_dir(&file).unwrap();
+        let outcome = keeping.written().await;
+        assert!(matches!(keeping.news(&outcome), Some((_, true))) && file.is_file());
+        settings.set(Setting::GateThreshold, None).unwrap();
+        assert!(settings.unkept().is_none(), "once is enough");
     }
 
     #[tokio::test]

@@ -17,50 +17,65 @@ pub struct Stray {
     pub folder: PathBuf,
 }
 
-/// Daemons that call this folder theirs, as far as whoever asks may know; to be asked where [`occupant`] finds none.
+/// Daemons that call this folder theirs, as far as whoever asks may know; to be asked where [`occupant`] finds none. Those of a container
+/// are not ours.
 pub fn strays(folder: &Path) -> Vec<Stray> {
-    let Ok(folder) = std::path::absolute(folder) else { return Vec::new() };
-    let found = locks().into_iter().filter(|process| is_one_of_us(*process) && is_its_own(*process, &folder));
+    let Ok(named) = std::path::absolute(folder) else { return Vec::new() };
+    let names = [named.clone(), fs::canonicalize(&named).unwrap_or_default()];
+    let locks = locks();
+    let mut found: Vec<i32> = locks.iter().map(|(process, _)| *process).collect();
+    found.sort_unstable();
+    found.dedup();
+    found.retain(|process| is_one_of_us(*process) && is_its_own(*process, &locks, &names));
     let stray = |process: i32| {
-        let inside = folder.strip_prefix("/").unwrap_or(&folder);
+        let inside = named.strip_prefix("/").unwrap_or(&named);
         let folder = Path::new("/proc").join(process.to_string()).join("root").join(inside);
         Some(Stray { process: Pid::from_raw(process)?, folder })
     };
-    found.filter_map(stray).collect()
+    found.into_iter().filter_map(stray).collect()
 }
 
-/// Whether a daemon has the lock of this folder open, wherever that lies by now, or was told by systemd that it is its own.
-fn is_its_own(process: i32, folder: &Path) -> bool {
+/// Whether a process has a daemon's lock that lies, or lay, in the folder with one of these names, or was told by systemd that the folder
+/// is its own. Its lock: a command that looks for a daemon opens one, too.
+fn is_its_own(process: i32, locks: &[(i32, u64)], names: &[PathBuf]) -> bool {
     let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-    let names = files.filter_map(|entry| fs::read_link(entry.path()).ok());
-    let locks: Vec<PathBuf> =
-        names.filter(|path| path.to_string_lossy().trim_end_matches(" (deleted)").ends_with(LOCK)).collect();
+    let own = |entry: &fs::DirEntry| {
+        fs::metadata(entry.path()).is_ok_and(|data| locks.contains(&(process, data.ino())))
+    };
+    let named = files.filter(own).filter_map(|entry| fs::read_link(entry.path()).ok());
+    // What was removed is said to be `… (deleted)`.
+    let named = named.map(|path| PathBuf::from(path.to_string_lossy().trim_end_matches(" (deleted)")));
+    let held: Vec<PathBuf> = named.filter(|path| path.file_name().is_some_and(|name| name == LOCK)).collect();
     let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
     let told = environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"STATE_DIRECTORY="));
     let told = told.and_then(|list| list.split(|byte| *byte == b':').next());
-    let said = told.is_some_and(|path| Path::new(&*String::from_utf8_lossy(path)) == folder);
-    !locks.is_empty() && (said || locks.iter().any(|lock| lock.parent() == Some(folder)))
+    let told = told.map(|path| PathBuf::from(&*String::from_utf8_lossy(path)));
+    let lies = |lock: &PathBuf| names.iter().any(|name| lock.parent() == Some(name));
+    !held.is_empty() && (told.is_some_and(|path| names.contains(&path)) || held.iter().any(lies))
 }
 
-/// Whether a process runs this program, and is another one.
+/// Whether a process runs this program, is another one, and no container's.
 fn is_one_of_us(process: i32) -> bool {
     let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
+    let numbers = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid"));
     let own = i32::try_from(std::process::id()).is_ok_and(|own| own == process);
-    !own && name(&process.to_string()).is_ok_and(|there| name("self").is_ok_and(|mine| mine == there))
+    let other = process.to_string();
+    let alike = |there: std::io::Result<String>, mine: std::io::Result<String>| {
+        there.is_ok_and(|there| mine.is_ok_and(|mine| there == mine))
+    };
+    let same = numbers(&other).is_ok_and(|there| numbers("self").is_ok_and(|mine| there == mine));
+    !own && same && alike(name(&other), name("self"))
 }
 
-/// Processes that have some file locked for themselves alone.
-fn locks() -> Vec<i32> {
+/// Processes that have some file locked for themselves alone, and its number.
+fn locks() -> Vec<(i32, u64)> {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let holder = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, "WRITE", process, ..] = words[..] else { return None };
-        process.parse().ok()
+        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
+        Some((process.parse().ok()?, place.rsplit(':').next()?.parse().ok()?))
     };
-    let mut holders: Vec<i32> = locks.lines().filter_map(holder).collect();
-    holders.sort_unstable();
-    holders.dedup();
-    holders
+    locks.lines().filter_map(holder).collect()
 }
 
 /// Whether only others (root, the daemon's own user) can tell if a daemon runs with this state folder.

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a daemon gets to do what it was told.
 const CONFIRMED: Duration = Duration::from_secs(2);
+/// How long it gets to take a folder that has the name of its own.
+const RETAKES: Duration = Duration::from_secs(6);
 /// How long it gets to write what it already does.
 const WRITTEN: Duration = Duration::from_millis(500);
 /// How long nobody has the folder during a new start, at the very most.
@@ -34,10 +36,10 @@ pub(super) fn reaches(place: &Place, config: &Config, store: &Store, withdraws: 
         }
         return true;
     }
-    let strays = state::strays(folder);
-    if !strays.is_empty() {
-        strays.iter().for_each(|stray| tell_stray(stray, folder, withdraws));
-        return false;
+    if !state::strays(folder).is_empty() {
+        // A daemon takes what has the name of its folder as soon as it sees that; who withdraws does not wait for that.
+        let retakes = if withdraws { RETAKES / 6 } else { RETAKES };
+        return within(retakes, || state::is_occupied(folder)) || !tell_strays(folder, withdraws);
     }
     let ours = folder.display();
     let others = [state::folder(config), Some(config.state_dir.clone()), Some(Config::default().state_dir)];
@@ -78,6 +80,13 @@ pub(super) fn written_first(store: &Store) -> Result<(), Failure> {
         "undertone: the undertone that runs has not written down yet what was withdrawn before; say it again in a minute"
     );
     Err(Failure::Told { status: 1 })
+}
+
+/// Tells each daemon that calls this folder its own and has another one; false: there is none.
+pub(super) fn tell_strays(folder: &Path, withdraws: bool) -> bool {
+    let strays = state::strays(folder);
+    strays.iter().for_each(|stray| tell_stray(stray, folder, withdraws));
+    !strays.is_empty()
 }
 
 /// A daemon that would not see what was said in the folder that has the name of its own: a withdrawal reaches it by a signal.

@@ -3,7 +3,7 @@
 use super::super::Scope;
 use super::super::record::Record;
 use super::super::store::{Loaded, Stamp, Store};
-use super::{Keeper, Told};
+use super::{Keeper, Told, lost};
 use crate::events::Consent;
 use jiff::Timestamp;
 
@@ -40,7 +40,11 @@ impl Keeper {
             self.failed = false; // somebody else has
         }
         // Why something waits stays true until it is written.
-        if waits && loaded.problem.is_none() { None } else { self.set_problem(loaded.problem) }
+        if waits && loaded.problem.is_none() {
+            None
+        } else {
+            self.set_problem(loaded.problem.or_else(|| lost(&self.record)))
+        }
     }
 
     /// Whether nobody knows at the moment what the file says: it is read again at each look, whatever its stamp, and

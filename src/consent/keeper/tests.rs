@@ -107,6 +107,39 @@ fn that_a_loss_is_written_down_at_last_is_no_end_of_it() {
     assert!(matches!(&told[..], [(message, false)] if message.contains("granted anew")), "{told:?}");
 }
 
+/// Nor that somebody else writes the file for another reason; only that something is said of it.
+#[test]
+fn a_loss_is_over_when_somebody_says_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(folder.path());
+    store.change(|record| *record = Record::lost(Timestamp::now())).unwrap();
+    let mut keeper = Keeper::open(&config(folder.path()));
+    assert!(keeper.problem().is_some_and(|problem| problem.contains("granted anew")), "as before the start");
+    store.change(|record| Order::GuestsCome(None).note(record, By::Command, Timestamp::now())).unwrap();
+    assert_eq!(problems(keeper.look()), []);
+    let withdrawal = Order::Say(Scope::Listening, Consent::Withheld);
+    store.change(|record| withdrawal.note(record, By::Command, Timestamp::now())).unwrap();
+    assert!(matches!(&problems(keeper.look())[..], [(_, true)]));
+}
+
+/// A grant that could not be kept is no trouble that lasts; that the disk did not answer is over.
+#[test]
+fn a_grant_that_fails_is_told_and_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    for hung in [false, true] {
+        let mut keeper = Keeper::open(&config(folder.path()));
+        let mut writing = Writing::stuck(Order::Say(Scope::Listening, Consent::Granted));
+        if hung {
+            writing.begun = Instant::now().checked_sub(HANGS).unwrap();
+        }
+        keeper.writing = Some(writing);
+        assert_eq!(problems(keeper.look()).len(), usize::from(hung));
+        let told = keeper.ended(Outcome::Failed { error: "no space".into(), lost: false });
+        assert!(matches!(&told[0], Told::NotKept(why) if why.contains("no space")), "{told:?}");
+        assert!(keeper.problem().is_none() && problems(told).len() == usize::from(hung));
+    }
+}
+
 #[test]
 fn guests_who_are_there_already_are_said_once() {
     let folder = tempfile::tempdir().unwrap();
