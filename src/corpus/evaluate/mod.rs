@@ -1,7 +1,7 @@
 //! The model on labelled audio, through the runtime's own path: accuracy, skips, cost.
 //!
 //! In: rows of a manifest, or a feature folder. [`choice`] takes those that are judged, [`files`] looks at their audio,
-//! [`clips`] makes what is judged, [`judging`] asks the model, [`report`] counts, [`latency`] times, [`table`] prints,
+//! [`clips`] makes what is judged, [`judging`] asks the model, [`report`] and [`confidence`] count, [`latency`] times, [`table`] prints,
 //! [`outcomes`] tells clip by clip.
 //!
 //! By default the test of the paper: each test utterance is surrounded with 0.5 s of background and
@@ -11,6 +11,7 @@
 
 pub mod choice;
 mod clips;
+mod confidence;
 mod files;
 mod folder;
 mod judging;
@@ -20,6 +21,7 @@ mod report;
 pub mod table;
 
 pub use clips::Role;
+pub use confidence::{Confidence, Kept};
 pub use files::Complaint;
 pub use latency::{Latency, Timed};
 pub use outcomes::Outcome;

@@ -2,6 +2,7 @@
 
 use super::Test;
 use super::clips::Role;
+use super::confidence::{Confidence, confidence};
 use super::files::Complaint;
 use super::judging::Judged;
 use super::latency::Latency;
@@ -99,6 +100,8 @@ pub struct Report {
     pub corpora: BTreeMap<String, Splits>,
     /// By sex, language, signal-to-noise ratio.
     pub by: By,
+    /// How far the confidence of emotions can be relied upon, by split.
+    pub confidence: BTreeMap<String, Confidence>,
     /// Share of modules skipped, by label.
     pub skipped: BTreeMap<Label, Option<f64>>,
     /// Share skipped on background less the share skipped on speech.
@@ -166,6 +169,10 @@ pub fn report(judged: &[Judged], test: &Test, model: &Model) -> Report {
             language: by(&speech, |clip| Some(voices::language(clip.row).unwrap_or(voices::UNKNOWN).into())),
             snr_db: by(&speech, ratios(&speech)),
         },
+        confidence: groups(&speech, |clip| Some(split(clip)))
+            .into_iter()
+            .filter_map(|(name, own)| Some((name, confidence(&own)?)))
+            .collect(),
         skipped: Label::ALL.into_iter().map(label).collect(),
         skip_increase: skip(&background).zip(skip(&speech)).map(|(b, s)| b - s),
         noise: kinds.collect(),

@@ -20,6 +20,7 @@ pub fn print(out: &mut impl Write, report: &Report, colour: bool) -> Result<()> 
     let mut sheet = Sheet { out, width, bold: if colour { ["\x1b[1m", "\x1b[0m"] } else { ["", ""] } };
     accuracies(&mut sheet, report)?;
     groups(&mut sheet, report)?;
+    confidence(&mut sheet, report)?;
     skips(&mut sheet, report)?;
     cost(&mut sheet, report)?;
     mistakes(&mut sheet, report)?;
@@ -83,6 +84,34 @@ fn groups(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
                 writeln!(sheet.out, "{}", columns(&format!("{group}{unit}"), sheet.width, split, a))?;
             }
         }
+    }
+    Ok(())
+}
+
+fn confidence(sheet: &mut Sheet<impl Write>, report: &Report) -> Result<()> {
+    let Some(first) = report.confidence.values().next() else { return Ok(()) };
+    sheet.heading(
+        "What cascade.emotion_confidence leaves: clips that are told with so much, % (and of these right, %)",
+    )?;
+    write!(sheet.out, "{:<12}", "at least")?;
+    first.kept.iter().try_for_each(|kept| write!(sheet.out, " {:>13.1}", kept.at_least))?;
+    writeln!(sheet.out)?;
+    for (split, found) in &report.confidence {
+        write!(sheet.out, "{split:<12}")?;
+        for kept in &found.kept {
+            let cell = format!("{} ({})", percent(kept.told), percent(kept.right));
+            write!(sheet.out, " {cell:>13}")?;
+        }
+        writeln!(sheet.out)?;
+    }
+    for (split, found) in &report.confidence {
+        writeln!(
+            sheet.out,
+            "{split}: mean confidence {}, right {}, expected calibration error {} points (10 bins)",
+            percent(found.mean),
+            percent(found.right),
+            percent(found.calibration_error)
+        )?;
     }
     Ok(())
 }

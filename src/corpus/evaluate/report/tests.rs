@@ -80,6 +80,28 @@ fn what_is_mistaken_is_counted_on_its_own_side() {
     assert_eq!(missed.either, Some(0.6));
 }
 
+/// Of five clips one passes for background; of those told two are right, the surer ones.
+#[test]
+fn confidence_is_held_against_what_is_right() {
+    let row = row(1, "mine", Happy);
+    let told = [(Happy, 0.95), (Happy, 0.65), (Sad, 0.65), (Anger, 0.35), (Background, 0.9)];
+    let judged = told.map(|(told, confidence)| {
+        let mut judged = clip(&row, Role::Utterance, told, true);
+        judged.posterior[told as usize] = confidence;
+        judged
+    });
+    let found = &figures(&judged).confidence["all"];
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+    assert!(near(found.mean, 0.65) && near(found.right, 0.5), "{found:?}");
+    // Bins: 0.35 (none right), 0.65 twice (half right), 0.95 (right).
+    assert!(near(found.calibration_error, (0.35 + 2.0 * 0.15 + 0.05) / 4.0), "{found:?}");
+    let kept: Vec<_> = found.kept.iter().map(|kept| (kept.at_least, kept.told, kept.right)).collect();
+    assert_eq!(kept[0], (0.0, 0.8, Some(0.5)));
+    assert_eq!(kept[3], (0.6, 0.6, Some(2.0 / 3.0)));
+    assert_eq!(kept[6], (0.9, 0.2, Some(1.0)));
+    assert!(figures(&judged[4..]).confidence.is_empty(), "nothing is told");
+}
+
 #[test]
 fn many_ratios_are_told_in_bands() {
     let groups = |ratios: &[f32]| -> Vec<String> {
