@@ -126,7 +126,7 @@ fn limits_that_depend_on_another_key_hold() {
 
 #[test]
 fn words_that_are_not_allowed_are_named_with_what_is() {
-    let name = "1 to 64 letters, digits, `_` and `-`";
+    let name = "1 to 64 letters (A to Z, a to z), digits, `_` and `-`";
     let cases: &[(&str, &str, &str, &str)] = &[
         ("", "node", "\"\"", name),
         ("", "node", "\"living room\"", name),
