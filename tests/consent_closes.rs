@@ -65,12 +65,7 @@ async fn withdrawn_means_closed_within_a_second() {
                 How::OverMqtt => {
                     broker.publish("undertone/undertone/consent/listening/set", "withheld", false);
                 }
-                How::StoodStill => {
-                    let mut revoke = sensor.daemon.command();
-                    revoke.args(["consent", "revoke", "listening", "--config"]).arg(sensor.daemon.config());
-                    let status = sensor.daemon.finish(revoke).status;
-                    assert_eq!(status.code(), Some(1), "it does nothing until it goes on");
-                }
+                How::StoodStill => sensor.daemon.revoke_stopped(),
             }
             if how == How::StoodStill {
                 sensor.signal(Signal::CONT);

@@ -329,12 +329,7 @@ fn a_daemon_that_stands_still_is_said_to() {
     daemon.restart(&card);
     daemon.until("open", PATIENCE, Daemon::microphone);
     daemon.signal(Signal::STOP);
-    let mut revoke = daemon.command();
-    revoke.args(["consent", "revoke", "listening", "--config"]).arg(daemon.config());
-    let output = daemon.finish(revoke);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains(&format!("(process {}) was stopped", daemon.pid())), "{told}");
-    assert_eq!(output.status.code(), Some(1), "the microphone is open");
+    daemon.revoke_stopped();
     daemon.signal(Signal::CONT);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
 }

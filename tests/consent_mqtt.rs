@@ -211,7 +211,7 @@ async fn a_grant_over_mqtt_that_waited_is_older_than_a_withdrawal_at_the_machine
 
     daemon.signal(Signal::STOP);
     grant();
-    daemon.consent(&["revoke", "listening"]);
+    daemon.revoke_stopped();
     daemon.signal(Signal::CONT);
     witness.until("a refusal", refused).await;
     tokio::time::sleep(A_WHILE).await;

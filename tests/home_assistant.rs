@@ -80,7 +80,7 @@ fn every_key_and_value_is_one_that_home_assistant_takes() {
             }
         }
     }
-    assert_eq!(ids.len(), 21);
+    assert_eq!(ids.len(), 23);
 }
 
 #[test]

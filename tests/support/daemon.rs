@@ -101,6 +101,16 @@ impl Daemon {
         self.ask(&[&["consent"], words].concat());
     }
 
+    /// A withdrawal at the machine while the daemon is stopped: written, and with status 1, because it obeys only once it goes on.
+    pub fn revoke_stopped(&self) {
+        let mut command = self.command();
+        command.args(["consent", "revoke", "listening", "--config"]).arg(self.config());
+        let output = self.finish(command);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(&format!("(process {}) was stopped", self.pid())), "{told}");
+        assert_eq!(output.status.code(), Some(1), "{told}");
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the daemon was not started").id()
     }
