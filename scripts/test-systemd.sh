@@ -135,6 +135,31 @@ wait_for 30 "it is written as soon as that is possible" written
 enter undertone consent grant listening >/dev/null
 wait_for 30 "it listens again" status 'listening; broker connected*'
 
+# Another folder has the name of the daemon's: a withdrawal finds the daemon through the sandbox all the same, and holds when its own
+# folder is back.
+withdraws_elsewhere() { # WHAT
+    enter undertone consent revoke listening >"$SCRATCH/log" 2>&1 && { cat "$SCRATCH/log"; fail "$1: a withdrawal that is kept elsewhere has status 0"; }
+    grep -q "(process $main) has another folder" "$SCRATCH/log" || { cat "$SCRATCH/log"; fail "$1: the daemon was not found"; }
+    wait_for 5 "$1: a withdrawal closes the microphone" status 'listening is withheld*'
+}
+holds_at_home() { # WHAT
+    sleep 3 # the daemon looks at what it finds
+    enter undertone consent show >"$SCRATCH/log" 2>&1 || { cat "$SCRATCH/log"; fail "$1: what holds cannot be shown"; }
+    grep -q '^listening *withheld' "$SCRATCH/log" || { cat "$SCRATCH/log"; fail "$1: the withdrawal is lost"; }
+    status 'listening is withheld*' || fail "$1: it listens although that was withdrawn"
+    enter undertone consent grant listening >/dev/null
+    wait_for 30 "$1: the withdrawal holds, until a grant" status 'listening; broker connected*'
+}
+enter mount -t tmpfs none /var/lib/undertone
+withdraws_elsewhere "a disk is mounted over its folder"
+enter umount /var/lib/undertone
+holds_at_home "its own folder is back"
+mv "$ROOT/var/lib/undertone" "$ROOT/var/lib/moved"
+withdraws_elsewhere "its folder was moved"
+rm -rf "$ROOT/var/lib/undertone"
+mv "$ROOT/var/lib/moved" "$ROOT/var/lib/undertone"
+holds_at_home "the folder was moved back"
+
 # The process as this side sees it.
 outer=$(grep -l "^NSpid:.*[[:space:]]$main\$" /proc/[0-9]*/status 2>/dev/null | while read -r file; do
     [ "$(cat "${file%/status}/comm" 2>/dev/null)" = undertone ] && basename "${file%/status}" && break

@@ -154,6 +154,9 @@ fn a_secret_for_everybody_is_warned_of() {
         assert_eq!((run.status, told), (0, warned), "{}", run.out);
         assert!(!run.out.contains("s3cret"), "{}", run.out);
     }
+    std::fs::write(&password, "s3cret \n").unwrap();
+    let run = finish(undertone().args(["check", "--offline", "--config"]).arg(&path));
+    assert!(run.out.contains("ends with a space") && !run.out.contains("s3cret"), "{}", run.out);
 }
 
 /// What is only in the long help is in the man page, too.

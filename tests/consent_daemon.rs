@@ -330,6 +330,13 @@ fn a_daemon_that_stands_still_is_said_to() {
     daemon.until("open", PATIENCE, Daemon::microphone);
     daemon.signal(Signal::STOP);
     daemon.revoke_stopped();
+    let checked = daemon.ask(&["check", "--offline"]);
+    assert!(
+        checked
+            .lines()
+            .any(|line| line.starts_with("warn consent") && line.contains("was stopped (SIGSTOP)")),
+        "{checked}"
+    );
     daemon.signal(Signal::CONT);
     daemon.until("closed", CLOSED_WITHIN, |d| !d.microphone());
 }

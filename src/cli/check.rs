@@ -86,12 +86,20 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let hidden = state::folder(&config).is_some_and(|folder| {
         std::fs::read_dir(folder).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
     });
-    match consent(&config) {
-        Ok((_, text)) if runs_otherwise(&config, store(&config).folder()) => {
+    let stopped = state::folder(&config).and_then(|folder| state::stopped(&folder));
+    match (consent(&config), stopped) {
+        (Ok((_, text)), Some(daemon)) => {
+            let stopped = format!(
+                "{text}; but the undertone that runs (process {daemon}) was stopped (SIGSTOP) and does nothing at the moment: \
+                 kill -CONT {daemon}"
+            );
+            report.add("consent", Outcome::Warning, stopped);
+        }
+        (Ok((_, text)), None) if runs_otherwise(&config, store(&config).folder()) => {
             report.add("consent", Outcome::Warning, format!("{text}; but {OTHERWISE}"));
         }
-        Ok((outcome, text)) => report.add("consent", outcome, text),
-        Err(text) => report.tell_unless(args.offline, "consent", Err(text)),
+        (Ok((outcome, text)), None) => report.add("consent", outcome, text),
+        (Err(text), _) => report.tell_unless(args.offline, "consent", Err(text)),
     }
     match hidden {
         true => report.add("record", Outcome::Skipped, HIDDEN.into()),

@@ -34,6 +34,7 @@ pub use standing::{Decision, Standing, Why};
 pub use store::{ConsentError, Loaded, Store};
 
 use crate::events::{Consent, Scopes};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 
@@ -86,6 +87,11 @@ fn unwritten(error: &std::io::Error) -> &'static str {
         ErrorKind::ReadOnlyFilesystem => {
             "its disk must be writable: remount it, or name another folder as state_dir"
         }
+        // What a right could mend is EACCES; this is refused to everybody.
+        ErrorKind::PermissionDenied if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            "the state folder (state_dir) or a file in it was made immutable, as `lsattr` shows and `chattr -i` mends, or its file \
+             system cannot do what is asked"
+        }
         ErrorKind::PermissionDenied => {
             "the state folder (state_dir) must belong to the daemon, and `undertone consent` needs the right to write it \
              (try sudo)"
@@ -102,6 +108,8 @@ mod tests {
     fn sudo_is_no_mend_for_a_full_disk() {
         let mend = |kind: ErrorKind| unwritten(&kind.into());
         assert!(mend(ErrorKind::PermissionDenied).contains("sudo"));
+        let of_errno = |errno: Errno| unwritten(&errno.into());
+        assert!(of_errno(Errno::ACCESS).contains("sudo") && of_errno(Errno::PERM).contains("chattr -i"));
         assert!(mend(ErrorKind::StorageFull).contains("make room"));
         for kind in [
             ErrorKind::StorageFull,

@@ -10,6 +10,9 @@ pub const PASSWORD_VARIABLE: &str = "UNDERTONE_MQTT_PASSWORD";
 /// MQTT carries the length of a string in two bytes.
 const MAX_LENGTH: usize = 65_535;
 
+/// The byte order mark.
+const MARK: char = '\u{feff}';
+
 /// A user and a password that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -59,7 +62,8 @@ impl Login {
                      it must exist and be readable by the user that undertone runs as"
                 ))
             })?;
-            match text.lines().next() {
+            // Some editors mark a file as Unicode by a character that nobody sees.
+            match text.trim_start_matches(MARK).lines().next() {
                 Some(line) if !line.is_empty() => line.to_owned(),
                 _ => {
                     return Err(HomeError::Login(format!(
@@ -100,6 +104,8 @@ mod tests {
         let login = Login::from_config(&mqtt("ann", &file)).unwrap().unwrap();
         assert_eq!((login.user.as_str(), login.password()), ("ann", "s3 cret"));
         assert!(!format!("{login:?}").contains("s3"));
+        std::fs::write(&file, "\u{feff}s3 cret\n").unwrap();
+        assert_eq!(Login::from_config(&mqtt("ann", &file)).unwrap().unwrap().password(), "s3 cret");
     }
 
     #[test]

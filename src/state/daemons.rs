@@ -23,13 +23,13 @@ pub fn strays(folder: &Path) -> Vec<Stray> {
     let Ok(named) = std::path::absolute(folder) else { return Vec::new() };
     let names = [named.clone(), fs::canonicalize(&named).unwrap_or_default()];
     let locks = locks();
-    let mut found: Vec<i32> = locks.iter().map(|(process, _)| *process).collect();
+    let mut found: Vec<i32> = locks.iter().map(|lock| lock.process).collect();
     found.sort_unstable();
     found.dedup();
-    found.retain(|process| is_one_of_us(*process) && is_its_own(*process, &locks, &names));
+    found.retain(|process| is_another(*process) && is_its_own(*process, &locks, &names));
     let stray = |process: i32| {
         let inside = named.strip_prefix("/").unwrap_or(&named);
-        let folder = Path::new("/proc").join(process.to_string()).join("root").join(inside);
+        let folder = Path::new(&format!("/proc/{process}/root")).join(inside);
         Some(Stray { process: Pid::from_raw(process)?, folder })
     };
     found.into_iter().filter_map(stray).collect()
@@ -37,12 +37,13 @@ pub fn strays(folder: &Path) -> Vec<Stray> {
 
 /// Whether a process has a daemon's lock that lies, or lay, in the folder with one of these names, or was told by systemd that the folder
 /// is its own. Its lock: a command that looks for a daemon opens one, too.
-fn is_its_own(process: i32, locks: &[(i32, u64)], names: &[PathBuf]) -> bool {
+fn is_its_own(process: i32, locks: &[Lock], names: &[PathBuf]) -> bool {
     let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-    let own = |entry: &fs::DirEntry| {
-        fs::metadata(entry.path()).is_ok_and(|data| locks.contains(&(process, data.ino())))
+    let locked = |entry: &fs::DirEntry| {
+        let is = |number: u64| locks.iter().any(|lock| (lock.process, lock.number) == (process, number));
+        fs::metadata(entry.path()).is_ok_and(|data| is(data.ino()))
     };
-    let named = files.filter(own).filter_map(|entry| fs::read_link(entry.path()).ok());
+    let named = files.filter(locked).filter_map(|entry| fs::read_link(entry.path()).ok());
     // What was removed is said to be `… (deleted)`.
     let named = named.map(|path| PathBuf::from(path.to_string_lossy().trim_end_matches(" (deleted)")));
     let held: Vec<PathBuf> = named.filter(|path| path.file_name().is_some_and(|name| name == LOCK)).collect();
@@ -55,27 +56,41 @@ fn is_its_own(process: i32, locks: &[(i32, u64)], names: &[PathBuf]) -> bool {
 }
 
 /// Whether a process runs this program, is another one, and no container's.
-fn is_one_of_us(process: i32) -> bool {
-    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
-    let numbers = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid"));
+fn is_another(process: i32) -> bool {
     let own = i32::try_from(std::process::id()).is_ok_and(|own| own == process);
-    let other = process.to_string();
-    let alike = |there: std::io::Result<String>, mine: std::io::Result<String>| {
-        there.is_ok_and(|there| mine.is_ok_and(|mine| there == mine))
-    };
-    let same = numbers(&other).is_ok_and(|there| numbers("self").is_ok_and(|mine| there == mine));
-    !own && same && alike(name(&other), name("self"))
+    !own && is_named_alike(process)
+        && is_same(fs::read_link(format!("/proc/{process}/ns/pid")), fs::read_link("/proc/self/ns/pid"))
 }
 
-/// Processes that have some file locked for themselves alone, and its number.
-fn locks() -> Vec<(i32, u64)> {
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let holder = |line: &str| {
+/// Whether a process has the name of this one.
+fn is_named_alike(process: i32) -> bool {
+    is_same(fs::read(format!("/proc/{process}/comm")), fs::read("/proc/self/comm"))
+}
+
+/// Whether both are known, and the same.
+fn is_same<T: PartialEq>(one: std::io::Result<T>, other: std::io::Result<T>) -> bool {
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
+}
+
+/// A file that a process has locked for itself alone.
+struct Lock {
+    /// Who has it.
+    process: i32,
+    /// The device on which it lies: not every file system names its own alike.
+    device: String,
+    /// Its number there; files on several devices have the same.
+    number: u64,
+}
+
+/// All of them: `1: FLOCK  ADVISORY  WRITE <process> <device>:<number> 0 EOF`.
+fn locks() -> Vec<Lock> {
+    let lock = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
-        Some((process.parse().ok()?, place.rsplit(':').next()?.parse().ok()?))
+        let (device, number) = place.rsplit_once(':')?;
+        Some(Lock { process: process.parse().ok()?, device: device.into(), number: number.parse().ok()? })
     };
-    locks.lines().filter_map(holder).collect()
+    fs::read_to_string("/proc/locks").unwrap_or_default().lines().filter_map(lock).collect()
 }
 
 /// Whether only others (root, the daemon's own user) can tell if a daemon runs with this state folder.
@@ -83,8 +98,13 @@ pub fn hides_occupant(folder: &Path) -> bool {
     open(&folder.join(LOCK)).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
 }
 
-/// Whether a process is stopped (SIGSTOP) and does nothing until it is let go on.
-pub fn stands_still(process: Pid) -> bool {
+/// The daemon that runs with this state folder, if it is stopped (SIGSTOP) and does nothing until it is let go on.
+pub fn stopped(folder: &Path) -> Option<Pid> {
+    occupant(folder).filter(|daemon| stands_still(*daemon))
+}
+
+/// Whether a process is stopped.
+fn stands_still(process: Pid) -> bool {
     let number = process.as_raw_nonzero();
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
     // The name that stands before the state may hold anything.
@@ -107,30 +127,18 @@ pub fn locked_by_occupant(folder: &Path, file: &Path) -> bool {
 
 /// The processes with this program's name that have a file locked for themselves alone, as far as can be known.
 fn locked_by(path: &Path) -> Vec<i32> {
-    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
-    let (Ok(file), Ok(own), Ok(locks)) =
-        (fs::metadata(path), name("self"), fs::read_to_string("/proc/locks"))
-    else {
-        return Vec::new();
-    };
-    let number = file.ino().to_string();
+    let Ok(file) = fs::metadata(path) else { return Vec::new() };
     let device = format!("{:02x}:{:02x}", rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
-    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`; files on several file systems have the same number,
-    // and not every file system names its device alike.
-    let holds = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
-        let (on, inode) = place.rsplit_once(':')?;
-        let held = inode == number
-            && name(process).is_ok_and(|name| name == own)
-            && has_open(process, &file).unwrap_or(on == device);
-        held.then(|| process.parse().ok()).flatten()
+    let holds = |lock: &Lock| {
+        lock.number == file.ino()
+            && is_named_alike(lock.process)
+            && has_open(lock.process, &file).unwrap_or(lock.device == device)
     };
-    locks.lines().filter_map(holds).collect()
+    locks().into_iter().filter(holds).map(|lock| lock.process).collect()
 }
 
 /// Whether a process has this file open; None: whoever asks may not know.
-fn has_open(process: &str, file: &fs::Metadata) -> Option<bool> {
+fn has_open(process: i32, file: &fs::Metadata) -> Option<bool> {
     let mut denied = false;
     for entry in fs::read_dir(format!("/proc/{process}/fd")).ok()? {
         match entry.and_then(|entry| fs::metadata(entry.path())) {

@@ -1,7 +1,9 @@
-//! What `undertone check` says of files that hold secrets: nothing, unless everybody on this machine may read one.
+//! What `undertone check` says of files that hold secrets: nothing, unless everybody on this machine may read one, or it holds what
+//! nobody sees.
 
 use super::report::{Outcome, Report};
 use crate::config::{Config, address};
+use crate::state;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -17,6 +19,17 @@ pub fn secrets(config: &Config, report: &mut Report) {
             "{key} = {} may be read by every user of this machine: give it to the user or the group that undertone runs as \
              (chown, chgrp), and take that right away (chmod o-r)",
             address::file(file)
+        );
+        report.add("secrets", Outcome::Warning, text);
+    }
+    let password = &config.mqtt.password_file;
+    if let Ok(text) = state::read(password, state::LONGEST)
+        && let Some(line) = text.lines().next()
+        && line.trim_end().len() < line.len()
+    {
+        let text = format!(
+            "mqtt.password_file = {}: the password ends with a space, which is part of it",
+            address::file(password)
         );
         report.add("secrets", Outcome::Warning, text);
     }

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) fn reaches(place: &Place, config: &Config, store: &Store, withdraws: bool, unread: bool) -> bool {
     let folder = store.folder();
     if state::is_occupied(folder) {
-        if let Some(daemon) = state::occupant(folder).filter(|daemon| state::stands_still(*daemon)) {
+        if let Some(daemon) = state::stopped(folder) {
             complain!(
                 "undertone: the undertone that runs (process {daemon}) was stopped (SIGSTOP) and does nothing at the moment; \
                  what was said holds as soon as it goes on: kill -CONT {daemon}"
