@@ -12,6 +12,7 @@ use super::writing::{Orders, Outcome, Writing};
 use crate::config::{Config, ConsentRules};
 use crate::events::{Consent, Scopes};
 use crate::state;
+use carried::Withdrawn;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct Keeper {
     seen: Record,
     /// When it became known that the machine withdrew what each of [`GRANTS`] gives.
     withdrawn: [Option<Instant>; GRANTS.len()],
+    /// What people withdrew last, wherever that is kept.
+    withdrawn_last: Withdrawn,
     /// What was said since and is not on its way to the disk yet.
     unwritten: Orders,
     writing: Option<Writing>,
@@ -106,6 +109,7 @@ impl Keeper {
         };
         let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &TimeZone::system());
         let problem = loaded.problem.or(failed.clone()).or_else(|| lost(&loaded.record));
+        let withdrawn_last = Withdrawn::at(store.as_ref(), &loaded.record);
         Keeper {
             rules: config.consent.clone(),
             store,
@@ -113,6 +117,7 @@ impl Keeper {
             record: loaded.record,
             seen: loaded.record,
             withdrawn: [None; GRANTS.len()],
+            withdrawn_last,
             unwritten: Orders::default(),
             writing: None,
             written: Arc::default(),
@@ -309,6 +314,7 @@ impl Keeper {
                 let unread = self.is_unread();
                 (self.stamp, self.record, self.unsettled) = (Some(stamp), record, false);
                 self.leave_repeated();
+                self.carry_over();
                 self.unwritten.withhold(&mut self.record);
                 let granted = orders.grants().filter(|grant| grant.holds(&self.record)).map(Told::Said);
                 let granted: Vec<Told> = granted.collect();
@@ -363,6 +369,7 @@ impl Keeper {
 
     /// What holds now, by the rules and the clock.
     fn apply(&mut self) -> Option<Told> {
+        self.withdrawn_last.note(&self.record);
         let now = Standing::at(&self.rules, &self.record, Timestamp::now(), &TimeZone::system());
         if let Some(store) = &self.store {
             let unkept = self.unkept_scopes();
@@ -378,6 +385,7 @@ impl Keeper {
     }
 }
 
+mod carried;
 mod reading;
 mod settled;
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! | `held` | what the daemon withholds beyond the file, for commands beside it |
 //! | [`keeper`] | the daemon's side: looks, obeys, tells |
 //! | `keeper/reading` | how the file is read, and what holds while it cannot be |
+//! | `keeper/carried` | what was withdrawn holds in another folder, too |
 //! | `keeper/settled` | what is known for sure, and need not be written again |
 
 mod held;

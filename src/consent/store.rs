@@ -137,7 +137,12 @@ impl Store {
         Stamp(data.map(|d| (d.ino(), d.size(), d.mtime(), d.mtime_nsec())))
     }
 
-    /// The same, unless somebody is about to write another one, or that cannot be known.
+    /// Which folder that is, whatever its name: its device and number; none: it is not there.
+    pub(super) fn place(&self) -> Option<(u64, u64)> {
+        fs::metadata(&self.folder).ok().map(|data| (data.dev(), data.ino()))
+    }
+
+    /// [`stamp`](Self::stamp), unless somebody is about to write another one, or that cannot be known.
     pub(super) fn stamp_at_rest(&self) -> Option<Stamp> {
         let folder = self.open().ok()?;
         rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockShared).ok()?;

@@ -32,6 +32,7 @@ impl Keeper {
         self.unsettled = store.is_unsettled(&loaded);
         self.learn(&loaded.record);
         (self.stamp, self.record) = (Some(stamp), loaded.record);
+        self.carry_over();
         self.unwritten.withhold(&mut self.record);
         let waits = !self.unwritten.is_empty();
         if self.unsettled || waits {
