@@ -156,7 +156,7 @@ fn a_secret_for_everybody_is_warned_of() {
     }
     std::fs::write(&password, "s3cret \n").unwrap();
     let run = finish(undertone().args(["check", "--offline", "--config"]).arg(&path));
-    assert!(run.out.contains("ends with a space") && !run.out.contains("s3cret"), "{}", run.out);
+    assert!(run.out.contains("ends with white space") && !run.out.contains("s3cret"), "{}", run.out);
 }
 
 /// What is only in the long help is in the man page, too.

@@ -109,7 +109,7 @@ impl Keeper {
         };
         let standing = Standing::at(&config.consent, &loaded.record, Timestamp::now(), &TimeZone::system());
         let problem = loaded.problem.or(failed.clone()).or_else(|| lost(&loaded.record));
-        let withdrawn_last = Withdrawn::at(store.as_ref(), &loaded.record);
+        let withdrawn_last = Withdrawn::at(stamp.and_then(|stamp: Stamp| stamp.place), &loaded.record);
         Keeper {
             rules: config.consent.clone(),
             store,
@@ -215,6 +215,7 @@ impl Keeper {
             if order.shortens(self.record.guest, now) {
                 return Err(Refusal::ShorterGuest);
             }
+            self.withdrawn_last.again(order, now);
             if order.guests_stay(self.record.guest, now) || self.is_kept(order) {
                 return Ok(told);
             }
@@ -314,7 +315,7 @@ impl Keeper {
                 let unread = self.is_unread();
                 (self.stamp, self.record, self.unsettled) = (Some(stamp), record, false);
                 self.leave_repeated();
-                self.carry_over();
+                self.carry_over(&orders);
                 self.unwritten.withhold(&mut self.record);
                 let granted = orders.grants().filter(|grant| grant.holds(&self.record)).map(Told::Said);
                 let granted: Vec<Told> = granted.collect();

@@ -82,7 +82,12 @@ pub struct Loaded {
 
 /// Tells one version of the file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp(Option<(u64, u64, i64, i64)>);
+pub struct Stamp {
+    /// Number, size and time of writing; none: there is no file.
+    file: Option<(u64, u64, i64, i64)>,
+    /// Device and number of the folder, whatever its name; none: there is none.
+    pub(super) place: Option<(u64, u64)>,
+}
 
 /// Nobody knows what was said.
 fn unknown(problem: String) -> Loaded {
@@ -133,16 +138,14 @@ impl Store {
 
     /// Which version of the file is there now.
     pub fn stamp(&self) -> Stamp {
-        let data = fs::metadata(self.file()).ok();
-        Stamp(data.map(|d| (d.ino(), d.size(), d.mtime(), d.mtime_nsec())))
+        let [folder, file] = [&self.folder, &self.file()].map(|path| fs::metadata(path).ok());
+        Stamp {
+            file: file.map(|d| (d.ino(), d.size(), d.mtime(), d.mtime_nsec())),
+            place: folder.map(|d| (d.dev(), d.ino())),
+        }
     }
 
-    /// Which folder that is, whatever its name: its device and number; none: it is not there.
-    pub(super) fn place(&self) -> Option<(u64, u64)> {
-        fs::metadata(&self.folder).ok().map(|data| (data.dev(), data.ino()))
-    }
-
-    /// [`stamp`](Self::stamp), unless somebody is about to write another one, or that cannot be known.
+    /// The same, unless somebody is about to write another one, or that cannot be known.
     pub(super) fn stamp_at_rest(&self) -> Option<Stamp> {
         let folder = self.open().ok()?;
         rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockShared).ok()?;

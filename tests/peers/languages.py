@@ -25,7 +25,7 @@ NAMES = {
     "fr": "French", "he": "Hebrew", "hu": "Hungarian", "it": "Italian", "lt": "Lithuanian", "ml": "Malayalam", "nb": "Norwegian",
     "nds": "Low German", "nl": "Dutch", "pt_BR": "Portuguese, Brazilian", "ru": "Russian", "tn": "Tswana", "uk": "Ukrainian",
 }  # fmt: skip
-FLOOR_DB = 30  # what is weaker than this below the loudest 20 ms of a piece is before or after the voice
+FLOOR_DB = 18  # what is weaker than this below the loudest 20 ms of a piece is before or after the voice: some were recorded in noise
 PAUSE_S = 0.1
 LEAST_S = 1.5  # of an utterance
 HOURS = 0.4

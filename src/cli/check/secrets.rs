@@ -28,7 +28,7 @@ pub fn secrets(config: &Config, report: &mut Report) {
         && line.trim_end().len() < line.len()
     {
         let text = format!(
-            "mqtt.password_file = {}: the password ends with a space, which is part of it",
+            "mqtt.password_file = {}: the password ends with white space, which is part of it",
             address::file(password)
         );
         report.add("secrets", Outcome::Warning, text);

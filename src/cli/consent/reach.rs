@@ -2,6 +2,7 @@
 
 use super::super::Failure;
 use super::super::place::Place;
+use super::is_astray;
 use crate::config::Config;
 use crate::consent::{By, ConsentError, Scope, Store};
 use crate::events::Consent;
@@ -37,9 +38,8 @@ pub(super) fn reaches(place: &Place, config: &Config, store: &Store, withdraws: 
         return true;
     }
     if !state::strays(folder).is_empty() {
-        // A daemon takes what has the name of its folder as soon as it sees that; who withdraws does not wait for that.
-        let retakes = if withdraws { RETAKES / 6 } else { RETAKES };
-        return within(retakes, || state::is_occupied(folder)) || !tell_strays(folder, withdraws);
+        // A daemon takes what has the name of its folder as soon as it sees that. Who withdraws does not wait for that, and who grants did.
+        return within(RETAKES / 6, || state::is_occupied(folder)) || !tell_strays(folder, withdraws);
     }
     let ours = folder.display();
     let others = [state::folder(config), Some(config.state_dir.clone()), Some(Config::default().state_dir)];
@@ -66,6 +66,10 @@ pub(super) fn reaches(place: &Place, config: &Config, store: &Store, withdraws: 
 
 /// What the daemon withholds and could not write was said before this: it is written first, if it can be.
 pub(super) fn written_first(store: &Store) -> Result<(), Failure> {
+    // A daemon that had another folder takes this one, and writes what was withdrawn there.
+    if is_astray(store.folder()) && within(RETAKES, || state::is_occupied(store.folder())) {
+        within(WRITTEN, || !store.held().is_empty());
+    }
     // What is just being written needs no help.
     if within(WRITTEN, || store.held().is_empty()) {
         return Ok(());

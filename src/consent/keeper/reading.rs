@@ -3,6 +3,7 @@
 use super::super::Scope;
 use super::super::record::Record;
 use super::super::store::{Loaded, Stamp, Store};
+use super::super::writing::Orders;
 use super::{Keeper, Told, lost};
 use crate::events::Consent;
 use jiff::Timestamp;
@@ -32,7 +33,7 @@ impl Keeper {
         self.unsettled = store.is_unsettled(&loaded);
         self.learn(&loaded.record);
         (self.stamp, self.record) = (Some(stamp), loaded.record);
-        self.carry_over();
+        self.carry_over(&Orders::default());
         self.unwritten.withhold(&mut self.record);
         let waits = !self.unwritten.is_empty();
         if self.unsettled || waits {
