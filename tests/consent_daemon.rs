@@ -330,6 +330,15 @@ fn a_daemon_that_stands_still_is_said_to() {
     daemon.until("open", PATIENCE, Daemon::microphone);
     daemon.signal(Signal::STOP);
     daemon.revoke_stopped();
+    // It may know of a withdrawal that is not written.
+    let mut grant = daemon.command();
+    grant.args(["consent", "grant", "listening", "--config"]).arg(daemon.config());
+    let refused = daemon.finish(grant);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(1) && told.contains("nothing is granted until it goes on"),
+        "{told}"
+    );
     let checked = daemon.ask(&["check", "--offline"]);
     assert!(
         checked

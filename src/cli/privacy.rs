@@ -54,7 +54,8 @@ pub(super) const OTHERWISE: &str = "the undertone that runs does not have all th
 /// What it means where the daemon that runs has another folder.
 pub(super) const ASTRAY: &str = "the undertone that runs has another state folder than the one that has the name now (a disk was \
                                  mounted there or taken away, or the folder was moved), and does not know what is said here; \
-                                 `systemctl restart undertone` gives it this one";
+                                 `systemctl restart undertone` gives it this one, and then what is said here holds: withdraw before \
+                                 what shall not";
 
 /// Whether a daemon runs that calls this folder its own, and has another one.
 pub(super) fn is_astray(folder: &Path) -> bool {

@@ -370,7 +370,10 @@ impl Keeper {
 
     /// What holds now, by the rules and the clock.
     fn apply(&mut self) -> Option<Told> {
-        self.withdrawn_last.note(&self.record);
+        match self.is_unread() {
+            true => self.withdrawn_last.unread(&self.record),
+            false => self.withdrawn_last.note(&self.record),
+        }
         let now = Standing::at(&self.rules, &self.record, Timestamp::now(), &TimeZone::system());
         if let Some(store) = &self.store {
             let unkept = self.unkept_scopes();

@@ -103,6 +103,14 @@ pub fn stopped(folder: &Path) -> Option<Pid> {
     occupant(folder).filter(|daemon| stands_still(*daemon))
 }
 
+/// The user that a daemon runs as, if this folder belongs to another one, so that it cannot read what is kept in it.
+pub fn stranger(daemon: Pid, folder: &Path) -> Option<u32> {
+    let process = daemon.as_raw_nonzero();
+    let user = fs::metadata(format!("/proc/{process}/stat")).ok()?.uid();
+    let owner = fs::metadata(folder).ok()?.uid();
+    (user != 0 && user != owner).then_some(user)
+}
+
 /// Whether a process is stopped.
 fn stands_still(process: Pid) -> bool {
     let number = process.as_raw_nonzero();

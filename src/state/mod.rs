@@ -6,7 +6,7 @@ mod daemons;
 mod owner;
 
 use crate::config::Config;
-pub use daemons::{Stray, hides_occupant, locked_by_occupant, occupant, stopped, strays};
+pub use daemons::{Stray, hides_occupant, locked_by_occupant, occupant, stopped, stranger, strays};
 pub use owner::as_owner;
 use rustix::fs::OFlags;
 use std::fs::{self, File};

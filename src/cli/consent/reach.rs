@@ -35,6 +35,16 @@ pub(super) fn reaches(place: &Place, config: &Config, store: &Store, withdraws: 
             );
             return !withdraws;
         }
+        let unreadable =
+            state::occupant(folder).and_then(|daemon| Some((daemon, state::stranger(daemon, folder)?)));
+        if let Some((daemon, user)) = unreadable.filter(|_| !withdraws) {
+            complain!(
+                "undertone: the undertone that runs (process {daemon}) does not own {folder}, and cannot read what is said there: \
+                 chown -R {user} {folder}",
+                folder = folder.display()
+            );
+            return false;
+        }
         return true;
     }
     if !state::strays(folder).is_empty() {
@@ -66,6 +76,13 @@ pub(super) fn reaches(place: &Place, config: &Config, store: &Store, withdraws: 
 
 /// What the daemon withholds and could not write was said before this: it is written first, if it can be.
 pub(super) fn written_first(store: &Store) -> Result<(), Failure> {
+    if let Some(daemon) = state::stopped(store.folder()) {
+        complain!(
+            "undertone: the undertone that runs (process {daemon}) was stopped (SIGSTOP), and may know of a withdrawal that is not \
+             written yet: nothing is granted until it goes on: kill -CONT {daemon}"
+        );
+        return Err(Failure::Told { status: 1 });
+    }
     // A daemon that had another folder takes this one, and writes what was withdrawn there.
     if is_astray(store.folder()) && within(RETAKES, || state::is_occupied(store.folder())) {
         within(WRITTEN, || !store.held().is_empty());
@@ -98,7 +115,7 @@ fn tell_stray(stray: &Stray, folder: &Path, withdraws: bool) {
     let (process, since, own) = (stray.process, Timestamp::now(), Store::new(&stray.folder));
     let what = format!(
         "the undertone that runs (process {process}) has another folder than the one that is {} now: a disk was mounted there or \
-         taken away, or the folder was moved; `systemctl restart undertone` gives it this one",
+         taken away, or the folder was moved; `systemctl restart undertone` gives it this one, and what is said there holds then",
         folder.display()
     );
     if !withdraws {
@@ -166,6 +183,9 @@ pub(super) fn told_otherwise(store: &Store, why: &ConsentError) -> (String, bool
         }
     }
     let unsure = match told {
+        Some(daemon) if state::stopped(store.folder()).is_some() => format!(
+            "the undertone that runs (process {daemon}) was told, but is stopped (SIGSTOP), and obeys when it goes on: kill -CONT {daemon}"
+        ),
         Some(daemon) => {
             format!("the undertone that runs (process {daemon}) was told, and does not confirm it")
         }

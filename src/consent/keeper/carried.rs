@@ -23,17 +23,20 @@ struct Last {
     withdrawal: Option<Said>,
     /// The grant that it took back, or that holds.
     grant: Option<Said>,
+    /// The folder that it was kept in.
+    place: Option<(u64, u64)>,
 }
 
 impl Last {
-    fn note(&mut self, said: Said) {
+    fn note(&mut self, said: Said, place: Option<(u64, u64)>) {
         match said.consent {
-            // A file that was lost says nothing of what people said.
-            Consent::Withheld if said.by == By::Lost => {}
+            // That a folder has no file says nothing of what people said; that its file was removed may be a withdrawal for which
+            // the disk had no room.
+            Consent::Withheld if said.by == By::Lost && (place.is_none() || place != self.place) => {}
             // The later one: what is said once more holds in the record since it was said first.
             Consent::Withheld if self.withdrawal.is_some_and(|last| last.at >= said.at) => {}
             Consent::Withheld => self.withdrawal = Some(said),
-            Consent::Granted => *self = Last { withdrawal: None, grant: Some(said) },
+            Consent::Granted => *self = Last { withdrawal: None, grant: Some(said), place },
         }
     }
 
@@ -64,14 +67,21 @@ impl Withdrawn {
         withdrawn
     }
 
-    /// This holds.
+    /// This holds. While the file cannot be read, [`unread`](Self::unread).
     pub(super) fn note(&mut self, record: &Record) {
         for (last, scope) in self.scopes.iter_mut().zip(Scope::ALL) {
-            record.said(scope).into_iter().for_each(|said| last.note(said));
+            record.said(scope).into_iter().for_each(|said| last.note(said, self.place));
         }
         if record.guest.is_some() || lost(record).is_none() {
             self.guest = record.guest;
         }
+    }
+
+    /// The same while nobody knows what the file says.
+    pub(super) fn unread(&mut self, record: &Record) {
+        let place = self.place.take();
+        self.note(record);
+        self.place = place;
     }
 
     /// It is withdrawn once more.
@@ -263,6 +273,20 @@ mod tests {
             })
             .unwrap();
         home.keeper.obey(WITHDRAWAL, None).unwrap();
+        home.swap("second", "first");
+        assert!(!home.listens());
+    }
+
+    /// A withdrawal that a full disk does not take costs the file.
+    #[test]
+    fn so_does_one_for_which_the_file_was_removed() {
+        let mut home = Home::granted();
+        home.swap("first", "second");
+        home.listens();
+        home.say(GRANT);
+        assert!(home.listens());
+        std::fs::remove_file(Store::new(&home.folder()).file()).unwrap();
+        assert!(!home.listens());
         home.swap("second", "first");
         assert!(!home.listens());
     }
