@@ -23,7 +23,7 @@ struct Last {
     withdrawal: Option<Said>,
     /// The grant that it took back, or that holds.
     grant: Option<Said>,
-    /// The folder that it was kept in.
+    /// The folder of the file that said so, or nothing.
     place: Option<(u64, u64)>,
 }
 
@@ -70,7 +70,10 @@ impl Withdrawn {
     /// This holds. While the file cannot be read, [`unread`](Self::unread).
     pub(super) fn note(&mut self, record: &Record) {
         for (last, scope) in self.scopes.iter_mut().zip(Scope::ALL) {
-            record.said(scope).into_iter().for_each(|said| last.note(said, self.place));
+            match record.said(scope) {
+                Some(said) => last.note(said, self.place),
+                None => last.place = self.place, // the configuration may grant it
+            }
         }
         if record.guest.is_some() || lost(record).is_none() {
             self.guest = record.guest;
@@ -301,6 +304,18 @@ mod tests {
         home.say(WITHDRAWAL);
         assert!(!home.listens());
         home.swap("second", "first");
+        assert!(!home.listens());
+    }
+
+    #[test]
+    fn so_does_one_that_cost_the_file_where_the_configuration_grants() {
+        let rules = ConsentRules { listening: Written::Granted, ..ConsentRules::default() };
+        let mut home = Home::new(rules, &[]);
+        assert!(home.listens());
+        Store::new(&home.scratch.path().join("second")).settle().unwrap();
+        std::fs::remove_file(Store::new(&home.folder()).file()).unwrap();
+        assert!(!home.listens());
+        home.swap("first", "second");
         assert!(!home.listens());
     }
 
